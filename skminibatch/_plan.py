@@ -1,0 +1,82 @@
+"""The contract between the science and the kernels: what the next chunk of steps does, and what came of it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from skminibatch._permutation import RowOrder
+
+
+class Plan(NamedTuple):
+    """A chunk of S steps, as plain arrays.
+
+    Step ``s`` uses the rows at the positions ``offsets[s]`` to ``offsets[s + 1] - 1`` of the order.
+
+    Attributes
+    ----------
+    rows : RowOrder
+        The order of the rows: stored, or a keyed permutation that the kernel evaluates itself.
+    offsets : ndarray of shape (S + 1,), int64
+    coefficients : ndarray of shape (S, k), float64
+        What the optimizer reads in each step; the first column is the rate.
+    weights : ndarray of shape (N,), float64, or None
+        Weights of the sampler by position; they multiply the sample weights.
+    safety : float
+        No rate exceeds ``safety / mean_i(s_i stiffness_i (|x_i|^2 + 1))`` of its own batch; infinite: no bound.
+    clip_norm : float
+        The gradient of the loss of a batch is scaled down to this Euclidean norm; infinite: never.
+    measure : bool
+        Whether the norm of the gradient is needed in every step; on sparse rows it costs another pass over the batch.
+    """
+
+    rows: RowOrder
+    offsets: np.ndarray
+    coefficients: np.ndarray
+    weights: np.ndarray | None = None
+    safety: float = np.inf
+    clip_norm: float = np.inf
+    measure: bool = False
+
+
+class StepStats(NamedTuple):
+    """What a chunk returns, one entry a step, float64.
+
+    Attributes
+    ----------
+    losses : ndarray of shape (S,)
+        Weighted sum of the losses of the batch, each before its step.
+    square_norms : ndarray of shape (S,)
+        Squared Euclidean norm of the gradient of the loss of the batch, in the coordinates of the optimizer.
+        NaN for steps in which it was not measured (most steps on sparse rows).
+    row_squares : ndarray of shape (S,)
+        Sum of the squared norms of the gradients of the rows, ``sum_i (s_i r_i)^2 (|x_i|^2 + 1)``.
+    rates : ndarray of shape (S,)
+        The rates that were used: those of the plan, or less where `Plan.safety` bound them.
+    failed : int
+        The first step whose loss or gradient was not finite, -1 if there was none; the chunk ends there.
+    """
+
+    losses: np.ndarray
+    square_norms: np.ndarray
+    row_squares: np.ndarray
+    rates: np.ndarray
+    failed: int
+
+
+class Coordinates(NamedTuple):
+    """A change of coordinates: the optimizer works on ``(x - center) * scale``, at an unchanged objective.
+
+    Attributes
+    ----------
+    center, scale : ndarray of shape (n_features,), dtype of the parameters
+    """
+
+    center: np.ndarray
+    scale: np.ndarray
+
+
+def empty_stats(n_steps: int) -> StepStats:
+    """Statistics to be filled in by a backend."""
+    return StepStats(np.zeros(n_steps), np.full(n_steps, np.nan), np.zeros(n_steps), np.zeros(n_steps), -1)

@@ -1,0 +1,153 @@
+"""The verbs of a backend in plain array code: the specification, the fallback and the oracle of the tests.
+
+Verbs
+-----
+run_dense(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, n_threads) -> StepStats
+run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, n_threads) -> StepStats
+loss_dense(loss, X, y, weights, rows, coef, intercept) -> float
+loss_csr(loss, X, y, weights, rows, coef, intercept) -> float
+
+Arrays
+------
+`X` is (n, d), C-contiguous or CSR; `y` is (n,) for one output and (n, q) for several (class indices: q = 1);
+`weights` is (n,) float64 or empty; `params` is (1 + n_slots, K, d + 1), the parameters first, the intercept in the last
+column, in the coordinates of the optimizer, and is updated in place; `rows` is int64, empty for all rows.
+
+Semantics on CSR
+----------------
+Optimizers that are linear, without an l1 penalty or with ``lazy_l1``, give what they give on the same rows stored densely.
+The others are *lazy*: in a step, only the coordinates that its batch touches (and the intercept) are updated, decayed and
+thresholded; an average of the iterates follows in every coordinate.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skminibatch._parts import (
+    follow,
+    gradient,
+    point,
+    prox,
+    smooth_gradient,
+    stiffness,
+    update,
+    value,
+    value_gradient,
+)
+from skminibatch._permutation import rows_of
+from skminibatch._plan import empty_stats
+
+
+def run_dense(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, n_threads=1):
+    """Carry out a plan on dense rows."""
+
+    def batch(rows):
+        Xb = X[rows]
+        return Xb if coordinates is None else (Xb - coordinates.center) * coordinates.scale
+
+    scale = 1.0 if coordinates is None else coordinates.scale
+    return _run(loss, penalty, optimizer, batch, y, weights, plan, scale, params, fit_intercept, lazy=False)
+
+
+def run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, n_threads=1):
+    """Carry out a plan on sparse rows; `coordinates` may scale but not center."""
+    scale = 1.0 if coordinates is None else coordinates.scale
+
+    def batch(rows):
+        return X[rows].toarray() * scale
+
+    lazy = is_lazy(optimizer, penalty)
+    return _run(loss, penalty, optimizer, batch, y, weights, plan, scale, params, fit_intercept, lazy=lazy)
+
+
+def is_lazy(optimizer, penalty) -> bool:
+    """Whether sparse rows update the touched coordinates only."""
+    return not optimizer.linear or (penalty.l1 > 0 and not optimizer.lazy_l1)
+
+
+def loss_dense(loss, X, y, weights, rows, coef, intercept):
+    """Weighted sum of the losses of some rows."""
+    return _loss(loss, X, y, weights, rows, coef, intercept)
+
+
+def loss_csr(loss, X, y, weights, rows, coef, intercept):
+    """Weighted sum of the losses of some sparse rows."""
+    return _loss(loss, X, y, weights, rows, coef, intercept)
+
+
+def _loss(loss, X, y, weights, rows, coef, intercept):
+    rows = rows if rows.size else np.arange(X.shape[0])
+    values, _ = _values_residuals(loss, np.asarray(X[rows] @ coef.T) + intercept, y[rows])
+    return float(np.sum(values if not weights.size else weights[rows] * values, dtype=np.float64))
+
+
+def _values_residuals(loss, raw, y):
+    """Losses (b,) and residuals (b, K) of raw outputs (b, K)."""
+    if hasattr(loss, "value"):
+        return value(loss, raw[:, 0], y), gradient(loss, raw[:, 0], y)[:, None]
+    residuals = np.empty_like(raw)
+    values = np.array([value_gradient(loss, *row) for row in zip(raw, y, residuals, strict=True)])
+    return values, residuals
+
+
+def _stiffnesses(loss, raw, y):
+    """The bound of the second derivative for each row, (b,)."""
+    if hasattr(loss, "value"):
+        return np.broadcast_to(stiffness(loss, raw[:, 0], y), len(raw))
+    return np.array([stiffness(loss, *row) for row in zip(raw, y, strict=True)])
+
+
+def _run(loss, penalty, optimizer, batch, y, weights, plan, scale, params, fit_intercept, lazy):
+    stats = empty_stats(len(plan.offsets) - 1)
+    for s, (start, stop) in enumerate(zip(plan.offsets[:-1], plan.offsets[1:], strict=True)):
+        rows = rows_of(plan.rows, start, stop)
+        size = len(rows)
+        row_weights = np.ones(size) if not weights.size else weights[rows]
+        if plan.weights is not None:
+            row_weights = row_weights * plan.weights[start:stop]
+        Xb = batch(rows)
+        ones = np.ones((size, 1), Xb.dtype)
+        c = plan.coefficients[s].copy()
+        w, slots = params[0], tuple(params[1:])
+        v = point(optimizer, w, slots, c)
+        with np.errstate(over="ignore", invalid="ignore"):
+            raw = np.asarray(Xb @ v[:, :-1].T) + v[:, -1]
+            values, residuals = _values_residuals(loss, raw, y[rows])
+            square_lengths = np.sum(Xb**2, axis=1, dtype=np.float64) + fit_intercept
+            residuals = residuals * row_weights[:, None]
+            stats.losses[s] = np.sum(row_weights * values, dtype=np.float64)
+            stats.row_squares[s] = np.sum(np.sum(residuals**2, axis=1, dtype=np.float64) * square_lengths)
+            if plan.safety < np.inf:
+                stiff = np.sum(row_weights * _stiffnesses(loss, raw, y[rows]) * square_lengths) / size
+                c[0] = min(c[0], plan.safety / stiff) if stiff > 0 else c[0]
+            stats.rates[s] = c[0]
+            g = (residuals.T @ np.hstack([Xb, ones]) / size).astype(params.dtype)
+            if not fit_intercept:
+                g[:, -1] = 0
+            touched = np.append((Xb != 0).any(axis=0), True) if lazy else np.ones(params.shape[2], bool)
+            stats.square_norms[s] = np.sum(g.astype(np.float64) ** 2)
+            if not np.isfinite(stats.losses[s] + stats.square_norms[s]):
+                return stats._replace(failed=s)
+            if stats.square_norms[s] > plan.clip_norm**2:
+                g = g * (plan.clip_norm / np.sqrt(stats.square_norms[s]))
+            _step(penalty, optimizer, params, g, c, scale, touched)
+    return stats
+
+
+def _step(penalty, optimizer, params, g, c, scale, touched):
+    """Update `params` in place for the touched coordinates."""
+    w, slots = params[0].copy(), tuple(params[1:])
+    pull = np.zeros_like(w)
+    pull[:, :-1] = smooth_gradient(penalty, w[:, :-1] * scale) * scale
+    if optimizer.decoupled:
+        w = w - c[0] * pull
+    else:
+        g = g + pull
+    w, slots, step = update(optimizer, w, g, slots, c)
+    step = np.broadcast_to(step, w.shape)[:, :-1]
+    w[:, :-1] = prox(penalty, w[:, :-1] * scale, step * scale**2) / scale
+    for old, new in zip(params, (w, *slots), strict=True):
+        old[:, touched] = new[:, touched]
+    for old, new in zip(params[1:], follow(optimizer, params[0], tuple(params[1:]), c), strict=True):
+        old[:] = new

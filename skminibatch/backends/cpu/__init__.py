@@ -1,0 +1,111 @@
+"""The CPU backend: the verbs of ``base``, each one call of a compiled kernel. numba is imported at the first call."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from skminibatch._plan import empty_stats
+from skminibatch.backends import base
+
+_NONE = np.empty(0)
+MEASURED_STEPS = 16  # at the end of a chunk of sparse rows; the norm of a gradient costs another pass there
+
+
+def run_dense(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, n_threads=1):
+    """Carry out a plan on dense rows."""
+    from skminibatch.backends.cpu.dense import run
+    from skminibatch.backends.cpu.rows import MOST_SLICES, ROWS_A_SLICE
+
+    stats = empty_stats(len(plan.offsets) - 1)
+    slices = max(1, min(MOST_SLICES, int(np.diff(plan.offsets).max()) // ROWS_A_SLICE))
+    n_threads = max(1, min(n_threads, slices))
+    if coordinates is None:  # a center without a dimension is a type of its own: rows are read in place
+        coordinates = (np.array(0, params.dtype), np.empty(0, params.dtype))
+    else:
+        coordinates = (coordinates.center, coordinates.scale)
+    plan_weights = _NONE if plan.weights is None else plan.weights
+    shared = (
+        np.empty((2, slices, *params.shape[1:]), params.dtype),
+        np.empty((2, slices, 3)),
+        np.zeros(n_threads * 8, np.int64),
+    )
+
+    def work(thread):
+        limits = (fit_intercept, plan.safety, plan.clip_norm, thread, n_threads)
+        mine = params if thread == 0 else params.copy()
+        results = stats[:4] if thread == 0 else tuple(np.empty_like(a) for a in stats[:4])
+        return lambda: run(
+            (loss, penalty, optimizer), readonly(X), readonly(y), readonly(weights), plan.rows, plan.offsets,
+            plan.coefficients, plan_weights, coordinates, limits, mine, shared, results,
+        )  # fmt: skip
+
+    failed = _together([work(thread) for thread in range(n_threads)])
+    return stats._replace(failed=failed)
+
+
+def _together(calls):
+    """Run the calls at the same time, the first one in this thread; the result of the first."""
+    if len(calls) == 1:
+        return calls[0]()
+    with ThreadPoolExecutor(len(calls) - 1) as pool:
+        others = [pool.submit(call) for call in calls[1:]]
+        first = calls[0]()
+        for other in others:
+            other.result()
+    return first
+
+
+def run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, n_threads=1):
+    """Carry out a plan on sparse rows, on one thread."""
+    from skminibatch.backends.cpu.sparse import run_lazy, run_linear
+
+    if coordinates is not None:
+        return base.run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept)
+    stats = empty_stats(len(plan.offsets) - 1)
+    plan_weights = _NONE if plan.weights is None else plan.weights
+    lazy = base.is_lazy(optimizer, penalty)
+    clips = plan.clip_norm < np.inf
+    measured_from = 0 if clips or plan.measure else max(0, len(plan.offsets) - 1 - MEASURED_STEPS)
+    limits = (fit_intercept, plan.safety, plan.clip_norm, measured_from, penalty.l1)
+    common = (
+        (loss, penalty, optimizer), _csr(X), readonly(y), readonly(weights), plan.rows, plan.offsets,
+        plan.coefficients, plan_weights, limits,
+    )  # fmt: skip
+    if lazy:
+        averaged = hasattr(optimizer, "follow")
+        return stats._replace(failed=run_lazy(*common, params, averaged, stats[:4]))
+    # the state of a coordinate stands together: one cache line instead of one a slot
+    m, K, d = params.shape[0], params.shape[1], params.shape[2] - 1
+    state = np.ascontiguousarray(params[:, :, :d].transpose(2, 1, 0)).reshape(d, K * m)
+    failed = run_linear(*common, params, state, stats[:4])
+    params[:, :, :d] = state.reshape(d, K, m).transpose(2, 1, 0)
+    return stats._replace(failed=failed)
+
+
+def loss_dense(loss, X, y, weights, rows, coef, intercept):
+    """Weighted sum of the losses of some rows."""
+    from skminibatch.backends.cpu.losses import dense
+
+    v = np.ascontiguousarray(np.column_stack([coef, intercept]), X.dtype)
+    return dense((loss,), readonly(X), readonly(y), readonly(weights), rows, v)
+
+
+def loss_csr(loss, X, y, weights, rows, coef, intercept):
+    """Weighted sum of the losses of some sparse rows."""
+    from skminibatch.backends.cpu.losses import csr
+
+    v = np.ascontiguousarray(np.vstack([coef.T, intercept]), np.float64)
+    return csr((loss,), _csr(X), readonly(y), readonly(weights), rows, v)
+
+
+def _csr(X):
+    return readonly(X.data), readonly(X.indices), readonly(X.indptr)
+
+
+def readonly(array: np.ndarray) -> np.ndarray:
+    """A view that is always read-only: whether an array can be written is part of a kernel's specialisation."""
+    view = array.view()
+    view.flags.writeable = False
+    return view

@@ -1,0 +1,60 @@
+"""How a kernel is compiled: options, the disk cache, and what it does where no cache can be kept."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from numba import njit
+
+import skminibatch
+
+# Every flag that keeps NaN and infinity visible: with fastmath=True, isfinite() is always true.
+OPTIONS = {"fastmath": {"reassoc", "contract", "nsz", "arcp"}, "error_model": "numpy", "nogil": True}
+# A call would pass each array as eight arguments.
+INLINED = {"fastmath": OPTIONS["fastmath"], "error_model": OPTIONS["error_model"], "forceinline": True}
+inlined = njit(forceinline=True, **OPTIONS)
+
+
+@functools.cache
+def _source_stamp() -> tuple[float, int]:
+    """Newest change and total size of the sources: numba's cache sees edits of the kernel's own file only."""
+    stats = [path.stat() for path in Path(skminibatch.__file__).parent.rglob("*.py")]
+    return max(s.st_mtime for s in stats), sum(s.st_size for s in stats)
+
+
+class Kernel:
+    """A compiled function that is kept on disk where that is possible and works without where it is not.
+
+    Parts that are defined outside the package are compiled anew in each process: the cache would not see edits of
+    their formulas.
+    """
+
+    def __init__(self, function):
+        functools.update_wrapper(self, function)
+        self.uncached = njit(**OPTIONS)(function)
+        self.cached = self._with_cache(function)
+
+    @staticmethod
+    def _with_cache(function):
+        try:
+            dispatcher = njit(cache=True, **OPTIONS)(function)
+            dispatcher._cache._cache_file._source_stamp = _source_stamp()
+        except (RuntimeError, AttributeError, OSError):  # no writable place for a cache; sources in an archive
+            return njit(**OPTIONS)(function)
+        return dispatcher
+
+    def __call__(self, parts, *args):
+        """Call with the parts as one tuple, first."""
+        if not all(_is_ours(part) for part in parts):
+            return self.uncached(parts, *args)
+        try:
+            return self.cached(parts, *args)
+        except OSError:  # the cache could not be written (a full disk); what was compiled is in memory
+            return self.uncached(parts, *args)
+
+
+def _is_ours(part) -> bool:
+    return type(part).__module__.startswith("skminibatch.") and all(
+        _is_ours(field) for field in part if isinstance(field, tuple)
+    )

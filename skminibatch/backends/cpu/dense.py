@@ -1,0 +1,314 @@
+"""The kernel of dense rows: a whole plan in one call, on one thread or several.
+
+A batch is cut into slices, whose gradients are added in a fixed order: the number of threads changes no bit. Each
+thread keeps its own copy of the parameters and makes every update itself, so that a step needs one meeting of the
+threads, and the gradients of even and odd steps stand in different places, so that it needs no second one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba.extending import overload
+
+from skminibatch._parts import (
+    follow,
+    gradient,
+    point,
+    prox,
+    smooth_gradient,
+    stiffness,
+    update,
+    value,
+    value_gradient,
+)
+from skminibatch.backends.cpu.compile import INLINED, Kernel, inlined
+from skminibatch.backends.cpu.formulas import coefficients_at, slots_at, store_slots
+from skminibatch.backends.cpu.intrinsics import give_way, load_acquire, store_release
+from skminibatch.backends.cpu.rows import AHEAD, GROUP, RING, TILE, look_ahead, n_slices, next_row, start_cursor
+
+SPINS = 2000  # looks at the other threads before a thread gives way
+
+
+def bring(X, rows, n, center, scale, tile):
+    """The rows as the optimizer sees them: (array, row numbers in it)."""
+
+
+@overload(bring, jit_options=INLINED)
+def _bring(X, rows, n, center, scale, tile):
+    if center.ndim == 0:  # no change of coordinates: read the rows where they are
+        return lambda X, rows, n, center, scale, tile: X
+
+    def changed(X, rows, n, center, scale, tile):
+        for t in range(n):
+            row = rows[t]
+            for j in range(X.shape[1]):
+                tile[t, j] = (X[row, j] - center[j]) * scale[j]
+            rows[t] = t
+        return tile
+
+    return changed
+
+
+@inlined
+def products(A, rows, n, v, raw, square_lengths, measure):
+    """``raw[t, k] = A[rows[t]] . v[k] + intercept`` and ``|A[rows[t]]|^2`` for n rows."""
+    d = A.shape[1]
+    zero = A.dtype.type(0)
+    t = 0
+    while t + TILE <= n:
+        r0, r1, r2, r3 = rows[t], rows[t + 1], rows[t + 2], rows[t + 3]
+        if measure:
+            a0, a1, a2, a3 = zero, zero, zero, zero
+            for j in range(d):
+                a0 += A[r0, j] * A[r0, j]
+                a1 += A[r1, j] * A[r1, j]
+                a2 += A[r2, j] * A[r2, j]
+                a3 += A[r3, j] * A[r3, j]
+            square_lengths[t], square_lengths[t + 1], square_lengths[t + 2], square_lengths[t + 3] = a0, a1, a2, a3
+        for k in range(v.shape[0]):
+            a0, a1, a2, a3 = zero, zero, zero, zero
+            for j in range(d):
+                a0 += A[r0, j] * v[k, j]
+                a1 += A[r1, j] * v[k, j]
+                a2 += A[r2, j] * v[k, j]
+                a3 += A[r3, j] * v[k, j]
+            b = v[k, d]
+            raw[t, k], raw[t + 1, k], raw[t + 2, k], raw[t + 3, k] = a0 + b, a1 + b, a2 + b, a3 + b
+        t += TILE
+    for t1 in range(t, n):
+        r0 = rows[t1]
+        if measure:
+            a0 = zero
+            for j in range(d):
+                a0 += A[r0, j] * A[r0, j]
+            square_lengths[t1] = a0
+        for k in range(v.shape[0]):
+            a0 = zero
+            for j in range(d):
+                a0 += A[r0, j] * v[k, j]
+            raw[t1, k] = a0 + v[k, d]
+
+
+@inlined
+def add_rows(A, rows, n, residuals, g):
+    """``g[k] += sum_t residuals[t, k] (A[rows[t]], 1)``."""
+    d = A.shape[1]
+    t = 0
+    while t + TILE <= n:
+        r0, r1, r2, r3 = rows[t], rows[t + 1], rows[t + 2], rows[t + 3]
+        for k in range(g.shape[0]):
+            f0, f1, f2, f3 = residuals[t, k], residuals[t + 1, k], residuals[t + 2, k], residuals[t + 3, k]
+            for j in range(d):
+                g[k, j] += f0 * A[r0, j] + f1 * A[r1, j] + f2 * A[r2, j] + f3 * A[r3, j]
+            g[k, d] += f0 + f1 + f2 + f3
+        t += TILE
+    for t1 in range(t, n):
+        r0 = rows[t1]
+        for k in range(g.shape[0]):
+            f0 = residuals[t1, k]
+            for j in range(d):
+                g[k, j] += f0 * A[r0, j]
+            g[k, d] += f0
+
+
+def residuals_of(loss, raw, y, rows, weights, n, square_lengths, sums):
+    """Turn raw outputs into weighted residuals, in place; add (loss, squares of gradients, stiffness) to `sums`."""
+
+
+@overload(residuals_of, jit_options=INLINED)
+def _residuals_of(loss, raw, y, rows, weights, n, square_lengths, sums):
+    def pointwise(loss, raw, y, rows, weights, n, square_lengths, sums):
+        total, squares, stiff = 0.0, 0.0, 0.0
+        for t in range(n):
+            z, target, s = raw[t, 0], y[rows[t]], weights[t]
+            total += s * value(loss, z, target)
+            r = s * gradient(loss, z, target)
+            squares += r * r * square_lengths[t]
+            stiff += s * stiffness(loss, z, target) * square_lengths[t]
+            raw[t, 0] = r
+        sums[0] += total
+        sums[1] += squares
+        sums[2] += stiff
+
+    def rowwise(loss, raw, y, rows, weights, n, square_lengths, sums):
+        K = raw.shape[1]
+        out = np.empty(K)
+        for t in range(n):
+            s = weights[t]
+            sums[2] += s * stiffness(loss, raw[t], y[rows[t]]) * square_lengths[t]
+            sums[0] += s * value_gradient(loss, raw[t], y[rows[t]], out)
+            for k in range(K):
+                raw[t, k] = s * out[k]
+                sums[1] += s * out[k] * s * out[k] * square_lengths[t]
+
+    return pointwise if y.ndim == 1 else rowwise
+
+
+@inlined
+def slice_gradient(loss, X, y, weights, plan_weights, center, scale, start, stop, cursor, ring, ahead, v, work, g, sums):
+    """Add the gradients of the rows at the positions ``start`` to ``stop - 1`` to `g`."""
+    explicit, subset, keys, layout, offsets, n_threads, flat, fit_intercept = ahead
+    rows, raw, square_lengths, row_weights, tile = work
+    d = X.shape[1]
+    position = start
+    while position < stop:
+        n = min(GROUP, stop - position)
+        look_ahead(n, cursor, ring, explicit, subset, keys, layout, offsets, n_threads, flat, d)
+        for t in range(n):
+            row = next_row(cursor, ring)
+            rows[0, t] = row
+            rows[1, t] = row
+            s = weights[row] if weights.size else 1.0
+            row_weights[t] = s * plan_weights[position + t] if plan_weights.size else s
+        A = bring(X, rows[0], n, center, scale, tile)
+        products(A, rows[0], n, v, raw, square_lengths, True)
+        for t in range(n):
+            square_lengths[t] += fit_intercept
+        residuals_of(loss, raw, y, rows[1], row_weights, n, square_lengths, sums)
+        add_rows(A, rows[0], n, raw, g)
+        position += n
+
+
+@inlined
+def meet(progress, thread, n_threads, s):
+    """Wait until every thread has finished its part of step `s`."""
+    if n_threads == 1:
+        return
+    store_release(progress, thread * 8, s + 1)
+    for other in range(n_threads):
+        spins = 0
+        while load_acquire(progress, other * 8) <= s:
+            spins += 1
+            if spins > SPINS:
+                give_way()
+
+
+@inlined
+def points(optimizer, params, coefficients, s, v):
+    """Where step `s` takes the gradient."""
+    c = coefficients_at(optimizer, coefficients, s, coefficients[s, 0])
+    for k in range(v.shape[0]):
+        for j in range(v.shape[1]):
+            v[k, j] = point(optimizer, params[0, k, j], slots_at(optimizer, params, k, j), c)
+
+
+@inlined
+def take_step(penalty, optimizer, params, g, c, ratio, scale):
+    """Update the parameters with ``ratio * g``; the last column, the intercept, has no penalty."""
+    K, d = g.shape[0], g.shape[1] - 1
+    for k in range(K):
+        for j in range(d):
+            w, f = params[0, k, j], g[k, j] * ratio
+            stretch = scale[j] if scale.size else params.dtype.type(1)
+            pull = smooth_gradient(penalty, w * stretch) * stretch
+            if decoupled(optimizer):
+                w -= c[0] * pull
+            else:
+                f += pull
+            w, slots, step = update(optimizer, w, f, slots_at(optimizer, params, k, j), c)
+            w = prox(penalty, w * stretch, step * stretch * stretch) / stretch
+            params[0, k, j] = w
+            store_slots(optimizer, params, k, j, follow(optimizer, w, slots, c))
+        w, slots, step = update(optimizer, params[0, k, d], g[k, d] * ratio, slots_at(optimizer, params, k, d), c)
+        params[0, k, d] = w
+        store_slots(optimizer, params, k, d, follow(optimizer, w, slots, c))
+
+
+def decoupled(optimizer):
+    """Whether the square of the penalty shrinks the parameters instead of entering the gradient."""
+
+
+@overload(decoupled, jit_options=INLINED)
+def _decoupled(optimizer):
+    flag = is_decoupled(optimizer)
+    return lambda optimizer: flag
+
+
+def is_decoupled(optimizer) -> bool:
+    """The class data `decoupled` of an optimizer, from its numba type."""
+    inner = dict(zip(optimizer.fields, optimizer.types, strict=True)).get("inner")
+    return optimizer.instance_class.decoupled if inner is None else is_decoupled(inner)
+
+
+@inlined
+def whole_gradient(G, n_parts, size, fit_intercept, g):
+    """The mean gradient of a batch from those of its slices; its squared norm."""
+    K, d = g.shape[0], g.shape[1] - 1
+    share = g.dtype.type(1.0 / size)
+    square_norm = 0.0
+    for k in range(K):
+        for j in range(d + 1):
+            g[k, j] = G[0, k, j]
+        for part in range(1, n_parts):
+            for j in range(d + 1):
+                g[k, j] += G[part, k, j]
+        if not fit_intercept:
+            g[k, d] = 0
+        total = g.dtype.type(0)
+        for j in range(d + 1):
+            g[k, j] *= share
+            total += g[k, j] * g[k, j]
+        square_norm += total
+    return square_norm
+
+
+@Kernel
+def run(parts, X, y, weights, order, offsets, coefficients, plan_weights, coordinates, limits, params, shared, stats):
+    """Carry out a plan as thread `thread` of `n_threads`; the failed step, or -1."""
+    loss, penalty, optimizer = parts
+    center, scale = coordinates
+    fit_intercept, safety, clip_norm, thread, n_threads = limits
+    G, sums, progress = shared
+    losses, square_norms, row_squares, rates = stats
+    K, d = params.shape[1], X.shape[1]
+    g, v = np.empty((K, d + 1), params.dtype), np.empty((K, d + 1), params.dtype)
+    n_tile = GROUP if scale.size else 0
+    work = (
+        np.empty((2, GROUP), np.int64),
+        np.empty((GROUP, K), params.dtype),
+        np.empty(GROUP),
+        np.empty(GROUP),
+        np.empty((n_tile, d), params.dtype),
+    )
+    flat = X.reshape(X.size)
+    cursor, ring = np.zeros(8, np.int64), np.zeros(RING, np.int64)
+    layout, keys = (order.n_rows, order.block, order.short, order.width, order.start), order.keys
+    keys = (keys[0], keys[1], keys[2], keys[3], keys[4], keys[5])
+    ahead = (order.explicit, order.subset, keys, layout, offsets, n_threads, flat, fit_intercept)
+    start_cursor(cursor, thread, offsets, n_threads)
+    look_ahead(
+        AHEAD, cursor, ring, order.explicit, order.subset, keys, layout, offsets, n_threads, flat, d
+    )
+    points(optimizer, params, coefficients, 0, v)
+    n_steps = offsets.shape[0] - 1
+    for s in range(n_steps):
+        start = offsets[s]
+        size = offsets[s + 1] - start
+        n_parts = n_slices(size)
+        parity = s % 2
+        for part in range(thread, n_parts, n_threads):
+            first, last = start + size * part // n_parts, start + size * (part + 1) // n_parts
+            G[parity, part] = 0
+            sums[parity, part] = 0
+            slice_gradient(
+                loss, X, y, weights, plan_weights, center, scale, first, last, cursor, ring, ahead, v, work,
+                G[parity, part], sums[parity, part],
+            )  # fmt: skip
+        meet(progress, thread, n_threads, s)
+        square_norm = whole_gradient(G[parity], n_parts, size, fit_intercept, g)
+        total, squares, stiff = 0.0, 0.0, 0.0
+        for part in range(n_parts):
+            total += sums[parity, part, 0]
+            squares += sums[parity, part, 1]
+            stiff += sums[parity, part, 2]
+        rate = coefficients[s, 0]
+        if stiff > 0.0:
+            rate = min(rate, safety * size / stiff)
+        losses[s], square_norms[s], row_squares[s], rates[s] = total, square_norm, squares, rate
+        if not (np.isfinite(total) and np.isfinite(square_norm)):
+            return s
+        ratio = clip_norm / np.sqrt(square_norm) if square_norm > clip_norm * clip_norm else 1.0
+        c = coefficients_at(optimizer, coefficients, s, rate)
+        take_step(penalty, optimizer, params, g, c, params.dtype.type(ratio), scale)
+        points(optimizer, params, coefficients, min(s + 1, n_steps - 1), v)
+    return -1

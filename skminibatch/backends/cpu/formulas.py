@@ -1,0 +1,144 @@
+"""The second meaning of the verbs of ``_parts``: inside a kernel, the formula is found by the type of the part."""
+
+from __future__ import annotations
+
+from numba.extending import overload
+
+from skminibatch import _parts
+from skminibatch.backends.cpu.compile import INLINED
+from skminibatch.backends.cpu.intrinsics import select
+
+
+
+@overload(_parts.value, jit_options=INLINED)
+def _value(self, raw, y):
+    return self.instance_class.value
+
+
+@overload(_parts.gradient, jit_options=INLINED)
+def _gradient(self, raw, y):
+    return self.instance_class.gradient
+
+
+@overload(_parts.value_gradient, jit_options=INLINED)
+def _value_gradient(self, raw, y, out):
+    return self.instance_class.value_gradient
+
+
+@overload(_parts.stiffness, jit_options=INLINED)
+def _stiffness(self, raw, y):
+    method = getattr(self.instance_class, "stiffness", None)
+    if method is not None and _inner_has_stiffness(self):
+        return method
+    bound = _curvature(self)
+    constant = 1.0 if bound is None else float(bound)
+    return lambda self, raw, y: constant
+
+
+def _curvature(part):
+    fields = dict(zip(part.fields, part.types, strict=True))
+    return _curvature(fields["loss"]) if "loss" in fields else part.instance_class.curvature
+
+
+def _inner_has_stiffness(part):
+    fields = dict(zip(part.fields, part.types, strict=True))
+    return "loss" not in fields or hasattr(fields["loss"].instance_class, "stiffness")
+
+
+@overload(_parts.smooth_gradient, jit_options=INLINED)
+def _smooth_gradient(self, w):
+    return self.instance_class.gradient
+
+
+@overload(_parts.prox, jit_options=INLINED)
+def _prox(self, w, step):
+    return self.instance_class.prox
+
+
+@overload(_parts.update, jit_options=INLINED)
+def _update(self, w, g, slots, c):
+    return self.instance_class.update
+
+
+@overload(_parts.follow, jit_options=INLINED)
+def _follow(self, w, slots, c):
+    return getattr(self.instance_class, "follow", lambda self, w, slots, c: slots)
+
+
+@overload(_parts.point, jit_options=INLINED)
+def _point(self, w, slots, c):
+    return getattr(self.instance_class, "point", lambda self, w, slots, c: w)
+
+
+@overload(_parts.where, jit_options=INLINED)
+def _where(condition, a, b):
+    return lambda condition, a, b: select(condition, a, b)
+
+
+def slot_count(optimizer) -> int:
+    """Number of slots of an optimizer, from its numba type."""
+    inner = dict(zip(optimizer.fields, optimizer.types, strict=True)).get("inner")
+    return optimizer.instance_class.n_slots + (0 if inner is None else slot_count(inner))
+
+
+def coefficient_count(optimizer) -> int:
+    """Number of coefficients of an optimizer, from its numba type."""
+    inner = dict(zip(optimizer.fields, optimizer.types, strict=True)).get("inner")
+    return optimizer.instance_class.n_coefficients + (0 if inner is None else coefficient_count(inner))
+
+
+def slots_at(optimizer, params, k, j):
+    """The slots of one coordinate, a tuple."""
+
+
+def store_slots(optimizer, params, k, j, slots):
+    """Store the slots of one coordinate."""
+
+
+def coefficients_at(optimizer, coefficients, s, rate):
+    """The coefficients of step `s` with another rate, a tuple."""
+
+
+@overload(slots_at, jit_options=INLINED)
+def _slots_at(optimizer, params, k, j):
+    return {
+        0: lambda optimizer, params, k, j: (),
+        1: lambda optimizer, params, k, j: (params[1, k, j],),
+        2: lambda optimizer, params, k, j: (params[1, k, j], params[2, k, j]),
+        3: lambda optimizer, params, k, j: (params[1, k, j], params[2, k, j], params[3, k, j]),
+    }[slot_count(optimizer)]
+
+
+@overload(store_slots, jit_options=INLINED)
+def _store_slots(optimizer, params, k, j, slots):
+    def none(optimizer, params, k, j, slots):
+        pass
+
+    def one(optimizer, params, k, j, slots):
+        params[1, k, j] = slots[0]
+
+    def two(optimizer, params, k, j, slots):
+        params[1, k, j] = slots[0]
+        params[2, k, j] = slots[1]
+
+    def three(optimizer, params, k, j, slots):
+        params[1, k, j] = slots[0]
+        params[2, k, j] = slots[1]
+        params[3, k, j] = slots[2]
+
+    return (none, one, two, three)[slot_count(optimizer)]
+
+
+@overload(coefficients_at, jit_options=INLINED)
+def _coefficients_at(optimizer, coefficients, s, rate):
+    return {
+        1: lambda optimizer, coefficients, s, rate: (rate,),
+        2: lambda optimizer, coefficients, s, rate: (rate, coefficients[s, 1]),
+        3: lambda optimizer, coefficients, s, rate: (rate, coefficients[s, 1], coefficients[s, 2]),
+        4: lambda optimizer, coefficients, s, rate: (
+            rate,
+            coefficients[s, 1],
+            coefficients[s, 2],
+            coefficients[s, 3],
+        ),
+    }[coefficient_count(optimizer)]

@@ -1,0 +1,50 @@
+"""The kernels of the loss: rows are read once, nothing as long as the data is allocated."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skminibatch.backends.cpu.compile import Kernel
+from skminibatch.backends.cpu.dense import products, residuals_of
+from skminibatch.backends.cpu.rows import GROUP
+
+
+@Kernel
+def dense(parts, X, y, weights, rows, v):
+    """Weighted sum of the losses of the rows (all of them if `rows` is empty); `v` is (K, d + 1)."""
+    (loss,) = parts
+    n = rows.size if rows.size else X.shape[0]
+    group, raw = np.empty(GROUP, np.int64), np.empty((GROUP, v.shape[0]), v.dtype)
+    lengths, row_weights, sums = np.ones(GROUP), np.ones(GROUP), np.zeros(3)
+    for start in range(0, n, GROUP):
+        size = min(GROUP, n - start)
+        for t in range(size):
+            group[t] = rows[start + t] if rows.size else start + t
+            if weights.size:
+                row_weights[t] = weights[group[t]]
+        products(X, group, size, v, raw, lengths, False)
+        residuals_of(loss, raw, y, group, row_weights, size, lengths, sums)
+    return sums[0]
+
+
+@Kernel
+def csr(parts, X, y, weights, rows, v):
+    """As `dense`, for sparse rows; `v` is (d + 1, K), so that a feature's weights stand together."""
+    (loss,) = parts
+    data, indices, indptr = X
+    n = rows.size if rows.size else indptr.size - 1
+    K = v.shape[1]
+    group, raw = np.empty(1, np.int64), np.empty((1, K))
+    lengths, row_weights, sums = np.ones(1), np.ones(1), np.zeros(3)
+    for i in range(n):
+        row = rows[i] if rows.size else i
+        for k in range(K):
+            raw[0, k] = v[v.shape[0] - 1, k]
+        for q in range(indptr[row], indptr[row + 1]):
+            for k in range(K):
+                raw[0, k] += data[q] * v[indices[q], k]
+        group[0] = row
+        if weights.size:
+            row_weights[0] = weights[row]
+        residuals_of(loss, raw, y, group, row_weights, 1, lengths, sums)
+    return sums[0]

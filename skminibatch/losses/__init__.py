@@ -1,0 +1,52 @@
+"""Losses: a dict from the name of the parameter `loss` to the part.
+
+A pointwise loss has ``value(raw, y)`` and ``gradient(raw, y)``; a row-wise one ``value_gradient(raw, y, out)``.
+Class data: ``curvature``, an upper bound of the second derivative, or None where there is none; ``task``;
+``link`` ("log" where predictions are ``exp(raw)``).
+"""
+
+from skminibatch.losses.logistic import Logistic, Softmax
+from skminibatch.losses.margin import Hinge, ModifiedHuber, Perceptron, SquaredHinge
+from skminibatch.losses.multiple import EachOutput, OneVsRest
+from skminibatch.losses.regression import (
+    EpsilonInsensitive,
+    Huber,
+    Poisson,
+    Quantile,
+    SquaredEpsilonInsensitive,
+    SquaredError,
+)
+
+LOSSES = {
+    "hinge": Hinge,
+    "squared_hinge": SquaredHinge,
+    "log_loss": Logistic,
+    "modified_huber": ModifiedHuber,
+    "perceptron": Perceptron,
+    "squared_error": SquaredError,
+    "huber": Huber,
+    "epsilon_insensitive": EpsilonInsensitive,
+    "squared_epsilon_insensitive": SquaredEpsilonInsensitive,
+    "poisson": Poisson,
+    "quantile": Quantile,
+}
+ROWWISE_LOSSES = {"log_loss": Softmax}
+
+__all__ = [
+    "LOSSES",
+    "ROWWISE_LOSSES",
+    "EachOutput",
+    "EpsilonInsensitive",
+    "Hinge",
+    "Huber",
+    "Logistic",
+    "ModifiedHuber",
+    "OneVsRest",
+    "Perceptron",
+    "Poisson",
+    "Quantile",
+    "Softmax",
+    "SquaredEpsilonInsensitive",
+    "SquaredError",
+    "SquaredHinge",
+]

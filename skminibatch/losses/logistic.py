@@ -1,0 +1,51 @@
+"""The negative log-likelihood of class labels: two classes (or independent labels), and several classes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from skminibatch._parts import where
+
+
+class Logistic(NamedTuple):
+    """``log(1 + exp(-y raw))`` for `y` in {-1, +1}; probabilities are ``1 / (1 + exp(-raw))``."""
+
+    curvature = 0.25
+    task = "classification"
+
+    def value(self, raw, y):
+        z = y * raw
+        return np.maximum(0.0, -z) + np.log1p(np.exp(-np.abs(z)))
+
+    def gradient(self, raw, y):
+        z = y * raw
+        e = np.exp(-np.abs(z))
+        return -y * where(z > 0.0, e, 1.0) / (1.0 + e)
+
+
+class Softmax(NamedTuple):
+    """``log sum_k exp(raw_k) - raw_y`` for the class index `y`; rows of raw outputs are taken as a whole.
+
+    The Hessian ``diag(p) - p p'`` has no eigenvalue above 1/2 (Boehning 1992).
+    """
+
+    curvature = 0.5
+    task = "classification"
+
+    def value_gradient(self, raw, y, out):
+        label = int(y[0])
+        n = raw.shape[0]
+        highest = raw[0]
+        for k in range(1, n):
+            highest = max(highest, raw[k])
+        total = 0.0
+        for k in range(n):
+            e = np.exp(raw[k] - highest)
+            out[k] = e
+            total += e
+        for k in range(n):
+            out[k] /= total
+        out[label] -= 1.0
+        return np.log(total) + highest - raw[label]

@@ -1,0 +1,65 @@
+"""Margin losses: `y` is -1 or +1 and the loss depends on ``y * raw``."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from skminibatch._parts import where
+
+
+class Hinge(NamedTuple):
+    """``max(0, 1 - y raw)``, the loss of the support vector machine (Cortes and Vapnik 1995)."""
+
+    curvature = None
+    task = "classification"
+
+    def value(self, raw, y):
+        return np.maximum(0.0, 1.0 - y * raw)
+
+    def gradient(self, raw, y):
+        return where(y * raw < 1.0, -y, 0.0)
+
+
+class SquaredHinge(NamedTuple):
+    """``max(0, 1 - y raw)^2``."""
+
+    curvature = 2.0
+    task = "classification"
+
+    def value(self, raw, y):
+        margin = np.maximum(0.0, 1.0 - y * raw)
+        return margin * margin
+
+    def gradient(self, raw, y):
+        return -2.0 * y * np.maximum(0.0, 1.0 - y * raw)
+
+
+class Perceptron(NamedTuple):
+    """``max(0, -y raw)`` (Rosenblatt 1958); a raw output of zero counts as an error, so that learning can start."""
+
+    curvature = None
+    task = "classification"
+
+    def value(self, raw, y):
+        return np.maximum(0.0, -y * raw)
+
+    def gradient(self, raw, y):
+        return where(y * raw <= 0.0, -y, 0.0)
+
+
+class ModifiedHuber(NamedTuple):
+    """``max(0, 1 - y raw)^2`` above ``y raw = -1``, its tangent below (Zhang 2004); gives probabilities."""
+
+    curvature = 2.0
+    task = "classification"
+
+    def value(self, raw, y):
+        z = y * raw
+        margin = np.maximum(0.0, 1.0 - z)
+        return where(z >= -1.0, margin * margin, -4.0 * z)
+
+    def gradient(self, raw, y):
+        z = y * raw
+        return where(z >= -1.0, -2.0 * y * np.maximum(0.0, 1.0 - z), -4.0 * y)

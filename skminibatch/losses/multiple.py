@@ -1,0 +1,40 @@
+"""Several outputs from a loss of one: each output on its own, the rows shared."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from skminibatch._parts import gradient, stiffness, value
+
+
+class OneVsRest(NamedTuple):
+    """Sum over the classes of a margin loss, +1 for the class of the row and -1 for the others; `y` is an index."""
+
+    loss: tuple
+
+    def value_gradient(self, raw, y, out):
+        total = 0.0
+        for k in range(raw.shape[0]):
+            sign = 1.0 if k == int(y[0]) else -1.0
+            total += value(self.loss, raw[k], sign)
+            out[k] = gradient(self.loss, raw[k], sign)
+        return total
+
+
+class EachOutput(NamedTuple):
+    """Sum over the outputs of a loss, each against its own column of `y` (multi-output, multilabel)."""
+
+    loss: tuple
+
+    def value_gradient(self, raw, y, out):
+        total = 0.0
+        for k in range(raw.shape[0]):
+            total += value(self.loss, raw[k], y[k])
+            out[k] = gradient(self.loss, raw[k], y[k])
+        return total
+
+    def stiffness(self, raw, y):
+        largest = stiffness(self.loss, raw[0], y[0])
+        for k in range(1, raw.shape[0]):
+            largest = max(largest, stiffness(self.loss, raw[k], y[k]))
+        return largest

@@ -1,0 +1,107 @@
+"""Losses of a residual ``raw - y``."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from skminibatch._parts import where
+
+
+class SquaredError(NamedTuple):
+    """``(raw - y)^2 / 2``."""
+
+    curvature = 1.0
+    task = "regression"
+
+    def value(self, raw, y):
+        return 0.5 * (raw - y) * (raw - y)
+
+    def gradient(self, raw, y):
+        return raw - y
+
+
+class Huber(NamedTuple):
+    """``r^2 / 2`` for ``|r| <= epsilon``, else ``epsilon |r| - epsilon^2 / 2`` (Huber 1964)."""
+
+    epsilon: float = 0.1
+    curvature = 1.0
+    task = "regression"
+
+    def value(self, raw, y):
+        r = np.abs(raw - y)
+        return where(r <= self.epsilon, 0.5 * r * r, self.epsilon * (r - 0.5 * self.epsilon))
+
+    def gradient(self, raw, y):
+        return np.minimum(self.epsilon, np.maximum(-self.epsilon, raw - y))
+
+
+class EpsilonInsensitive(NamedTuple):
+    """``max(0, |r| - epsilon)``, the loss of support vector regression (Vapnik 1995)."""
+
+    epsilon: float = 0.1
+    curvature = None
+    task = "regression"
+
+    def value(self, raw, y):
+        return np.maximum(0.0, np.abs(raw - y) - self.epsilon)
+
+    def gradient(self, raw, y):
+        r = raw - y
+        return where(np.abs(r) > self.epsilon, np.sign(r), 0.0)
+
+
+class SquaredEpsilonInsensitive(NamedTuple):
+    """``max(0, |r| - epsilon)^2``."""
+
+    epsilon: float = 0.1
+    curvature = 2.0
+    task = "regression"
+
+    def value(self, raw, y):
+        excess = np.maximum(0.0, np.abs(raw - y) - self.epsilon)
+        return excess * excess
+
+    def gradient(self, raw, y):
+        r = raw - y
+        return 2.0 * np.sign(r) * np.maximum(0.0, np.abs(r) - self.epsilon)
+
+
+class Quantile(NamedTuple):
+    """``max(quantile (y - raw), (quantile - 1) (y - raw))``, the pinball loss (Koenker and Bassett 1978)."""
+
+    quantile: float = 0.5
+    curvature = None
+    task = "regression"
+
+    def value(self, raw, y):
+        r = y - raw
+        return np.maximum(self.quantile * r, (self.quantile - 1.0) * r)
+
+    def gradient(self, raw, y):
+        r = y - raw
+        return where(r > 0.0, -self.quantile, where(r < 0.0, 1.0 - self.quantile, 0.0))
+
+
+class Poisson(NamedTuple):
+    """``exp(raw) - y raw + (y log y - y)``, half the deviance of Poisson counts with mean ``exp(raw)``; `y` >= 0.
+
+    The second derivative ``exp(raw)`` has no bound. What limits a step is ``exp(raw) + |exp(raw) - y|``, so that no
+    single row moves its own raw output by more than one.
+    """
+
+    curvature = None
+    task = "regression"
+    link = "log"
+
+    def value(self, raw, y):
+        log_y = np.log(where(y > 0.0, y, 1.0))
+        return np.exp(raw) - y * raw + y * log_y - y
+
+    def gradient(self, raw, y):
+        return np.exp(raw) - y
+
+    def stiffness(self, raw, y):
+        mean = np.exp(raw)
+        return mean + np.abs(mean - y)

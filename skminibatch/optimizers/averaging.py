@@ -1,0 +1,61 @@
+"""The average of the iterates of any optimizer."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from skminibatch._parts import n_slots, update
+
+
+class Averaging(NamedTuple):
+    """Polyak-Ruppert averaging (Polyak and Juditsky 1992): the mean of the iterates after `start` samples predicts.
+
+    Wraps an optimizer and owns one more slot and one more coefficient, the last of each.
+    """
+
+    inner: tuple
+    start: float = 0.0
+    n_slots = 1
+    n_coefficients = 1
+
+    @property
+    def slot_exponents(self):
+        return (*self.inner.slot_exponents, -1)
+
+    @property
+    def linear(self):
+        return self.inner.linear
+
+    @property
+    def lazy_l1(self):
+        return self.inner.lazy_l1 and n_slots(self.inner) == 0
+
+    @property
+    def decoupled(self):
+        return self.inner.decoupled
+
+    @property
+    def auto_rate(self):
+        return self.inner.auto_rate
+
+    def stable_fraction(self):
+        return self.inner.stable_fraction()
+
+    def coefficients(self, rates, sizes, memory):
+        inner, samples, averaged = memory or (None, 0, 0)
+        coefficients, inner = self.inner.coefficients(rates, sizes, inner)
+        seen = samples + np.cumsum(sizes)
+        count = averaged + np.cumsum(seen >= self.start)
+        return np.column_stack([coefficients, 1.0 / np.maximum(count, 1)]), (inner, int(seen[-1]), int(count[-1]))
+
+    def update(self, w, g, slots, c):
+        w, inner, step = update(self.inner, w, g, slots[:-1], c[:-1])
+        return w, inner + (slots[-1],), step  # noqa: RUF005 (a compiled loop joins tuples by addition only)
+
+    def follow(self, w, slots, c):
+        return slots[:-1] + (slots[-1] + c[-1] * (w - slots[-1]),)  # noqa: RUF005
+
+    def result(self, w, slots):
+        return slots[-1]

@@ -1,0 +1,111 @@
+"""Gradient descent and its two momenta."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class SGD(NamedTuple):
+    """``w <- w - rate g`` (Robbins and Monro 1951)."""
+
+    n_slots = 0
+    slot_exponents = ()
+    n_coefficients = 1
+    linear = True
+    lazy_l1 = True
+    decoupled = False
+    auto_rate = None
+
+    def stable_fraction(self):
+        return 1.0
+
+    def coefficients(self, rates, sizes, memory):
+        return rates[:, None], memory
+
+    def update(self, w, g, slots, c):
+        return w - c[0] * g, slots, c[0]
+
+
+class Momentum(NamedTuple):
+    """``v <- momentum v + g; w <- w - rate v`` (Polyak 1964); the effective step is ``rate / (1 - momentum)``."""
+
+    momentum: float = 0.9
+    n_slots = 1
+    slot_exponents = (1,)
+    n_coefficients = 1
+    linear = True
+    lazy_l1 = False
+    decoupled = False
+    auto_rate = None
+
+    def stable_fraction(self):
+        return 1.0 - self.momentum
+
+    def coefficients(self, rates, sizes, memory):
+        return rates[:, None], memory
+
+    def update(self, w, g, slots, c):
+        v = self.momentum * slots[0] + g
+        return w - c[0] * v, (v,), c[0] / (1.0 - self.momentum)
+
+
+class Nesterov(NamedTuple):
+    """``v <- momentum v + g; w <- w - rate (g + momentum v)`` (Nesterov 1983, in the variables of Sutskever 2013)."""
+
+    momentum: float = 0.9
+    n_slots = 1
+    slot_exponents = (1,)
+    n_coefficients = 1
+    linear = True
+    lazy_l1 = False
+    decoupled = False
+    auto_rate = None
+
+    def stable_fraction(self):
+        return 1.0 - self.momentum
+
+    def coefficients(self, rates, sizes, memory):
+        return rates[:, None], memory
+
+    def update(self, w, g, slots, c):
+        v = self.momentum * slots[0] + g
+        return w - c[0] * (g + self.momentum * v), (v,), c[0] / (1.0 - self.momentum)
+
+
+class ScheduleFree(NamedTuple):
+    """Schedule-free SGD (Defazio, Yang, Mehta, Mishchenko, Khaled and Cutkosky 2024, arXiv:2405.15682).
+
+    ``z <- z - rate g(y); x <- x + c (z - x)`` with ``y = (1 - interpolation) z + interpolation x``: the gradient is
+    taken at y, z moves, and the average x predicts. The weight ``c`` is the share of this step's squared rate in
+    the sum so far, so that no horizon is needed.
+    """
+
+    interpolation: float = 0.9
+    n_slots = 1
+    slot_exponents = (-1,)
+    n_coefficients = 2
+    linear = True
+    lazy_l1 = True
+    decoupled = False
+    auto_rate = None
+
+    def stable_fraction(self):
+        return 1.0
+
+    def coefficients(self, rates, sizes, memory):
+        total = np.cumsum(rates**2) + (memory or 0.0)
+        return np.column_stack([rates, rates**2 / np.maximum(total, np.finfo(float).tiny)]), float(total[-1])
+
+    def update(self, w, g, slots, c):
+        return w - c[0] * g, slots, c[0]
+
+    def follow(self, w, slots, c):
+        return (slots[0] + c[1] * (w - slots[0]),)
+
+    def point(self, w, slots, c):
+        return (1.0 - self.interpolation) * w + self.interpolation * slots[0]
+
+    def result(self, w, slots):
+        return slots[0]

@@ -1,0 +1,11 @@
+"""Penalties: a dict from the name of the parameter `penalty` to the mixing of the elastic net.
+
+One elastic net ``alpha ((1 - l1_ratio) w^2 / 2 + l1_ratio |w|)`` serves every name by its values; a name stands here
+for the ``l1_ratio`` that it implies ("elasticnet": the parameter itself decides; None: no penalty).
+"""
+
+from skminibatch.penalties.elastic_net import ElasticNet
+
+PENALTIES = {"l2": 0.0, "l1": 1.0, "elasticnet": None, None: 0.0}
+
+__all__ = ["PENALTIES", "ElasticNet"]
