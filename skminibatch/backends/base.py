@@ -3,7 +3,7 @@
 Verbs
 -----
 run_dense(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, n_threads) -> StepStats
-run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, n_threads) -> StepStats
+run_csr(loss, penalty, optimizer, X, y, weights, plan, params, fit_intercept) -> StepStats
 loss_dense(loss, X, y, weights, rows, coef, intercept) -> float
 loss_csr(loss, X, y, weights, rows, coef, intercept) -> float
 
@@ -46,19 +46,18 @@ def run_dense(loss, penalty, optimizer, X, y, weights, plan, coordinates, params
         Xb = X[rows]
         return Xb if coordinates is None else (Xb - coordinates.center) * coordinates.scale
 
-    scale = 1.0 if coordinates is None else coordinates.scale
-    return _run(loss, penalty, optimizer, batch, y, weights, plan, scale, params, fit_intercept, lazy=False)
+    stretch = 1.0 if coordinates is None else coordinates.stretch
+    return _run(loss, penalty, optimizer, batch, y, weights, plan, stretch, params, fit_intercept, lazy=False)
 
 
-def run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, n_threads=1):
-    """Carry out a plan on sparse rows; `coordinates` may scale but not center."""
-    scale = 1.0 if coordinates is None else coordinates.scale
+def run_csr(loss, penalty, optimizer, X, y, weights, plan, params, fit_intercept):
+    """Carry out a plan on sparse rows."""
 
     def batch(rows):
-        return X[rows].toarray() * scale
+        return X[rows].toarray()
 
     lazy = is_lazy(optimizer, penalty)
-    return _run(loss, penalty, optimizer, batch, y, weights, plan, scale, params, fit_intercept, lazy=lazy)
+    return _run(loss, penalty, optimizer, batch, y, weights, plan, 1.0, params, fit_intercept, lazy=lazy)
 
 
 def is_lazy(optimizer, penalty) -> bool:
@@ -98,7 +97,7 @@ def _stiffnesses(loss, raw, y):
     return np.array([stiffness(loss, *row) for row in zip(raw, y, strict=True)])
 
 
-def _run(loss, penalty, optimizer, batch, y, weights, plan, scale, params, fit_intercept, lazy):
+def _run(loss, penalty, optimizer, batch, y, weights, plan, stretch, params, fit_intercept, lazy):
     stats = empty_stats(len(plan.offsets) - 1)
     for s, (start, stop) in enumerate(zip(plan.offsets[:-1], plan.offsets[1:], strict=True)):
         rows = rows_of(plan.rows, start, stop)
@@ -131,22 +130,22 @@ def _run(loss, penalty, optimizer, batch, y, weights, plan, scale, params, fit_i
                 return stats._replace(failed=s)
             if stats.square_norms[s] > plan.clip_norm**2:
                 g = g * (plan.clip_norm / np.sqrt(stats.square_norms[s]))
-            _step(penalty, optimizer, params, g, c, scale, touched)
+            _step(penalty, optimizer, params, g, c, stretch, touched)
     return stats
 
 
-def _step(penalty, optimizer, params, g, c, scale, touched):
+def _step(penalty, optimizer, params, g, c, stretch, touched):
     """Update `params` in place for the touched coordinates."""
     w, slots = params[0].copy(), tuple(params[1:])
     pull = np.zeros_like(w)
-    pull[:, :-1] = smooth_gradient(penalty, w[:, :-1] * scale) * scale
+    pull[:, :-1] = smooth_gradient(penalty, w[:, :-1] * stretch) * stretch
     if optimizer.decoupled:
         w = w - c[0] * pull
     else:
         g = g + pull
     w, slots, step = update(optimizer, w, g, slots, c)
     step = np.broadcast_to(step, w.shape)[:, :-1]
-    w[:, :-1] = prox(penalty, w[:, :-1] * scale, step * scale**2) / scale
+    w[:, :-1] = prox(penalty, w[:, :-1] * stretch, step * stretch**2) / stretch
     for old, new in zip(params, (w, *slots), strict=True):
         old[:, touched] = new[:, touched]
     for old, new in zip(params[1:], follow(optimizer, params[0], tuple(params[1:]), c), strict=True):

@@ -21,6 +21,9 @@ class SquaredError(NamedTuple):
     def gradient(self, raw, y):
         return raw - y
 
+    def baseline(self, y, weights):
+        return np.average(y, weights=weights)
+
 
 class Huber(NamedTuple):
     """``r^2 / 2`` for ``|r| <= epsilon``, else ``epsilon |r| - epsilon^2 / 2`` (Huber 1964)."""
@@ -36,6 +39,9 @@ class Huber(NamedTuple):
     def gradient(self, raw, y):
         return np.minimum(self.epsilon, np.maximum(-self.epsilon, raw - y))
 
+    def baseline(self, y, weights):
+        return np.quantile(y, 0.5, weights=weights, method="inverted_cdf")
+
 
 class EpsilonInsensitive(NamedTuple):
     """``max(0, |r| - epsilon)``, the loss of support vector regression (Vapnik 1995)."""
@@ -50,6 +56,9 @@ class EpsilonInsensitive(NamedTuple):
     def gradient(self, raw, y):
         r = raw - y
         return where(np.abs(r) > self.epsilon, np.sign(r), 0.0)
+
+    def baseline(self, y, weights):
+        return np.quantile(y, 0.5, weights=weights, method="inverted_cdf")
 
 
 class SquaredEpsilonInsensitive(NamedTuple):
@@ -67,6 +76,9 @@ class SquaredEpsilonInsensitive(NamedTuple):
         r = raw - y
         return 2.0 * np.sign(r) * np.maximum(0.0, np.abs(r) - self.epsilon)
 
+    def baseline(self, y, weights):
+        return np.average(y, weights=weights)
+
 
 class Quantile(NamedTuple):
     """``max(quantile (y - raw), (quantile - 1) (y - raw))``, the pinball loss (Koenker and Bassett 1978)."""
@@ -82,6 +94,9 @@ class Quantile(NamedTuple):
     def gradient(self, raw, y):
         r = y - raw
         return where(r > 0.0, -self.quantile, where(r < 0.0, 1.0 - self.quantile, 0.0))
+
+    def baseline(self, y, weights):
+        return np.quantile(y, self.quantile, weights=weights, method="inverted_cdf")
 
 
 class Poisson(NamedTuple):
@@ -105,3 +120,7 @@ class Poisson(NamedTuple):
     def stiffness(self, raw, y):
         mean = np.exp(raw)
         return mean + np.abs(mean - y)
+
+    def baseline(self, y, weights):
+        mean = np.average(y, weights=weights)
+        return np.log(mean) if mean > 0 else 0.0

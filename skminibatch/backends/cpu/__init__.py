@@ -22,9 +22,8 @@ def run_dense(loss, penalty, optimizer, X, y, weights, plan, coordinates, params
     slices = max(1, min(MOST_SLICES, int(np.diff(plan.offsets).max()) // ROWS_A_SLICE))
     n_threads = max(1, min(n_threads, slices))
     if coordinates is None:  # a center without a dimension is a type of its own: rows are read in place
-        coordinates = (np.array(0, params.dtype), np.empty(0, params.dtype))
-    else:
-        coordinates = (coordinates.center, coordinates.scale)
+        nothing = np.empty(0, params.dtype)
+        coordinates = (np.array(0, params.dtype), nothing, nothing)
     plan_weights = _NONE if plan.weights is None else plan.weights
     shared = (
         np.empty((2, slices, *params.shape[1:]), params.dtype),
@@ -57,12 +56,10 @@ def _together(calls):
     return first
 
 
-def run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, n_threads=1):
+def run_csr(loss, penalty, optimizer, X, y, weights, plan, params, fit_intercept):
     """Carry out a plan on sparse rows, on one thread."""
     from skminibatch.backends.cpu.sparse import run_lazy, run_linear
 
-    if coordinates is not None:
-        return base.run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept)
     stats = empty_stats(len(plan.offsets) - 1)
     plan_weights = _NONE if plan.weights is None else plan.weights
     lazy = base.is_lazy(optimizer, penalty)

@@ -193,13 +193,13 @@ def points(optimizer, params, coefficients, s, v):
 
 
 @inlined
-def take_step(penalty, optimizer, params, g, c, ratio, scale):
+def take_step(penalty, optimizer, params, g, c, ratio, stretches):
     """Update the parameters with ``ratio * g``; the last column, the intercept, has no penalty."""
     K, d = g.shape[0], g.shape[1] - 1
     for k in range(K):
         for j in range(d):
             w, f = params[0, k, j], g[k, j] * ratio
-            stretch = scale[j] if scale.size else params.dtype.type(1)
+            stretch = stretches[j] if stretches.size else params.dtype.type(1)
             pull = smooth_gradient(penalty, w * stretch) * stretch
             if decoupled(optimizer):
                 w -= c[0] * pull
@@ -256,7 +256,7 @@ def whole_gradient(G, n_parts, size, fit_intercept, g):
 def run(parts, X, y, weights, order, offsets, coefficients, plan_weights, coordinates, limits, params, shared, stats):
     """Carry out a plan as thread `thread` of `n_threads`; the failed step, or -1."""
     loss, penalty, optimizer = parts
-    center, scale = coordinates
+    center, scale, stretch = coordinates
     fit_intercept, safety, clip_norm, thread, n_threads = limits
     G, sums, progress = shared
     losses, square_norms, row_squares, rates = stats
@@ -309,6 +309,6 @@ def run(parts, X, y, weights, order, offsets, coefficients, plan_weights, coordi
             return s
         ratio = clip_norm / np.sqrt(square_norm) if square_norm > clip_norm * clip_norm else 1.0
         c = coefficients_at(optimizer, coefficients, s, rate)
-        take_step(penalty, optimizer, params, g, c, params.dtype.type(ratio), scale)
+        take_step(penalty, optimizer, params, g, c, params.dtype.type(ratio), stretch)
         points(optimizer, params, coefficients, min(s + 1, n_steps - 1), v)
     return -1

@@ -1,0 +1,494 @@
+"""What all estimators share: fit and partial_fit around one call of the training loop."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from abc import abstractmethod
+from contextlib import contextmanager
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import BaseEstimator
+from sklearn.callback import CallbackSupportMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from skminibatch import _resolve, backends
+from skminibatch._models import Data
+from skminibatch._statistics import (
+    Moments,
+    Smoothness,
+    gentle_coordinates,
+    sample_rows,
+    standard_coordinates,
+)
+from skminibatch._training import Diverged, History, Progress, Recipe, TrainState, train
+from skminibatch.samplers import SAMPLERS
+from skminibatch.schedules import SCALING_RULES, SCHEDULES
+
+EVALUATED = 10_000  # rows, or 5 % of them if that is more, on which the objective is measured after an epoch
+STREAM_ROWS = 1 << 40  # a stream has no end: a batch is as one drawn from far more rows
+STREAM_WARMUP = 20.0  # updates; a stream has no first pass of which to take a share
+WARMUP_SHARE = 0.05  # of the first pass
+LONGEST_WARMUP = 100.0  # updates
+
+
+class Validation(NamedTuple):
+    """Rows that are scored after each epoch."""
+
+    X: object
+    y: object
+    sample_weight: np.ndarray | None
+
+
+@dataclass
+class Fitted:
+    """What outlives a call: enough to go on learning, nothing of it a device handle."""
+
+    target: tuple
+    model: object
+    params: np.ndarray
+    state: TrainState
+    seed: int
+    moments: Moments
+    smoothness: Smoothness | None
+    history: History
+    class_counts: np.ndarray | None = None
+
+
+class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
+    """Fit and partial_fit of a model by mini-batches; subclasses say what the target and the model are."""
+
+    _parameter_constraints: dict = {
+        "learning_rate": [StrOptions(set(SCHEDULES)), tuple],
+        "eta0": [Interval(Real, 0, None, closed="neither"), None],
+        "power_t": [Interval(Real, None, None, closed="neither")],
+        "batch_size": [
+            Interval(Integral, 1, None, closed="left"),
+            Interval(Real, 0, 1, closed="neither"),
+            StrOptions({"full"}),
+        ],
+        "lr_scaling": [StrOptions(set(SCALING_RULES)), None],
+        "base_batch_size": [Interval(Integral, 1, None, closed="left")],
+        "sampler": [StrOptions(set(SAMPLERS)), tuple],
+        "shuffle": ["boolean"],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left"), None],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "scoring": [str, callable, None],
+        "max_time": [Interval(Real, 0, None, closed="neither"), None],
+        "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
+        "warm_start": ["boolean"],
+        "n_jobs": [Integral, None],
+        "device": [StrOptions({"auto", "cpu", "base"})],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    # -- what a subclass says ------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _target_of(self, y, classes=None):
+        """The target of some labels."""
+
+    @abstractmethod
+    def _check_X_y(self, X, y, reset):
+        """Validated X and y."""
+
+    @abstractmethod
+    def _model(self, target, X):
+        """The model, its optimizer included, without coordinates."""
+
+    @abstractmethod
+    def _start(self, model, target, data, coef_init, intercept_init):
+        """Coefficients and intercepts to start from."""
+
+    @abstractmethod
+    def _attributes(self, coef, intercept, target) -> dict:
+        """Fitted attributes of the parameters."""
+
+    def _class_weights(self, target, y, counts):
+        """Weight of each row by its class, or None; `counts` of the classes so far."""
+        return None
+
+    # -- fit -----------------------------------------------------------------------------------------------------
+
+    def _fit(self, X, y, sample_weight, coef_init, intercept_init, X_val, y_val, sample_weight_val):
+        with self._all_or_nothing():
+            self._validate_params()
+            given = (X, y, sample_weight)
+            previous = getattr(self, "_fitted", None) if self.warm_start else None
+            X, y = self._check_X_y(X, y, reset=previous is None)
+            target = self._target_of(y) if previous is None else previous.target
+            seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+            counts = self._counts(target, y)
+            weights = self._weights(target, X, y, sample_weight, counts)
+            rows = self._active_rows(weights, "fit")
+            validation, rows = self._validation(target, X, y, sample_weight, rows, seed, X_val, y_val, sample_weight_val)
+            if weights.size:
+                weights = weights / weights[slice(None) if rows is None else rows].mean()
+            model = self._model(target, X)
+            data = Data(X, target.encode(y, np.dtype(X.dtype)), weights, rows)
+            batch_size = _resolve.batch_size(self.batch_size, data.n_rows)
+            moments = Moments.none(X.shape[1])
+            sampled = sample_rows(X.shape[0], np.random.Generator(np.random.Philox(key=[seed, 2**32])), rows)
+            model, moments = self._placed(model, data, sampled, moments, None)
+            data = self._stretched(data, model)
+            if previous is not None and coef_init is None:
+                coef_init, intercept_init = previous.model.what_predicts(previous.params, None)
+            coef, intercept = self._start(model, target, data, coef_init, intercept_init)
+            params = model.start(coef, intercept)
+            rates = self._schedule(model, self.max_iter * data.n_rows, data.n_rows / batch_size)
+            smooth = self._smoothness(model, data, sampled, params, rates, None)
+            recipe = self._recipe(model, data, rates, batch_size, validation, seed, self.max_iter)
+            state = TrainState(
+                smoothness=self._of_batch(smooth, model, batch_size, data.n_rows),
+                sampler_memory=recipe.sampler.start(X.shape[0], rows, seed),
+            )
+            fitted = Fitted(target, model, params, state, seed, moments, smooth, History(), counts)
+            self._train(fitted, data, recipe, given, epochs=self.max_iter)
+        return self
+
+    def _train(self, fitted: Fitted, data: Data, recipe: Recipe, given, epochs: int) -> None:
+        """Train with scikit-learn's callbacks, one task an epoch; an interrupt keeps the epochs that were done."""
+        X, y, sample_weight = given
+        metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
+        root = self._init_callback_context(max_subtasks=epochs)
+        root.call_on_fit_task_begin(estimator=self, X=X, y=y, metadata=metadata)
+        tasks, done = [], []
+
+        def begin():
+            task = root.subcontext(task_name="epoch")
+            task.call_on_fit_task_begin(estimator=self, X=X, y=y, metadata=metadata)
+            tasks.append(task)
+
+        def on_epoch(progress: Progress) -> bool:
+            # the parameters of an epoch that is done, should the next one be interrupted
+            done[:] = [Progress(**{**vars(progress), "params": progress.params.copy()})]
+            if self.verbose:
+                print(
+                    f"-- Epoch {progress.state.epoch}: objective {progress.objective:.6g}, rate "
+                    f"{progress.history['rate'][-1]:.3g}, {progress.history['seconds'][-1]:.2f} s"
+                )
+            stop = tasks[-1].call_on_fit_task_end(
+                estimator=self,
+                X=X,
+                y=y,
+                metadata=metadata,
+                reconstruction_attributes=lambda: self._attributes(progress.coef, progress.intercept, fitted.target),
+            )
+            if len(tasks) < epochs and not stop:
+                begin()
+            return stop
+
+        begin()
+        try:
+            progress = train(fitted.model, data, fitted.params, recipe, fitted.state, fitted.history, on_epoch)
+        except KeyboardInterrupt:
+            if done:
+                done[0].reason = f"interrupted; the {done[0].state.epoch} epochs before are kept"
+                self._publish(fitted, done[0], recipe)
+            raise
+        except Diverged as failure:
+            raise ValueError(f"{failure} {self._advice(failure, data)}") from None
+        self._publish(fitted, progress, recipe)
+        root.call_on_fit_task_end(
+            estimator=self,
+            X=X,
+            y=y,
+            metadata=metadata,
+            reconstruction_attributes=lambda: self._attributes(progress.coef, progress.intercept, fitted.target),
+        )
+        if not progress.converged and recipe.tol is not None:
+            warnings.warn(
+                "Maximum number of iteration reached before convergence. Consider increasing max_iter to improve the fit.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+
+    def _advice(self, failure: Diverged, data: Data) -> str:
+        """What to do about a divergence: the rate, and the features whose scale is the likely cause."""
+        X = data.X[:1000]
+        sizes = np.asarray(abs(X).max(axis=0).todense() if sparse.issparse(X) else np.abs(X).max(axis=0)).ravel()
+        names = getattr(self, "feature_names_in_", None)
+        largest = np.argsort(sizes)[::-1][:3]
+        named = ", ".join(f"{j if names is None else names[j]} (up to {sizes[j]:.3g})" for j in largest)
+        return (
+            "Scaling input data with StandardScaler or MinMaxScaler might help, or a smaller rate than "
+            f"{failure.rate:.3g}, or learning_rate='auto'. Largest features: {named}."
+        )
+
+    # -- partial_fit ---------------------------------------------------------------------------------------------
+
+    def _partial_fit(self, X, y, classes, sample_weight):
+        with self._all_or_nothing():
+            self._validate_params()
+            if self.early_stopping:
+                raise ValueError("early_stopping must be False with partial_fit: there is no epoch to stop after.")
+            old = getattr(self, "_fitted", None)
+            X, y = self._check_X_y(X, y, reset=old is None)
+            self._check_classes(old.target if old else None, classes)
+            target = old.target if old else self._target_of(y, classes)
+            y_encoded = target.encode(y, np.dtype(X.dtype))
+            counts = self._counts(target, y)
+            if counts is not None and old is not None and old.class_counts is not None:
+                counts = counts + old.class_counts
+            weights = self._weights(target, X, y, sample_weight, counts)
+            rows = self._active_rows(weights, "partial_fit")
+            data = Data(X, y_encoded, weights, rows)
+            if data.n_rows == 0:
+                if old is None:
+                    raise ValueError("All sample weights are zero: the first call of partial_fit needs a row that counts.")
+                return self
+            seed = old.seed if old else int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+            fitted, data, recipe = self._resumed(old, target, data, seed, counts)
+            try:
+                progress = train(fitted.model, data, fitted.params, recipe, fitted.state, fitted.history)
+            except Diverged as failure:
+                raise ValueError(f"{failure} {self._advice(failure, data)}") from None
+            progress.reason = "partial_fit does one pass"
+            self._publish(fitted, progress, recipe)
+        return self
+
+    def _resumed(self, old: Fitted | None, target, data: Data, seed: int, counts):
+        """What training needs to go on with new rows: (Fitted, the rows as it sees them, Recipe)."""
+        X = data.X
+        model = self._model(target, X)
+        epoch = old.state.epoch if old else 0
+        sampled = sample_rows(X.shape[0], np.random.Generator(np.random.Philox(key=[seed, 2**32 + epoch])), data.rows)
+        moments = old.moments if old else Moments.none(X.shape[1])
+        model, moments = self._placed(model, data, sampled, moments, old.model.coordinates if old else None)
+        data = self._stretched(data, model)
+        batch_size = _resolve.batch_size(self.batch_size, data.n_rows)
+        rates = self._schedule(model, None, None)
+        if old is None:
+            params = model.start(*self._start(model, target, data, None, None))
+        elif type(old.model.optimizer) is type(model.optimizer) and old.params is not None:
+            params = old.model.moved(old.params, model)
+        else:
+            params = model.start(*old.model.what_predicts(old.params, old.state.coefficients))
+        smooth = self._smoothness(model, data, sampled, params, rates, old.smoothness if old else None)
+        recipe = self._recipe(model, data, rates, batch_size, None, seed, None)
+        state = old.state if old else TrainState()
+        state = TrainState(
+            **{
+                **vars(state),
+                "smoothness": self._of_batch(smooth, model, batch_size, STREAM_ROWS),
+                "sampler_memory": recipe.sampler.start(X.shape[0], data.rows, seed, epoch),
+            }
+        )
+        history = copy.deepcopy(old.history) if old else History()
+        return Fitted(target, model, params, state, seed, moments, smooth, history, counts), data, recipe
+
+    def _check_classes(self, target, classes):
+        """Check the `classes` of partial_fit against the target so far, None in the first call."""
+
+    # -- shared steps --------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _all_or_nothing(self):
+        """Leave the estimator as it was if anything fails, except for what an interrupted `fit` has saved."""
+        before = self.__dict__.copy()
+        try:
+            yield
+        except BaseException:
+            if self.__dict__.get("_fitted") is before.get("_fitted"):
+                kept = {k: v for k, v in self.__dict__.items() if k.startswith(("_callback", "_skl_callbacks"))}
+                self.__dict__.clear()
+                self.__dict__.update({**before, **kept})
+            raise
+
+    def _weights(self, target, X, y, sample_weight, counts) -> np.ndarray:
+        """Sample weights times class weights, float64; empty if every row counts the same."""
+        weights = np.empty(0)
+        if sample_weight is not None:
+            weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        by_class = self._class_weights(target, y, counts)
+        if by_class is not None:
+            weights = by_class if not weights.size else weights * by_class
+        return weights
+
+    @staticmethod
+    def _active_rows(weights: np.ndarray, method: str) -> np.ndarray | None:
+        """Rows of positive weight, None for all."""
+        if not weights.size or np.all(weights > 0):
+            return None
+        rows = np.flatnonzero(weights)
+        if method == "fit" and not rows.size:
+            raise ValueError("Sample weights must contain at least one non-zero number: all rows have weight zero.")
+        return rows
+
+    def _counts(self, target, y):
+        """How often each class occurs, where class weights need it."""
+        return None
+
+    def _placed(self, model, data: Data, sampled, moments: Moments, old):
+        """The model in coordinates that suit the features, and the statistics of these."""
+        dense = not sparse.issparse(data.X)
+        automatic = self.learning_rate == "auto" and dense
+        if not (self.standardize or automatic):
+            return model, moments
+        if self.standardize:
+            rows = slice(None) if data.rows is None else data.rows
+            weights = data.weights[rows] if data.weights.size else None
+            moments = moments.updated(data.X[rows], weights)
+            return self._in_coordinates(model, standard_coordinates(moments, model.dtype, dense and self.fit_intercept)), moments
+        moments = moments.updated(data.X[sampled])
+        return self._in_coordinates(model, gentle_coordinates(moments, model.dtype, self.fit_intercept, old)), moments
+
+    @staticmethod
+    def _in_coordinates(model, coordinates):
+        return type(model)(**{**vars(model), "coordinates": coordinates})
+
+    @staticmethod
+    def _stretched(data: Data, model) -> Data:
+        """Sparse rows in the coordinates of the model; dense ones are changed by the kernel."""
+        if not sparse.issparse(data.X) or model.coordinates is None:
+            return data
+        X = data.X.copy()
+        X.data *= model.coordinates.scale[X.indices].astype(X.dtype)
+        return data._replace(X=X)
+
+    def _schedule(self, model, horizon, updates_a_pass):
+        warmup = STREAM_WARMUP
+        if updates_a_pass is not None:
+            warmup = min(max(WARMUP_SHARE * updates_a_pass, 1.0), LONGEST_WARMUP)
+        return _resolve.schedule(
+            self.learning_rate,
+            optimizer=model.optimizer,
+            loss=model.loss,
+            alpha=self.alpha,
+            eta0=self.eta0,
+            power_t=self.power_t,
+            horizon=horizon,
+            warmup=warmup,
+        )
+
+    def _smoothness(self, model, data, sampled, params, schedule, old) -> Smoothness | None:
+        """The smoothness that an automatic rate follows, at least as large as on earlier rows; else None."""
+        if self.learning_rate != "auto" or model.optimizer.auto_rate is not None:
+            return old
+        _, intercept = model.what_predicts(params, None)
+        return model.smoothness(data, sampled, intercept).larger(old)
+
+    @staticmethod
+    def _of_batch(smooth: Smoothness | None, model, batch_size: int, n_rows: int) -> float:
+        """The smoothness by which an automatic rate is divided, 1 where there is none."""
+        if smooth is None or model.optimizer.auto_rate is not None:
+            return 1.0
+        return smooth.of_batch(batch_size, n_rows) / model.optimizer.stable_fraction()
+
+    def _recipe(self, model, data: Data, schedule, batch_size: int, validation, seed, epochs) -> Recipe:
+        rule = _resolve.scaling_rule(self.lr_scaling, self.learning_rate)
+        automatic = self.learning_rate == "auto" and model.optimizer.auto_rate is None
+        few = sample_rows(data.X.shape[0], np.random.Generator(np.random.Philox(key=[seed, 2**33])), data.rows)
+        return Recipe(
+            sampler=_resolve.sampler(self.sampler, self.shuffle),
+            schedule=schedule,
+            batch_size=batch_size,
+            safety=model.optimizer.stable_fraction() if automatic else np.inf,
+            clip_norm=np.inf if self.clip_norm is None else float(self.clip_norm),
+            rate_factor=1.0 if rule is None else rule(1.0, batch_size, self.base_batch_size),
+            max_epochs=epochs or 1,
+            tol=self.tol if epochs else None,
+            patience=self.n_iter_no_change,
+            max_seconds=self.max_time,
+            evaluation_rows=few,
+            validation=validation,
+            keep_best=bool(self.early_stopping),
+        )
+
+    def _validation(self, target, X, y, sample_weight, rows, seed, X_val, y_val, sample_weight_val):
+        """(how to score coefficients on validation rows or None, the rows left to train on)."""
+        if X_val is None and y_val is None:
+            if not self.early_stopping:
+                return None, rows
+            rows, held_out = self._split(target, X, y, rows, seed)
+            weights = None if sample_weight is None else _check_sample_weight(sample_weight, X)[held_out]
+            chosen = Validation(X[held_out], y[held_out], weights)
+        else:
+            if X_val is None or y_val is None:
+                raise ValueError("X_val and y_val must be given together.")
+            X_val, y_val = self._check_X_y(X_val, y_val, reset=False)
+            target.encode(y_val, np.dtype(X.dtype))
+            if sample_weight_val is not None:
+                sample_weight_val = _check_sample_weight(sample_weight_val, X_val, ensure_non_negative=True)
+            chosen = Validation(X_val, y_val, sample_weight_val)
+        scorer = check_scoring(self, self.scoring)
+        weights = {} if chosen.sample_weight is None else {"sample_weight": chosen.sample_weight}
+
+        def score(coef, intercept):
+            fitted = copy.copy(self)
+            fitted.__dict__.pop("feature_names_in_", None)  # the rows are arrays by now
+            for name, attribute in self._attributes(coef, intercept, target).items():
+                setattr(fitted, name, attribute)
+            number = scorer(fitted, chosen.X, chosen.y, **weights)
+            if not np.isfinite(number):
+                raise ValueError(f"scoring={self.scoring!r} gave {number} on the validation set.")
+            return number
+
+        return score, rows
+
+    def _split(self, target, X, y, rows, seed):
+        """(rows to train on, rows held out), stratified for labels."""
+        candidates = np.arange(X.shape[0]) if rows is None else rows
+        stratified = hasattr(target, "classes") and not target.multilabel
+        splitter = (StratifiedShuffleSplit if stratified else ShuffleSplit)(
+            n_splits=1, test_size=self.validation_fraction, random_state=seed
+        )
+        n = candidates.size
+        held_out = int(np.ceil(self.validation_fraction * n))
+        if held_out == 0 or held_out >= n:
+            raise ValueError(
+                f"Splitting {n} samples into a train set and a validation set with validation_fraction="
+                f"{self.validation_fraction} led to an empty set ({n - held_out} and {held_out} samples). Please either "
+                "change validation_fraction, increase number of samples, or disable early_stopping."
+            )
+        kept, held = next(splitter.split(candidates[:, None], y[candidates] if stratified else None))
+        return np.sort(candidates[kept]), np.sort(candidates[held])
+
+    def _publish(self, fitted: Fitted, progress: Progress, recipe: Recipe) -> None:
+        """Write every fitted attribute."""
+        params = progress.params
+        if params is None:  # the best epoch was restored: go on from there
+            params = fitted.model.start(progress.coef, progress.intercept)
+        state = TrainState(**{**vars(progress.state), "sampler_memory": None})
+        history = progress.history.arrays()
+        attributes = {
+            **self._attributes(progress.coef, progress.intercept, fitted.target),
+            "n_iter_": max(1, progress.state.epoch - fitted.state.epoch),
+            "t_": progress.state.samples,
+            "n_updates_": progress.state.step,
+            "batch_size_": recipe.batch_size,
+            "history_": history,
+            "loss_curve_": history["loss"] + history["penalty"],
+            "stop_reason_": progress.reason,
+            "device_": "cpu",
+        }
+        attributes["best_loss_"] = float(attributes["loss_curve_"].min())
+        scored = np.isfinite(history["validation_score"]).any()
+        attributes["validation_scores_"] = history["validation_score"] if scored else None
+        attributes["best_validation_score_"] = float(np.nanmax(history["validation_score"])) if scored else None
+        fitted.params, fitted.state, fitted.history = params, state, progress.history
+        attributes["_fitted"] = fitted
+        for name, attribute in attributes.items():
+            setattr(self, name, attribute)
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "coef_")
+
+    def _check_fitted(self):
+        check_is_fitted(self)
+
+    def _backend(self):
+        return backends.choose(self.device)

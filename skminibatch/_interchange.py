@@ -1,0 +1,87 @@
+"""From and to fitted estimators of scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor, SGDClassifier, SGDRegressor
+from sklearn.utils.validation import check_is_fitted
+
+from skminibatch._estimator import Fitted
+from skminibatch._statistics import Moments
+from skminibatch._targets import ClassificationTarget, RegressionTarget
+from skminibatch._training import History, TrainState
+from skminibatch.losses import Logistic, Poisson
+
+
+def _dense(coef):
+    return np.array(coef.toarray() if hasattr(coef, "toarray") else coef)
+
+
+def _with_attributes(estimator, ours, **attributes):
+    for name in ("n_features_in_", "feature_names_in_", "n_iter_"):
+        if hasattr(ours, name):
+            setattr(estimator, name, getattr(ours, name))
+    for name, value in attributes.items():
+        setattr(estimator, name, value)
+    return estimator
+
+
+def regressor_to_sklearn(ours):
+    """A regressor of scikit-learn with the same coefficients and the same link."""
+    coef, intercept = _dense(ours.coef_), np.array(ours.intercept_)
+    multi_output = ours._fitted.target.multi_output
+    if isinstance(ours._pointwise_loss(), Poisson):
+        if multi_output:
+            raise ValueError("scikit-learn has no Poisson regression of several outputs.")
+        return _with_attributes(PoissonRegressor(), ours, coef_=coef.ravel(), intercept_=float(intercept[0]))
+    if multi_output:
+        return _with_attributes(LinearRegression(), ours, coef_=coef, intercept_=intercept)
+    return _with_attributes(
+        SGDRegressor(penalty=None), ours, coef_=coef.ravel(), intercept_=intercept, t_=float(ours.t_)
+    )
+
+
+def classifier_to_sklearn(ours):
+    """A classifier of scikit-learn with the same coefficients and the same probabilities."""
+    if ours._fitted.target.multilabel:
+        raise ValueError("scikit-learn has no linear model of several independent labels; fit one estimator a label.")
+    attributes = {
+        "coef_": _dense(ours.coef_),
+        "intercept_": np.array(ours.intercept_),
+        "classes_": np.array(ours.classes_),
+    }
+    if isinstance(ours._pointwise_loss(), Logistic):
+        estimator = _with_attributes(LogisticRegression(), ours, **attributes)
+        estimator.n_iter_ = np.array([ours.n_iter_], np.int32)
+        return estimator
+    loss = ours.loss if isinstance(ours.loss, str) else "hinge"
+    return _with_attributes(SGDClassifier(loss=loss), ours, t_=float(ours.t_), **attributes)
+
+
+def from_sklearn(ours, theirs):
+    """Give `ours` the coefficients of a fitted estimator of scikit-learn."""
+    check_is_fitted(theirs, ["coef_", "intercept_"])
+    ours._validate_params()
+    coef = _dense(theirs.coef_)
+    multi_output = coef.ndim == 2
+    coef = np.atleast_2d(coef)
+    if hasattr(theirs, "classes_"):
+        target = ClassificationTarget(np.array(theirs.classes_), False)
+    else:
+        target = RegressionTarget(coef.shape[0], multi_output)
+    if coef.shape[0] != target.n_outputs:
+        raise ValueError(f"coef_ has {coef.shape[0]} rows, but {target.n_outputs} were expected.")
+    model = ours._model(target, coef)
+    intercept = np.broadcast_to(np.asarray(theirs.intercept_, model.dtype), (target.n_outputs,))
+    params = model.start(coef, intercept)
+    seed = 0 if ours.random_state is None else int(np.random.SeedSequence(ours.random_state).generate_state(1)[0] >> 1)
+    ours._fitted = Fitted(
+        target, model, params, TrainState(), seed, Moments.none(coef.shape[1]), None, History(), None
+    )
+    ours.n_features_in_ = coef.shape[1]
+    if hasattr(theirs, "feature_names_in_"):
+        ours.feature_names_in_ = np.array(theirs.feature_names_in_)
+    for name, value in ours._attributes(coef, intercept, target).items():
+        setattr(ours, name, value)
+    ours.t_, ours.n_iter_, ours.n_updates_ = 0, 0, 0
+    return ours

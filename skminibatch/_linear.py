@@ -1,0 +1,135 @@
+"""What the linear regressor and the linear classifier share."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+import numpy as np
+from scipy import sparse
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import validate_data
+
+from skminibatch import _resolve
+from skminibatch._estimator import BaseMiniBatchEstimator
+from skminibatch._models import LinearModel, raw_outputs
+from skminibatch._targets import RegressionTarget
+from skminibatch.losses import LOSSES
+from skminibatch.optimizers import OPTIMIZERS
+from skminibatch.penalties import PENALTIES
+
+
+class LinearEstimator(BaseMiniBatchEstimator):
+    """What the linear regressor and the linear classifier share."""
+
+    _parameter_constraints: dict = {
+        **BaseMiniBatchEstimator._parameter_constraints,
+        "loss": [StrOptions(set(LOSSES)), tuple],
+        "penalty": [StrOptions({name for name in PENALTIES if name}), None, tuple],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "l1_ratio": [Interval(Real, 0, 1, closed="both"), None],
+        "epsilon": [Interval(Real, 0, None, closed="left")],
+        "quantile": [Interval(Real, 0, 1, closed="neither")],
+        "fit_intercept": ["boolean"],
+        "solver": [StrOptions({"auto", *OPTIMIZERS}), tuple],
+        "average": [Interval(Integral, 0, None, closed="left"), "boolean"],
+        "standardize": ["boolean"],
+    }
+
+    def _store(self, parameters: dict) -> None:
+        """Store the parameters of the constructor, unchanged."""
+        for name, value in parameters.items():
+            if name not in ("self", "__class__"):
+                setattr(self, name, value)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def _pointwise_loss(self):
+        return _resolve.loss(self.loss, epsilon=self.epsilon, quantile=self.quantile)
+
+    def _model(self, target, X) -> LinearModel:
+        return LinearModel(
+            loss=target.loss(self._pointwise_loss()),
+            penalty=_resolve.penalty(self.penalty, self.alpha, self.l1_ratio),
+            optimizer=_resolve.optimizer(self.solver, self.average, default="schedule_free"),
+            backend=self._backend(),
+            n_features=X.shape[1],
+            n_outputs=target.n_outputs,
+            fit_intercept=self.fit_intercept,
+            dtype=np.dtype(np.float64) if sparse.issparse(X) else X.dtype,
+            n_threads=_resolve.threads(self.n_jobs),
+        )
+
+    def _start(self, model, target, data, coef_init, intercept_init):
+        coef = np.zeros((model.n_outputs, model.n_features), model.dtype)
+        intercept = np.zeros(model.n_outputs, model.dtype)
+        if coef_init is not None:
+            coef = _shaped(coef_init, coef.shape, "coef_init", model.dtype)
+        if intercept_init is not None:
+            intercept = _shaped(intercept_init, intercept.shape, "intercept_init", model.dtype)
+        elif coef_init is None and self.learning_rate == "auto" and self.fit_intercept:
+            y = data.y if data.rows is None else data.y[data.rows]
+            weights = np.ones(len(y)) if not data.weights.size else data.weights
+            weights = weights if data.rows is None or not data.weights.size else weights[data.rows]
+            intercept[:] = target.baseline(y, weights, self._pointwise_loss())
+        return coef, intercept
+
+    def _attributes(self, coef, intercept, target) -> dict:
+        dtype = np.float32 if coef.dtype == np.float32 else np.float64
+        coef, intercept = coef.astype(dtype), intercept.astype(dtype)
+        if isinstance(target, RegressionTarget):
+            return {"coef_": coef if target.multi_output else coef[0], "intercept_": intercept}
+        return {"coef_": coef, "intercept_": intercept, "classes_": target.classes}
+
+    def _raw(self, X) -> np.ndarray:
+        """Raw outputs (n, K)."""
+        self._check_fitted()
+        X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
+        coef = self.coef_ if sparse.issparse(self.coef_) else np.atleast_2d(self.coef_)
+        return raw_outputs(X, coef, self.intercept_)
+
+    def sparsify(self):
+        """Store `coef_` as a SciPy sparse matrix, smaller and faster to predict with where most of it is zero.
+
+        Returns
+        -------
+        self : object
+        """
+        self._check_fitted()
+        self.coef_ = sparse.csr_matrix(np.atleast_2d(self.coef_) if not sparse.issparse(self.coef_) else self.coef_)
+        return self
+
+    def densify(self):
+        """Store `coef_` as an array again.
+
+        Returns
+        -------
+        self : object
+        """
+        self._check_fitted()
+        if sparse.issparse(self.coef_):
+            coef = self.coef_.toarray()
+            single = isinstance(self._fitted.target, RegressionTarget) and not self._fitted.target.multi_output
+            self.coef_ = coef[0] if single else coef
+        return self
+
+
+def _shaped(given, shape, name, dtype):
+    array = np.array(given, dtype=dtype)
+    if array.size != np.prod(shape):
+        raise ValueError(f"Provided {name} does not match dataset: expected the shape {shape}, got {array.shape}.")
+    return array.reshape(shape)
+
+
+
+def validated(estimator, X, y, reset, **checks):
+    """X and y as the kernels want them: C-contiguous float rows, or CSR with sorted indices and no duplicates."""
+    X, y = validate_data(
+        estimator, X, y, reset=reset, accept_sparse="csr", dtype=[np.float64, np.float32], order="C", **checks
+    )
+    if sparse.issparse(X) and not X.has_canonical_format:
+        X = X.copy()
+        X.sum_duplicates()
+    return X, y

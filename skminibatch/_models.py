@@ -1,0 +1,135 @@
+"""Models: parameters, and how to run a plan on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+from sklearn.utils.extmath import safe_sparse_dot
+
+from skminibatch._parts import curvature_of, n_slots, prox, result, stiffness, update
+from skminibatch._plan import Coordinates, Plan, StepStats
+from skminibatch._statistics import Smoothness, smoothness
+
+
+class Data(NamedTuple):
+    """Rows to learn from: `X` dense or CSR, `y` as encoded, `weights` float64 or empty, `rows` in use (None: all)."""
+
+    X: object
+    y: np.ndarray
+    weights: np.ndarray
+    rows: np.ndarray | None = None
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows in use."""
+        return self.X.shape[0] if self.rows is None else self.rows.size
+
+
+@dataclass(frozen=True)
+class LinearModel:
+    """``raw = coef . x + intercept``, by the parts it is made of; the parameters themselves are passed to the methods.
+
+    Parameters are (1 + n_slots, K, d + 1), the intercept last, in `coordinates`; float64 on sparse rows.
+    """
+
+    loss: tuple
+    penalty: tuple
+    optimizer: tuple
+    backend: ModuleType
+    n_features: int
+    n_outputs: int
+    fit_intercept: bool
+    dtype: np.dtype
+    coordinates: Coordinates | None = None
+    n_threads: int = 1
+
+    def start(self, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
+        """Parameters at given coefficients (K, d) and intercepts (K,), the optimizer fresh."""
+        params = np.zeros((1 + n_slots(self.optimizer), self.n_outputs, self.n_features + 1), self.dtype)
+        params[0, :, :-1], params[0, :, -1] = coef, intercept
+        if self.coordinates is not None:
+            params[0, :, :-1] /= self.coordinates.scale
+            params[0, :, -1] += coef @ self.coordinates.center
+        for slot, exponent in zip(params[1:], self.optimizer.slot_exponents, strict=True):
+            if exponent == -1:  # an average starts where the parameters start
+                slot[:] = params[0]
+        return params
+
+    def moved(self, params: np.ndarray, new: LinearModel) -> np.ndarray:
+        """The same parameters in the coordinates of another model of the same optimizer."""
+        old, params = self._axes(), params.astype(new.dtype)
+        new_axes = new._axes()
+        ratio, shift = new_axes.scale / old.scale, new_axes.center - old.center
+        if np.all(ratio == 1) and not np.any(shift):
+            return params
+        for array, exponent in zip(params, (-1, *self.optimizer.slot_exponents), strict=True):
+            if exponent == -1:
+                array[:, -1] += (array[:, :-1] * old.scale) @ shift
+            array[:, :-1] *= ratio**exponent
+            if exponent == 1:
+                array[:, :-1] -= new_axes.scale * shift * array[:, -1:]
+        return params
+
+    def _axes(self) -> Coordinates:
+        ones = np.ones(self.n_features, self.dtype)
+        return self.coordinates or Coordinates(np.zeros_like(ones), ones, ones)
+
+    def run(self, plan: Plan, params: np.ndarray, data: Data) -> StepStats:
+        """Carry out a plan; `params` is updated in place."""
+        parts = (self.loss, self.penalty, self.optimizer)
+        arrays = (data.X, data.y, data.weights, plan)
+        if sparse.issparse(data.X):
+            return self.backend.run_csr(*parts, *arrays, params, self.fit_intercept)
+        coordinates = None if self.coordinates is None or self.coordinates.trivial else self.coordinates
+        return self.backend.run_dense(*parts, *arrays, coordinates, params, self.fit_intercept, self.n_threads)
+
+    def what_predicts(self, params: np.ndarray, coefficients: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Coefficients (K, d) and intercepts (K,) of the features as given; `coefficients`: of the last step."""
+        w = result(self.optimizer, params[0], tuple(params[1:]))
+        coef, intercept = w[:, :-1], w[:, -1]
+        axes = self._axes()
+        if coefficients is not None and self.penalty.l1 > 0 and hasattr(self.optimizer, "result"):
+            zero = np.zeros_like(params[0])
+            _, _, step = update(self.optimizer, params[0], zero, tuple(params[1:]), coefficients)
+            step = np.broadcast_to(step, zero.shape)[:, :-1]
+            coef = prox(self.penalty, coef * axes.stretch, step * axes.stretch**2) / axes.stretch
+        coef = coef * axes.scale
+        return coef.astype(self.dtype), (intercept - coef @ axes.center).astype(self.dtype)
+
+    def objective(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray) -> tuple[float, float]:
+        """Mean loss of some rows (empty: all) and the penalty."""
+        evaluate = self.backend.loss_csr if sparse.issparse(data.X) else self.backend.loss_dense
+        total = evaluate(self.loss, data.X, data.y, data.weights, rows, coef, intercept)
+        rows_weights = data.weights[rows] if data.weights.size and rows.size else data.weights
+        weight = rows_weights.sum() if data.weights.size else (rows.size or data.X.shape[0])
+        axes = self._axes()
+        penalty = float(np.sum(self.penalty.value(coef.astype(np.float64) * (axes.stretch / axes.scale))))
+        return total / max(weight, np.finfo(float).tiny), penalty
+
+    def smoothness(self, data: Data, rows: np.ndarray, intercept: np.ndarray) -> Smoothness:
+        """Smoothness constants from a sample of the rows."""
+        Z = data.X[rows]
+        if not sparse.issparse(Z):
+            Z = Z.astype(np.float64)
+            if self.coordinates is not None:
+                Z = (Z - self.coordinates.center) * self.coordinates.scale
+        weights = data.weights[rows] if data.weights.size else np.ones(len(rows))
+        ridge = float(np.max(self.penalty.gradient(self._axes().stretch ** 2), initial=0.0))
+        return smoothness(Z, weights * self._curvatures(data.y[rows], intercept), ridge, self.fit_intercept)
+
+    def _curvatures(self, y: np.ndarray, intercept: np.ndarray) -> np.ndarray:
+        """Bounds of the second derivative of the loss for some rows, at constant raw outputs."""
+        if curvature_of(self.loss) is not None or not hasattr(self.loss, "stiffness"):
+            return np.full(len(y), stiffness(self.loss, intercept, y[:1]))
+        if y.ndim == 1:
+            return stiffness(self.loss, np.full(len(y), intercept[0]), y)
+        return np.array([stiffness(self.loss, intercept, row) for row in y])
+
+
+def raw_outputs(X, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
+    """``X coef' + intercept``, (n, K)."""
+    return np.asarray(safe_sparse_dot(X, coef.T, dense_output=True)) + intercept

@@ -1,0 +1,184 @@
+"""From a name or an instance to a part, validated; the only reader of the registries."""
+
+from __future__ import annotations
+
+from numbers import Real
+
+import numpy as np
+from joblib import effective_n_jobs
+from sklearn.utils._param_validation import Interval
+
+from skminibatch._parts import gradient
+from skminibatch.losses import LOSSES, Huber, Logistic, Quantile
+from skminibatch.optimizers import OPTIMIZERS, AdaGrad, Adam, AdamW, Averaging, Momentum, Nesterov, RMSProp, ScheduleFree
+from skminibatch.penalties import PENALTIES, ElasticNet
+from skminibatch.samplers import SAMPLERS, Blocks, Shuffle
+from skminibatch.schedules import (
+    SCALING_RULES,
+    SCHEDULES,
+    Adaptive,
+    Auto,
+    Constant,
+    Cosine,
+    InverseScaling,
+    Optimal,
+)
+
+_SHARE = Interval(Real, 0, 1, closed="left")
+_POSITIVE = Interval(Real, 0, None, closed="neither")
+_AT_LEAST_ZERO = Interval(Real, 0, None, closed="left")
+_WHOLE = Interval(Real, 1, None, closed="left")
+INTERVALS = {
+    Momentum: {"momentum": _SHARE},
+    Nesterov: {"momentum": _SHARE},
+    ScheduleFree: {"interpolation": _SHARE},
+    AdaGrad: {"epsilon": _POSITIVE},
+    RMSProp: {"decay": _SHARE, "epsilon": _POSITIVE},
+    Adam: {"beta_1": _SHARE, "beta_2": _SHARE, "epsilon": _POSITIVE},
+    AdamW: {"beta_1": _SHARE, "beta_2": _SHARE, "epsilon": _POSITIVE},
+    Huber: {"epsilon": _AT_LEAST_ZERO},
+    Quantile: {"quantile": Interval(Real, 0, 1, closed="neither")},
+    Constant: {"eta0": _POSITIVE},
+    InverseScaling: {"eta0": _POSITIVE, "power_t": Interval(Real, None, None, closed="neither")},
+    Adaptive: {"eta0": _POSITIVE, "factor": Interval(Real, 1, None, closed="neither"), "smallest": _POSITIVE},
+    Cosine: {"eta0": _POSITIVE, "horizon": _POSITIVE},
+    Optimal: {"alpha": _POSITIVE, "t0": _POSITIVE},
+    Auto: {"multiple": _POSITIVE, "constant": _AT_LEAST_ZERO, "warmup": _AT_LEAST_ZERO},
+    Blocks: {"block": _WHOLE},
+    Shuffle: {"block": _WHOLE},
+}
+
+
+def checked(part, parameter: str):
+    """The part with numbers as floats; an error names the parameter, the part and the field."""
+    for name, interval in INTERVALS.get(type(part), {}).items():
+        number = getattr(part, name)
+        if not interval.is_satisfied_by(number):
+            raise ValueError(
+                f"The {name!r} of {type(part).__name__} in the {parameter!r} parameter must be {interval}. Got {number!r}"
+                " instead."
+            )
+    numbers = {
+        name: float(number)
+        for name, number in part._asdict().items()
+        if isinstance(number, Real) and not isinstance(number, bool) and name != "block"
+    }
+    return part._replace(**numbers)
+
+
+def _instance(value, parameter: str, needed: str):
+    if not hasattr(value, needed) or not hasattr(value, "_fields"):
+        raise ValueError(
+            f"The {parameter!r} parameter must be a name or a part with the method {needed!r}. Got {value!r} instead."
+        )
+    return checked(value, parameter)
+
+
+def loss(value, **fields):
+    """The loss of one output; `fields` are the flat parameters that configure it."""
+    if not isinstance(value, str):
+        return _instance(value, "loss", "gradient")
+    part = LOSSES[value]
+    return checked(part(**{name: fields[name] for name in part._fields}), "loss")
+
+
+def penalty(value, alpha: float, l1_ratio: float | None) -> ElasticNet:
+    """The elastic net of a name."""
+    if value is not None and not isinstance(value, str):
+        return _instance(value, "penalty", "prox")
+    if value is None:
+        return ElasticNet(0.0, 0.0)
+    share = PENALTIES[value]
+    if share is None and l1_ratio is None:
+        raise ValueError("l1_ratio must be set when penalty is 'elasticnet'")
+    share = l1_ratio if share is None else share
+    return ElasticNet(float(alpha * (1 - share)), float(alpha * share))
+
+
+def optimizer(value, average, default: str):
+    """The optimizer of a solver, wrapped where an average of its iterates predicts."""
+    if not isinstance(value, str):
+        part = _instance(value, "solver", "update")
+    else:
+        if value == "auto":
+            value = "sgd" if average else default
+        part = checked(OPTIMIZERS[value](), "solver")
+    if not average:
+        return part
+    if hasattr(part, "result"):
+        raise ValueError(
+            f"average={average!r} cannot be combined with solver={value!r}, which predicts from an average already."
+        )
+    return Averaging(part, float(average) if average is not True else 0.0)
+
+
+def schedule(value, *, optimizer, loss, alpha, eta0, power_t, horizon, warmup):
+    """The learning-rate schedule; `horizon` in samples, None where there is none (`partial_fit`)."""
+    if not isinstance(value, str):
+        part = _instance(value, "learning_rate", "rates")
+        needs_horizon = isinstance(part, Cosine)
+    else:
+        needs_horizon = value == "cosine"
+    if needs_horizon and horizon is None:
+        raise ValueError("learning_rate='cosine' needs to know the number of epochs: it is not supported by partial_fit.")
+    if not isinstance(value, str):
+        return part
+    if eta0 is not None and value in ("auto", "optimal"):
+        raise ValueError(f"eta0={eta0!r} has no effect with learning_rate={value!r}; leave it None.")
+    eta0 = 0.01 if eta0 is None else float(eta0)
+    if value == "optimal":
+        if alpha <= 0:
+            raise ValueError("alpha must be > 0 since learning_rate is 'optimal'. alpha is used to compute the rate.")
+        return Optimal(float(alpha), optimal_start(loss, alpha))
+    if value == "auto":
+        return Auto(constant=float(optimizer.auto_rate or 0.0), warmup=float(warmup))
+    settings = {
+        "constant": {"eta0": eta0},
+        "adaptive": {"eta0": eta0},
+        "invscaling": {"eta0": eta0, "power_t": float(power_t)},
+        "cosine": {"eta0": eta0, "horizon": float(horizon or 0)},
+    }
+    return SCHEDULES[value](**settings[value])
+
+
+def optimal_start(loss, alpha: float) -> float:
+    """``t0`` of the 'optimal' schedule: the first step of a wrong output of typical size moves it by that size."""
+    typical = np.sqrt(1.0 / np.sqrt(alpha))
+    pointwise = loss if hasattr(loss, "gradient") else Logistic()
+    first_rate = typical / max(1.0, float(gradient(pointwise, -typical, 1.0)))
+    return float(1.0 / (first_rate * alpha))
+
+
+def sampler(value, shuffle: bool):
+    """The sampler; `shuffle=False` stands for 'sequential' and contradicts any other."""
+    if not shuffle:
+        if value not in ("shuffle", "sequential"):
+            raise ValueError(f"shuffle=False contradicts sampler={value!r}.")
+        value = "sequential"
+    return checked(SAMPLERS[value](), "sampler") if isinstance(value, str) else _instance(value, "sampler", "draw")
+
+
+def scaling_rule(value, learning_rate):
+    """The rule by which an explicit rate follows the batch size, or None."""
+    if value is None:
+        return None
+    if learning_rate == "auto":
+        raise ValueError(
+            f"lr_scaling={value!r} needs an explicit learning rate: learning_rate='auto' follows the batch size already."
+        )
+    return SCALING_RULES[value]
+
+
+def batch_size(value, n_rows: int) -> int:
+    """Rows in a batch: an int, a fraction of the rows, or 'full'; never more than there are."""
+    if value == "full":
+        return n_rows
+    size = round(value * n_rows) if not isinstance(value, (int, np.integer)) else int(value)
+    return int(min(max(size, 1), n_rows))
+
+
+
+
+def threads(n_jobs) -> int:
+    """Threads of a kernel: one unless asked for more, and one inside a worker of joblib."""
+    return 1 if n_jobs is None else effective_n_jobs(n_jobs)

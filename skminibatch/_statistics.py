@@ -1,0 +1,150 @@
+"""What the data say about the step: the scale of the features and the smoothness of a batch."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse.linalg import LinearOperator, eigsh
+
+from skminibatch._plan import Coordinates
+
+SHARE = 0.05  # of the rows that are looked at,
+FEWEST, MOST = 2_000, 10_000  # within these bounds
+QUANTILE = 0.999  # of the squared lengths of the rows, for the worst row
+SAFETY = 1.1  # of the largest eigenvalue of a sample
+NEGLIGIBLE_SHIFT = 0.25  # of a standard deviation: a mean that is no better moved to zero
+
+
+def sample_rows(n_rows: int, rng: np.random.Generator, rows: np.ndarray | None = None) -> np.ndarray:
+    """A sorted random sample of the rows (or of `rows`): all of them where they are few."""
+    n = n_rows if rows is None else rows.size
+    size = int(min(n, max(FEWEST, min(SHARE * n, MOST))))
+    chosen = np.arange(n) if size == n else np.sort(rng.choice(n, size, replace=False))
+    return chosen if rows is None else rows[chosen]
+
+
+class Moments(NamedTuple):
+    """Running count, mean and sum of squared deviations of the features, float64 (Chan, Golub and LeVeque 1983)."""
+
+    count: float
+    mean: np.ndarray
+    squares: np.ndarray
+
+    @classmethod
+    def none(cls, n_features: int) -> Moments:
+        return cls(0.0, np.zeros(n_features), np.zeros(n_features))
+
+    def updated(self, X, weights: np.ndarray | None = None) -> Moments:
+        """With more rows, weighted or not."""
+        weights = np.ones(X.shape[0]) if weights is None else weights
+        total = float(weights.sum())
+        if total == 0:
+            return self
+        mean = np.asarray(weights @ X, np.float64).ravel() / total
+        if sparse.issparse(X):
+            squares = np.asarray(weights @ X.multiply(X)).ravel() - total * mean**2
+        else:
+            squares = weights @ (X - mean) ** 2
+        count = self.count + total
+        shift = mean - self.mean
+        squares = self.squares + np.maximum(squares, 0) + shift**2 * self.count * total / count
+        return Moments(count, self.mean + shift * total / count, squares)
+
+    @property
+    def deviation(self) -> np.ndarray:
+        """Standard deviation; of a feature that was constant so far, what a new value may be: 1 or its size."""
+        variance = self.squares / max(self.count, 1.0)
+        constant = variance <= 1e-12 * self.mean**2  # rounding
+        size = np.where(self.mean == 0, 1.0, np.abs(self.mean))
+        return np.where(constant, size, np.sqrt(np.where(constant, 1.0, variance)))
+
+
+def gentle_coordinates(moments: Moments, dtype, centered: bool, old: Coordinates | None = None) -> Coordinates:
+    """Features moved and stretched so far that none dominates, at an unchanged objective.
+
+    Stretches are powers of two and small shifts are left out, so that standardised data stay as they are and a stream
+    does not change its coordinates with every chunk: `old` ones are kept within a factor of two.
+    """
+    deviation = moments.deviation
+    scale = np.exp2(-np.round(np.log2(deviation)))
+    center = np.where(np.abs(moments.mean) > NEGLIGIBLE_SHIFT * deviation, moments.mean, 0.0)
+    if old is not None:
+        near = (scale <= 2 * old.scale) & (scale >= 0.5 * old.scale)
+        scale = np.where(near, old.scale, scale)
+        center = np.where(np.abs(old.center - moments.mean) <= 2 * NEGLIGIBLE_SHIFT * deviation, old.center, center)
+    if not centered:
+        center = np.zeros_like(center)
+    scale = scale.astype(dtype)
+    return Coordinates(center.astype(dtype), scale, scale)
+
+
+def standard_coordinates(moments: Moments, dtype, centered: bool) -> Coordinates:
+    """Standardised features, the penalty on the coefficients of these."""
+    center = moments.mean if centered else np.zeros_like(moments.mean)
+    scale = (1.0 / moments.deviation).astype(dtype)
+    return Coordinates(center.astype(dtype), scale, np.ones_like(scale))
+
+
+class Smoothness(NamedTuple):
+    """Smoothness constants of the objective: of the mean and of the worst row, each with the penalty's share."""
+
+    mean: float
+    worst: float
+
+    def of_batch(self, batch_size: float, n_rows: float) -> float:
+        """Expected smoothness of a batch drawn without replacement (Gower et al. 2019, proposition 3.8)."""
+        n, b = max(n_rows, 2.0), min(batch_size, n_rows)
+        share = n * (b - 1) / (b * (n - 1))
+        return share * self.mean + (n - b) / (b * (n - 1)) * self.worst
+
+    def larger(self, other: Smoothness | None) -> Smoothness:
+        return self if other is None else Smoothness(max(self.mean, other.mean), max(self.worst, other.worst))
+
+
+def smoothness(Z, curvatures: np.ndarray, ridge: float, fit_intercept: bool) -> Smoothness:
+    """Smoothness from a sample of rows `Z`, as the optimizer sees them, and the curvature of the loss of each.
+
+    The mean's constant is the largest eigenvalue of ``Z' diag(curvatures) Z / m``, enlarged by `SAFETY`; the worst row's
+    a high quantile of ``curvature_i (|z_i|^2 + 1)``: a few rows of huge length do not slow down all others, since no
+    step exceeds what its own batch allows.
+    """
+    lengths = np.asarray((Z.multiply(Z) if sparse.issparse(Z) else Z * Z).sum(axis=1), np.float64).ravel()
+    each = curvatures * (lengths + fit_intercept)
+    # a sequence of steps sees every row: the worst row is at least as bad as the mean row
+    worst = max(float(np.quantile(each, QUANTILE)), float(each.mean()))
+    largest = min(SAFETY * _largest_eigenvalue(Z, curvatures, fit_intercept), float(each.mean()))
+    tiny = np.finfo(np.float64).tiny
+    return Smoothness(max(largest + ridge, tiny), max(worst + ridge, tiny))
+
+
+def _largest_eigenvalue(Z, curvatures, fit_intercept) -> float:
+    m, d = Z.shape
+    root = np.sqrt(curvatures / m)
+
+    def product(v):
+        raw = curvatures * (Z @ v[:d] + fit_intercept * v[d]) / m
+        return np.append(Z.T @ raw, fit_intercept * raw.sum())
+
+    if d < 32 and not sparse.issparse(Z):
+        full = root[:, None] * np.column_stack([Z, np.full(m, float(fit_intercept))])
+        return float(np.linalg.eigvalsh(full.T @ full)[-1])
+    operator = LinearOperator((d + 1, d + 1), matvec=lambda v: product(v.ravel()), dtype=np.float64)
+    start = np.random.Generator(np.random.Philox(key=0)).standard_normal(d + 1)
+    return float(eigsh(operator, k=1, which="LA", tol=0.02, v0=start, return_eigenvectors=False)[0])
+
+
+def noise_scale(sizes: np.ndarray, square_norms: np.ndarray, row_squares: np.ndarray) -> float:
+    """``tr(Sigma) / |G|^2`` from the batches of some steps (McCandlish et al. 2018, arXiv:1812.06162, appendix A).
+
+    ``tr(Sigma)`` and ``|G|^2`` are estimated without bias in each batch, ``s^2`` and ``|g|^2 - s^2 / b``, and averaged
+    before the ratio is taken. Infinite where the noise hides the gradient, NaN for batches of one row.
+    """
+    several = sizes > 1
+    if not several.any():
+        return float("nan")
+    b, norms, squares = sizes[several], square_norms[several], row_squares[several]
+    variance = (squares - b * norms) / (b - 1)
+    signal = float(np.mean(norms - variance / b))
+    return float(np.mean(variance)) / signal if signal > 0 else float("inf")

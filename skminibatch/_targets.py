@@ -1,0 +1,155 @@
+"""What is predicted: encoding y for the kernels and decoding raw outputs, for regression and classification."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+from scipy.special import expit, log_expit, log_softmax, softmax
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import column_or_1d
+
+from skminibatch.losses import EachOutput, Logistic, ModifiedHuber, OneVsRest, Softmax
+
+
+class RegressionTarget(NamedTuple):
+    """Numbers: one column, or several (`multi_output`: y had two dimensions)."""
+
+    n_outputs: int
+    multi_output: bool
+
+    @classmethod
+    def of(cls, y: np.ndarray) -> RegressionTarget:
+        return cls(1 if y.ndim == 1 else y.shape[1], y.ndim == 2)
+
+    def loss(self, pointwise):
+        """The loss of all outputs from that of one."""
+        return pointwise if self.n_outputs == 1 else EachOutput(pointwise)
+
+    def encode(self, y, dtype) -> np.ndarray:
+        """(n,) for one output, (n, n_outputs) for several."""
+        if self.multi_output != (y.ndim == 2) or (y.ndim == 2 and y.shape[1] != self.n_outputs):
+            expected = f"{self.n_outputs} columns" if self.multi_output else "one dimension"
+            raise ValueError(f"y has the shape {y.shape}, but the estimator was fitted with y of {expected}.")
+        y = y.ravel() if self.n_outputs == 1 else y
+        return np.ascontiguousarray(y, dtype)
+
+    def baseline(self, y, weights, loss) -> np.ndarray:
+        """The best constant raw outputs."""
+        if not hasattr(loss, "baseline"):
+            return np.zeros(self.n_outputs)
+        return np.array([loss.baseline(column, weights) for column in y.reshape(len(y), -1).T])
+
+
+class ClassificationTarget(NamedTuple):
+    """Labels: two classes (-1 and +1), several (their index), or several independent ones (-1 and +1 each)."""
+
+    classes: np.ndarray
+    multilabel: bool
+
+    @classmethod
+    def of(cls, y, classes=None) -> ClassificationTarget:
+        """From the labels themselves, or from all classes that will come."""
+        if y is not None:
+            check_classification_targets(y)
+        if classes is None and type_of_target(y, input_name="y") == "multilabel-indicator":
+            return cls(np.arange(y.shape[1]), True)
+        if y is not None and getattr(y, "ndim", 1) == 2 and type_of_target(y) == "multilabel-indicator":
+            return cls(np.unique(classes), True)
+        classes = np.unique(y if classes is None else np.asarray(classes))
+        if len(classes) < 2:
+            raise ValueError(
+                f"The number of classes has to be greater than one; got {len(classes)} class"
+            )
+        return cls(classes, False)
+
+    @property
+    def n_outputs(self) -> int:
+        return 1 if len(self.classes) == 2 and not self.multilabel else len(self.classes)
+
+    def loss(self, pointwise):
+        """The loss of all outputs from that of one: softmax for several classes, else one-vs-rest."""
+        if self.n_outputs == 1:
+            return pointwise
+        if self.multilabel:
+            return EachOutput(pointwise)
+        return Softmax() if isinstance(pointwise, Logistic) else OneVsRest(pointwise)
+
+    def indices(self, y: np.ndarray) -> np.ndarray:
+        """Positions of the labels in `classes`; an unknown label is an error that names it."""
+        found = np.minimum(np.searchsorted(self.classes, y), len(self.classes) - 1)
+        unknown = self.classes[found] != y
+        if unknown.any():
+            row = int(np.argmax(unknown))
+            raise ValueError(
+                f"y contains the label {y[row]!r} in row {row}, which is not among the classes {self.classes.tolist()}."
+            )
+        return found
+
+    def encode(self, y, dtype) -> np.ndarray:
+        """(n,) of -1 and +1; (n, 1) of class indices; or (n, n_labels) of -1 and +1."""
+        if self.multilabel:
+            y = y.toarray() if sparse.issparse(y) else np.asarray(y)
+            if y.ndim != 2 or y.shape[1] != len(self.classes):
+                raise ValueError(f"y has the shape {y.shape}, but there are {len(self.classes)} labels.")
+            y = np.ascontiguousarray(np.where(y != 0, 1, -1), dtype)
+            return y if self.n_outputs > 1 else y.ravel()
+        check_classification_targets(y)
+        if self.n_outputs > 1:
+            return self.indices(y)[:, None].astype(dtype)
+        positive = y == self.classes[1]
+        if not np.all(positive | (y == self.classes[0])):
+            self.indices(y)
+        return np.where(positive, dtype.type(1), dtype.type(-1))
+
+    @staticmethod
+    def column(y) -> np.ndarray:
+        """Labels as one column, with scikit-learn's warning for a column of two dimensions."""
+        return column_or_1d(y, warn=True)
+
+    def baseline(self, y, weights, loss) -> np.ndarray:
+        """The best constant raw outputs, shrunk to zero as if each class had been seen once more."""
+        if not isinstance(loss, Logistic):
+            return np.zeros(self.n_outputs)
+        weights = weights / weights.mean()
+        if self.n_outputs > 1 and not self.multilabel:
+            counts = np.bincount(y[:, 0].astype(int), weights, self.n_outputs) + 1.0
+            return np.log(counts) - np.log(counts).mean()
+        positive = weights @ (y > 0)
+        return np.log((positive + 1.0) / (weights.sum() - positive + 1.0))
+
+    def log_probabilities(self, raw: np.ndarray, loss) -> np.ndarray:
+        """Logarithms of the probabilities, exact where these underflow."""
+        if isinstance(loss, ModifiedHuber):
+            with np.errstate(divide="ignore"):
+                return np.log(self.probabilities(raw, loss))
+        if self.n_outputs > 1 and not self.multilabel:
+            return log_softmax(raw, axis=1)
+        if self.multilabel:
+            return log_expit(raw)
+        return np.column_stack([log_expit(-raw[:, 0]), log_expit(raw[:, 0])])
+
+    def decode(self, raw: np.ndarray) -> np.ndarray:
+        """Labels from raw outputs (n, n_outputs)."""
+        if self.multilabel:
+            return (raw > 0).astype(int)
+        if self.n_outputs == 1:
+            return self.classes[(raw[:, 0] > 0).astype(int)]
+        return self.classes[raw.argmax(axis=1)]
+
+    def probabilities(self, raw: np.ndarray, loss) -> np.ndarray:
+        """Probabilities of the classes (n, n_classes) from raw outputs; `loss` is that of one output."""
+        if isinstance(loss, ModifiedHuber):
+            positive = (np.clip(raw, -1, 1) + 1) / 2
+        elif self.n_outputs > 1 and not self.multilabel:
+            return softmax(raw, axis=1)
+        else:
+            positive = expit(raw)
+        if self.multilabel:
+            return positive
+        if self.n_outputs == 1:
+            return np.column_stack([1 - positive[:, 0], positive[:, 0]])
+        total = positive.sum(axis=1, keepdims=True)
+        uniform = np.full_like(positive, 1 / positive.shape[1])  # no class has a score above zero
+        return np.divide(positive, total, out=uniform, where=total > 0)

@@ -1,0 +1,253 @@
+"""The loop over epochs and chunks of steps: the only one, for every estimator."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from skminibatch._models import Data, LinearModel
+from skminibatch._plan import Plan, StepStats
+from skminibatch._statistics import noise_scale
+
+LONGEST_CHUNK = 1 << 15  # steps; what a plan and its statistics take stays small beside the data
+LONGEST_HISTORY = 2000
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """Where training stands; a new one after each chunk.
+
+    ``samples``, ``step`` and ``epoch`` count over all calls of `partial_fit`; ``reductions`` counts how often an adaptive
+    rate was lowered; ``smoothness`` is that of a batch; ``coefficients`` are those of the last step.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    samples: int = 0
+    reductions: int = 0
+    smoothness: float = 1.0
+    coefficients: np.ndarray | None = None
+    optimizer_memory: object = None
+    sampler_memory: object = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train: the parts beside the model, and when to stop.
+
+    ``tol`` and ``patience``: stop after `patience` epochs that lower the objective by less than ``tol`` times its decrease so
+    far; with `validation`, that raise the score by less than `tol`.
+    """
+
+    sampler: tuple
+    schedule: tuple
+    batch_size: int
+    safety: float = np.inf
+    clip_norm: float = np.inf
+    rate_factor: float = 1.0
+    max_epochs: int = 1
+    tol: float | None = None
+    patience: int = 3
+    max_seconds: float | None = None
+    evaluation_rows: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    validation: Callable | None = None
+    keep_best: bool = False
+
+
+class History(dict):
+    """One list a quantity, one entry an epoch; every second entry is dropped when it grows long."""
+
+    def append(self, **entry):
+        for name, number in entry.items():
+            self.setdefault(name, []).append(number)
+        if len(next(iter(self.values()))) >= LONGEST_HISTORY:
+            for numbers in self.values():
+                del numbers[::2]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {name: np.array(numbers) for name, numbers in self.items()}
+
+
+@dataclass
+class Progress:
+    """What training has come to after an epoch: what predicts, the parameters, the state, and what was said of it."""
+
+    params: np.ndarray
+    state: TrainState
+    history: History
+    coef: np.ndarray
+    intercept: np.ndarray
+    objective: float = np.inf
+    score: float = np.nan
+    reason: str = ""
+    converged: bool = False
+
+
+class Diverged(ValueError):
+    """A loss or a gradient was not finite."""
+
+    def __init__(self, epoch, rate):
+        super().__init__(f"Floating-point under-/overflow occurred at epoch #{epoch + 1}.")
+        self.epoch, self.rate = epoch, rate
+
+
+def epoch_sizes(n_rows: int, batch_size: int) -> np.ndarray:
+    """Sizes of the ``ceil(n / b)`` batches of an epoch; they differ by at most one."""
+    n_batches = -(-n_rows // min(batch_size, n_rows))
+    return np.diff(np.arange(n_batches + 1) * n_rows // n_batches)
+
+
+def next_chunk(model: LinearModel, recipe: Recipe, state: TrainState, sizes: np.ndarray) -> tuple[Plan, TrainState]:
+    """The plan of the next ``len(sizes)`` steps, and the state after it."""
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    samples = state.samples + offsets[:-1]
+    rates = np.asarray(recipe.schedule.rates(samples.astype(float), state), float) * recipe.rate_factor
+    coefficients, optimizer_memory = model.optimizer.coefficients(rates, sizes, state.optimizer_memory)
+    coefficients = np.ascontiguousarray(coefficients, np.float64)
+    order, weights, sampler_memory = recipe.sampler.draw(state.sampler_memory, sizes)
+    plan = Plan(order, offsets, coefficients, weights, recipe.safety, recipe.clip_norm)
+    state = replace(
+        state,
+        step=state.step + len(sizes),
+        samples=state.samples + int(offsets[-1]),
+        coefficients=coefficients[-1],
+        optimizer_memory=optimizer_memory,
+        sampler_memory=sampler_memory,
+    )
+    return plan, state
+
+
+def run_epoch(
+    model: LinearModel, data: Data, params: np.ndarray, recipe: Recipe, state: TrainState
+) -> tuple[TrainState, list[tuple[np.ndarray, StepStats]]]:
+    """One pass over the rows; `params` is updated in place. What each chunk returned, with the sizes of its batches."""
+    sizes = epoch_sizes(data.n_rows, recipe.batch_size)
+    chunks = []
+    for start in range(0, len(sizes), LONGEST_CHUNK):
+        some = sizes[start : start + LONGEST_CHUNK]
+        plan, after = next_chunk(model, recipe, state, some)
+        stats = model.run(plan, params, data)
+        if stats.failed >= 0 or not np.isfinite(params).all():
+            raise Diverged(state.epoch, stats.rates[max(stats.failed, 0)])
+        state = after
+        chunks.append((some, stats))
+    return replace(state, epoch=state.epoch + 1), chunks
+
+
+def train(
+    model: LinearModel,
+    data: Data,
+    params: np.ndarray,
+    recipe: Recipe,
+    state: TrainState,
+    history: History,
+    on_epoch: Callable[[Progress], bool] = lambda progress: False,
+) -> Progress:
+    """Train until a reason to stop; `params` is updated in place.
+
+    Parameters
+    ----------
+    on_epoch : callable
+        Called after each epoch; training stops when it returns True.
+    """
+    began = time.perf_counter()
+    progress = Progress(params, state, history, *model.what_predicts(params, None))
+    start = sum(model.objective(data, recipe.evaluation_rows, progress.coef, progress.intercept))
+    watch = _Watch(recipe, start)
+    best = None
+    for _ in range(recipe.max_epochs):
+        state, chunks = run_epoch(model, data, params, recipe, progress.state)
+        coef, intercept = model.what_predicts(params, state.coefficients)
+        loss, penalty = model.objective(data, recipe.evaluation_rows, coef, intercept)
+        if not np.isfinite(loss + penalty):
+            raise Diverged(state.epoch - 1, chunks[-1][1].rates[-1])
+        progress = replace(
+            progress, state=state, coef=coef, intercept=intercept, objective=loss + penalty, score=np.nan
+        )
+        if recipe.validation is not None:
+            progress.score = float(recipe.validation(coef, intercept))
+        history.append(**_entry(progress, loss, penalty, chunks, time.perf_counter() - began))
+        if best is None or not recipe.keep_best or progress.score > best.score:
+            best = replace(progress)
+        asked = on_epoch(progress)
+        seconds = time.perf_counter() - began
+        progress.reason, progress.converged, reduce_rate = watch.reason(progress, seconds)
+        if reduce_rate:
+            progress.state = replace(progress.state, reductions=progress.state.reductions + 1)
+        if asked:
+            progress.reason, progress.converged = "a callback asked to stop", True
+        if progress.reason:
+            break
+    if not progress.reason:
+        progress.reason = f"max_iter={recipe.max_epochs} epochs were done"
+    if recipe.keep_best:
+        progress = replace(progress, coef=best.coef, intercept=best.intercept, params=None)
+    return progress
+
+
+class _Watch:
+    """Looks for a reason to stop after each epoch."""
+
+    def __init__(self, recipe: Recipe, start: float):
+        self.recipe, self.start, self.best, self.best_score, self.stalled = recipe, start, start, -np.inf, 0
+
+    def reason(self, progress: Progress, seconds: float) -> tuple[str, bool, bool]:
+        """(the reason or an empty string, whether it is convergence, whether to reduce an adaptive rate)."""
+        recipe = self.recipe
+        if recipe.tol is not None:
+            self.stalled = 0 if self._improved(progress) else self.stalled + 1
+            if self.stalled >= recipe.patience:
+                self.stalled = 0
+                what = self._standstill()
+                smallest = getattr(recipe.schedule, "smallest", None)
+                if smallest is None:
+                    return what, True, False
+                rate = recipe.schedule.rates(np.zeros(1), progress.state)[0]
+                if rate / recipe.schedule.factor <= smallest:
+                    return f"the adaptive rate fell below {smallest:g}; {what}", True, False
+                return "", False, True
+        if recipe.max_seconds is not None and seconds >= recipe.max_seconds:
+            return f"max_time={recipe.max_seconds:g} seconds were over", True, False
+        return "", False, False
+
+    def _improved(self, progress: Progress) -> bool:
+        if self.recipe.keep_best:
+            improved = progress.score > self.best_score + self.recipe.tol
+            self.best_score = max(self.best_score, progress.score)
+            return improved
+        needed = self.recipe.tol * max(self.start - self.best, 0.0)
+        improved = progress.objective < self.best - needed
+        self.best = min(self.best, progress.objective)
+        return improved
+
+    def _standstill(self) -> str:
+        recipe = self.recipe
+        if recipe.keep_best:
+            return f"the validation score rose by less than tol={recipe.tol:g} in {recipe.patience} epochs in a row"
+        return (
+            f"the objective fell by less than tol={recipe.tol:g} of its decrease so far in each of {recipe.patience} "
+            "epochs in a row"
+        )
+
+
+def _entry(progress: Progress, loss: float, penalty: float, chunks, seconds: float) -> dict[str, float]:
+    """One entry of the history."""
+    sizes = np.concatenate([sizes for sizes, _ in chunks])
+    square_norms = np.concatenate([stats.square_norms for _, stats in chunks])
+    row_squares = np.concatenate([stats.row_squares for _, stats in chunks])
+    measured = ~np.isnan(square_norms)
+    return {
+        "samples": progress.state.samples,
+        "updates": progress.state.step,
+        "rate": chunks[-1][1].rates[-1],
+        "batch_size": float(sizes.mean()),
+        "loss": loss,
+        "penalty": penalty,
+        "validation_score": progress.score,
+        "gradient_norm": float(np.sqrt(square_norms[measured].mean())) if measured.any() else np.nan,
+        "noise_scale": noise_scale(sizes[measured], square_norms[measured], row_squares[measured]),
+        "seconds": seconds,
+    }

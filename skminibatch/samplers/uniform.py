@@ -1,0 +1,107 @@
+"""Samplers that give every row the same chance."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from skminibatch._permutation import ROUNDS, SMALLEST_KEYED, RowOrder, explicit_order, keyed_order
+
+
+class SamplerMemory(NamedTuple):
+    """What a sampler remembers: its rows (empty: all of `n_rows`), its seed, the epoch and the place in it."""
+
+    rows: np.ndarray
+    n_rows: int
+    seed: int
+    epoch: int = 0
+    order: RowOrder | None = None
+    position: int = 0
+
+    def generator(self) -> np.random.Philox:
+        """The counter-based generator of this epoch."""
+        return np.random.Philox(key=[self.seed, self.epoch])
+
+
+def start(n_rows: int, rows: np.ndarray | None, seed: int, epoch: int = 0) -> SamplerMemory:
+    """The memory of any uniform sampler before its first draw."""
+    rows = np.empty(0, np.int64) if rows is None else rows
+    return SamplerMemory(rows, int(rows.size or n_rows), int(seed), int(epoch))
+
+
+def _draw(memory: SamplerMemory, sizes, new_order):
+    """The next ``sum(sizes)`` rows of the order of the epoch; a new order when the last one is used up."""
+    wanted = int(np.sum(sizes))
+    if memory.order is None or memory.position + wanted > memory.n_rows:
+        memory = memory._replace(order=new_order(memory), epoch=memory.epoch + 1, position=0)
+    order, position = memory.order, memory.position
+    if order.explicit.size:
+        order = order._replace(explicit=order.explicit[position : position + wanted])
+    else:
+        order = order._replace(start=position)
+    return order, None, memory._replace(position=position + wanted)
+
+
+def _mapped(memory: SamplerMemory, positions: np.ndarray) -> np.ndarray:
+    return memory.rows[positions] if memory.rows.size else positions
+
+
+class Shuffle(NamedTuple):
+    """A new uniform permutation of the rows in each epoch."""
+
+    block: int = 1
+
+    start = staticmethod(start)
+
+    def draw(self, memory, sizes):
+        """(order, weights or None, memory) for the next steps."""
+
+        def new_order(memory):
+            n_rows, block = memory.n_rows, min(self.block, memory.n_rows)
+            if n_rows >= SMALLEST_KEYED * block:
+                keys = memory.generator().random_raw(ROUNDS)
+                return keyed_order(n_rows, keys, block=block, subset=memory.rows)
+            rng = np.random.Generator(memory.generator())
+            blocks = rng.permutation(-(-n_rows // block))
+            positions = (blocks[:, None] * block + np.arange(block)).ravel()
+            return explicit_order(_mapped(memory, positions[positions < n_rows]))
+
+        return _draw(memory, sizes, new_order)
+
+
+class Blocks(NamedTuple):
+    """A new uniform permutation of blocks of consecutive rows in each epoch: memory is read in order, which is faster.
+
+    The rows of a block stay together; where the data have an order (time, classes), shuffle them once beforehand.
+    """
+
+    block: int = 64
+
+    start = staticmethod(start)
+
+    def draw(self, memory, sizes):
+        """(order, weights or None, memory) for the next steps."""
+        return Shuffle.draw(self, memory, sizes)
+
+
+class Replacement(NamedTuple):
+    """Rows drawn independently, with replacement."""
+
+    start = staticmethod(start)
+
+    def draw(self, memory, sizes):
+        """(order, weights or None, memory) for the next steps."""
+        rng = np.random.Generator(memory.generator())
+        drawn = rng.integers(memory.n_rows, size=int(np.sum(sizes)))
+        return explicit_order(_mapped(memory, drawn)), None, memory._replace(epoch=memory.epoch + 1)
+
+
+class Sequential(NamedTuple):
+    """The rows in the order in which they are stored."""
+
+    start = staticmethod(start)
+
+    def draw(self, memory, sizes):
+        """(order, weights or None, memory) for the next steps."""
+        return _draw(memory, sizes, lambda memory: explicit_order(_mapped(memory, np.arange(memory.n_rows))))

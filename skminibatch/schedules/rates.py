@@ -1,0 +1,74 @@
+"""Learning-rate schedules: the rate of each step from the samples that were seen before it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Constant(NamedTuple):
+    """``eta0``."""
+
+    eta0: float = 0.01
+
+    def rates(self, samples, state):
+        return np.full(len(samples), self.eta0)
+
+
+class InverseScaling(NamedTuple):
+    """``eta0 / t^power_t`` with ``t`` the samples seen, counting from one."""
+
+    eta0: float = 0.01
+    power_t: float = 0.5
+
+    def rates(self, samples, state):
+        return self.eta0 / (samples + 1.0) ** self.power_t
+
+
+class Optimal(NamedTuple):
+    """``1 / (alpha (t0 + t))``, scikit-learn's heuristic (Bottou 2012): the first step moves by a typical weight."""
+
+    alpha: float = 1e-4
+    t0: float = 1.0
+
+    def rates(self, samples, state):
+        return 1.0 / (self.alpha * (self.t0 + samples))
+
+
+class Adaptive(NamedTuple):
+    """``eta0``, divided by 5 whenever training stops to improve; training stops below 1e-6."""
+
+    eta0: float = 0.01
+    factor: float = 5.0
+    smallest: float = 1e-6
+
+    def rates(self, samples, state):
+        return np.full(len(samples), self.eta0 / self.factor**state.reductions)
+
+
+class Cosine(NamedTuple):
+    """``eta0 (1 + cos(pi t / horizon)) / 2`` (Loshchilov and Hutter 2017), `horizon` in samples: `fit` only."""
+
+    eta0: float = 0.01
+    horizon: float = 0.0
+
+    def rates(self, samples, state):
+        return 0.5 * self.eta0 * (1.0 + np.cos(np.pi * np.minimum(samples / self.horizon, 1.0)))
+
+
+class Auto(NamedTuple):
+    """``learning_rate='auto'``: `multiple` over the smoothness of a batch, or the constant of an adaptive solver.
+
+    The smoothness L(b) of a batch of b rows is the expected smoothness of Gower et al. (2019, arXiv:1901.09401); see
+    `skminibatch._statistics`. The rate rises linearly over the first `warmup` updates.
+    """
+
+    multiple: float = 2.0
+    constant: float = 0.0
+    warmup: float = 0.0
+
+    def rates(self, samples, state):
+        rate = self.constant if self.constant > 0 else self.multiple / state.smoothness
+        ramp = np.minimum((state.step + np.arange(len(samples)) + 1.0) / max(self.warmup, 1.0), 1.0)
+        return rate * ramp
