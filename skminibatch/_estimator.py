@@ -21,7 +21,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from skminibatch import _resolve, backends
+from skminibatch import _resolve
 from skminibatch._models import Data
 from skminibatch._statistics import (
     Moments,
@@ -489,6 +489,3 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
 
     def _check_fitted(self):
         check_is_fitted(self)
-
-    def _backend(self):
-        return backends.choose(self.device)

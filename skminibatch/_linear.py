@@ -54,7 +54,7 @@ class LinearEstimator(BaseMiniBatchEstimator):
             loss=target.loss(self._pointwise_loss()),
             penalty=_resolve.penalty(self.penalty, self.alpha, self.l1_ratio),
             optimizer=_resolve.optimizer(self.solver, self.average, default="schedule_free"),
-            backend=self._backend(),
+            device=self.device,
             n_features=X.shape[1],
             n_outputs=target.n_outputs,
             fit_intercept=self.fit_intercept,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
 from sklearn.utils.extmath import safe_sparse_dot
 
+from skminibatch import backends
 from skminibatch._parts import curvature_of, n_slots, prox, result, stiffness, update
 from skminibatch._plan import Coordinates, Plan, StepStats
 from skminibatch._statistics import Smoothness, smoothness
@@ -39,7 +39,7 @@ class LinearModel:
     loss: tuple
     penalty: tuple
     optimizer: tuple
-    backend: ModuleType
+    device: str
     n_features: int
     n_outputs: int
     fit_intercept: bool
@@ -80,12 +80,13 @@ class LinearModel:
 
     def run(self, plan: Plan, params: np.ndarray, data: Data) -> StepStats:
         """Carry out a plan; `params` is updated in place."""
+        backend = backends.choose(self.device)
         parts = (self.loss, self.penalty, self.optimizer)
         arrays = (data.X, data.y, data.weights, plan)
         if sparse.issparse(data.X):
-            return self.backend.run_csr(*parts, *arrays, params, self.fit_intercept)
+            return backend.run_csr(*parts, *arrays, params, self.fit_intercept)
         coordinates = None if self.coordinates is None or self.coordinates.trivial else self.coordinates
-        return self.backend.run_dense(*parts, *arrays, coordinates, params, self.fit_intercept, self.n_threads)
+        return backend.run_dense(*parts, *arrays, coordinates, params, self.fit_intercept, self.n_threads)
 
     def what_predicts(self, params: np.ndarray, coefficients: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Coefficients (K, d) and intercepts (K,) of the features as given; `coefficients`: of the last step."""
@@ -102,7 +103,8 @@ class LinearModel:
 
     def objective(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray) -> tuple[float, float]:
         """Mean loss of some rows (empty: all) and the penalty."""
-        evaluate = self.backend.loss_csr if sparse.issparse(data.X) else self.backend.loss_dense
+        backend = backends.choose(self.device)
+        evaluate = backend.loss_csr if sparse.issparse(data.X) else backend.loss_dense
         total = evaluate(self.loss, data.X, data.y, data.weights, rows, coef, intercept)
         rows_weights = data.weights[rows] if data.weights.size and rows.size else data.weights
         weight = rows_weights.sum() if data.weights.size else (rows.size or data.X.shape[0])
@@ -124,7 +126,7 @@ class LinearModel:
     def _curvatures(self, y: np.ndarray, intercept: np.ndarray) -> np.ndarray:
         """Bounds of the second derivative of the loss for some rows, at constant raw outputs."""
         if curvature_of(self.loss) is not None or not hasattr(self.loss, "stiffness"):
-            return np.full(len(y), stiffness(self.loss, intercept, y[:1]))
+            return np.full(len(y), stiffness(self.loss, intercept, y[0]))
         if y.ndim == 1:
             return stiffness(self.loss, np.full(len(y), intercept[0]), y)
         return np.array([stiffness(self.loss, intercept, row) for row in y])
