@@ -25,7 +25,9 @@ from skminibatch import _resolve
 from skminibatch._models import Data
 from skminibatch._statistics import (
     Moments,
+    Reservoir,
     Smoothness,
+    RESERVOIR,
     gentle_coordinates,
     sample_rows,
     standard_coordinates,
@@ -59,6 +61,7 @@ class Fitted:
     state: TrainState
     seed: int
     moments: Moments
+    reservoir: Reservoir | None
     smoothness: Smoothness | None
     history: History
     class_counts: np.ndarray | None = None
@@ -70,7 +73,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
     _parameter_constraints: dict = {
         "learning_rate": [StrOptions(set(SCHEDULES)), tuple],
         "eta0": [Interval(Real, 0, None, closed="neither"), None],
-        "power_t": [Interval(Real, None, None, closed="neither")],
+        "power_t": [Interval(Real, 0, None, closed="left")],
         "batch_size": [
             Interval(Integral, 1, None, closed="left"),
             Interval(Real, 0, 1, closed="neither"),
@@ -149,13 +152,19 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             coef, intercept = self._start(model, target, data, coef_init, intercept_init)
             params = model.start(coef, intercept)
             rates = self._schedule(model, self.max_iter * data.n_rows, data.n_rows / batch_size)
-            smooth = self._smoothness(model, data, sampled, params, rates, None)
+            smooth, reservoir = None, None
+            if self._follows_smoothness(model):
+                smooth = model.smoothness(data, sampled, model.what_predicts(params, None)[1])
+                few = sampled[:: -(-len(sampled) // RESERVOIR)]
+                reservoir = Reservoir.of(
+                    X[few], data.y[few], weights[few] if weights.size else weights, data.n_rows, np.random.default_rng(seed)
+                )
             recipe = self._recipe(model, data, rates, batch_size, validation, seed, self.max_iter)
             state = TrainState(
-                smoothness=self._of_batch(smooth, model, batch_size, data.n_rows),
+                **self._of_batch(smooth, batch_size, data.n_rows),
                 sampler_memory=recipe.sampler.start(X.shape[0], rows, seed),
             )
-            fitted = Fitted(target, model, params, state, seed, moments, smooth, History(), counts)
+            fitted = Fitted(target, model, params, state, seed, moments, reservoir, smooth, History(), counts)
             self._train(fitted, data, recipe, given, epochs=self.max_iter)
         return self
 
@@ -234,7 +243,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         with self._all_or_nothing():
             self._validate_params()
             if self.early_stopping:
-                raise ValueError("early_stopping must be False with partial_fit: there is no epoch to stop after.")
+                raise ValueError("early_stopping should be False with partial_fit: there is no epoch to stop after.")
             old = getattr(self, "_fitted", None)
             X, y = self._check_X_y(X, y, reset=old is None)
             self._check_classes(old.target if old else None, classes)
@@ -277,18 +286,18 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             params = old.model.moved(old.params, model)
         else:
             params = model.start(*old.model.what_predicts(old.params, old.state.coefficients))
-        smooth = self._smoothness(model, data, sampled, params, rates, old.smoothness if old else None)
+        reservoir, smooth = self._smoothness(model, Data(X, *data[1:]), params, old, seed, epoch)
         recipe = self._recipe(model, data, rates, batch_size, None, seed, None)
         state = old.state if old else TrainState()
         state = TrainState(
             **{
                 **vars(state),
-                "smoothness": self._of_batch(smooth, model, batch_size, STREAM_ROWS),
+                **self._of_batch(smooth, batch_size, STREAM_ROWS),
                 "sampler_memory": recipe.sampler.start(X.shape[0], data.rows, seed, epoch),
             }
         )
-        history = copy.deepcopy(old.history) if old else History()
-        return Fitted(target, model, params, state, seed, moments, smooth, history, counts), data, recipe
+        history = History({name: list(numbers) for name, numbers in old.history.items()}) if old else History()
+        return Fitted(target, model, params, state, seed, moments, reservoir, smooth, history, counts), data, recipe
 
     def _check_classes(self, target, classes):
         """Check the `classes` of partial_fit against the target so far, None in the first call."""
@@ -374,29 +383,43 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             warmup=warmup,
         )
 
-    def _smoothness(self, model, data, sampled, params, schedule, old) -> Smoothness | None:
-        """The smoothness that an automatic rate follows, at least as large as on earlier rows; else None."""
-        if self.learning_rate != "auto" or model.optimizer.auto_rate is not None:
-            return old
-        _, intercept = model.what_predicts(params, None)
-        return model.smoothness(data, sampled, intercept).larger(old)
+    def _follows_smoothness(self, model) -> bool:
+        """Whether the rate is automatic and follows from the smoothness."""
+        return self.learning_rate == "auto" and model.optimizer.auto_rate is None
+
+    def _smoothness(self, model, data: Data, params, old: Fitted | None, seed: int, epoch: int):
+        """The sample of a stream with new rows, and the smoothness that it shows: (Reservoir, Smoothness) or None each."""
+        if not self._follows_smoothness(model):
+            return None, None
+        rng = np.random.Generator(np.random.Philox(key=[seed, 2**34 + epoch]))
+        rows = slice(None) if data.rows is None else data.rows
+        arrays = (data.X[rows], data.y[rows], data.weights[rows] if data.weights.size else data.weights)
+        known = old is not None and old.reservoir is not None and sparse.issparse(old.reservoir.X) == sparse.issparse(data.X)
+        if not known:
+            reservoir = Reservoir.of(*arrays, data.n_rows, rng)
+        else:
+            reservoir = old.reservoir.updated(*arrays, rng)
+            if not reservoir.due and model.at_home(old.model):
+                return reservoir, old.smoothness
+        sample = self._stretched(Data(reservoir.X, reservoir.y, reservoir.weights), model)
+        rows = np.arange(reservoir.keys.size)
+        smooth = model.smoothness(sample, rows, model.what_predicts(params, None)[1])
+        return reservoir._replace(estimated_at=reservoir.seen), smooth
 
     @staticmethod
-    def _of_batch(smooth: Smoothness | None, model, batch_size: int, n_rows: int) -> float:
-        """The smoothness by which an automatic rate is divided, 1 where there is none."""
-        if smooth is None or model.optimizer.auto_rate is not None:
-            return 1.0
-        return smooth.of_batch(batch_size, n_rows) / model.optimizer.stable_fraction()
+    def _of_batch(smooth: Smoothness | None, batch_size: int, n_rows: int) -> dict[str, float]:
+        """What the state of training knows of the smoothness."""
+        if smooth is None:
+            return {}
+        return {"smoothness": smooth.of_batch(batch_size, n_rows), "typical": smooth.typical, "unit": smooth.unit}
 
     def _recipe(self, model, data: Data, schedule, batch_size: int, validation, seed, epochs) -> Recipe:
         rule = _resolve.scaling_rule(self.lr_scaling, self.learning_rate)
-        automatic = self.learning_rate == "auto" and model.optimizer.auto_rate is None
         few = sample_rows(data.X.shape[0], np.random.Generator(np.random.Philox(key=[seed, 2**33])), data.rows)
         return Recipe(
             sampler=_resolve.sampler(self.sampler, self.shuffle),
             schedule=schedule,
             batch_size=batch_size,
-            safety=model.optimizer.stable_fraction() if automatic else np.inf,
             clip_norm=np.inf if self.clip_norm is None else float(self.clip_norm),
             rate_factor=1.0 if rule is None else rule(1.0, batch_size, self.base_batch_size),
             max_epochs=epochs or 1,

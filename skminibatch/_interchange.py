@@ -29,7 +29,7 @@ def _with_attributes(estimator, ours, **attributes):
 def regressor_to_sklearn(ours):
     """A regressor of scikit-learn with the same coefficients and the same link."""
     coef, intercept = _dense(ours.coef_), np.array(ours.intercept_)
-    multi_output = ours._fitted.target.multi_output
+    multi_output = ours._target.multi_output
     if isinstance(ours._pointwise_loss(), Poisson):
         if multi_output:
             raise ValueError("scikit-learn has no Poisson regression of several outputs.")
@@ -43,7 +43,7 @@ def regressor_to_sklearn(ours):
 
 def classifier_to_sklearn(ours):
     """A classifier of scikit-learn with the same coefficients and the same probabilities."""
-    if ours._fitted.target.multilabel:
+    if ours._target.multilabel:
         raise ValueError("scikit-learn has no linear model of several independent labels; fit one estimator a label.")
     attributes = {
         "coef_": _dense(ours.coef_),
@@ -76,7 +76,7 @@ def from_sklearn(ours, theirs):
     params = model.start(coef, intercept)
     seed = 0 if ours.random_state is None else int(np.random.SeedSequence(ours.random_state).generate_state(1)[0] >> 1)
     ours._fitted = Fitted(
-        target, model, params, TrainState(), seed, Moments.none(coef.shape[1]), None, History(), None
+        target, model, params, TrainState(), seed, Moments.none(coef.shape[1]), None, None, History(), None
     )
     ours.n_features_in_ = coef.shape[1]
     if hasattr(theirs, "feature_names_in_"):

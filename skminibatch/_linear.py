@@ -59,6 +59,7 @@ class LinearEstimator(BaseMiniBatchEstimator):
             n_outputs=target.n_outputs,
             fit_intercept=self.fit_intercept,
             dtype=np.dtype(np.float64) if sparse.issparse(X) else X.dtype,
+            coef_dtype=X.dtype,
             n_threads=_resolve.threads(self.n_jobs),
         )
 
@@ -80,8 +81,8 @@ class LinearEstimator(BaseMiniBatchEstimator):
         dtype = np.float32 if coef.dtype == np.float32 else np.float64
         coef, intercept = coef.astype(dtype), intercept.astype(dtype)
         if isinstance(target, RegressionTarget):
-            return {"coef_": coef if target.multi_output else coef[0], "intercept_": intercept}
-        return {"coef_": coef, "intercept_": intercept, "classes_": target.classes}
+            return {"coef_": coef if target.multi_output else coef[0], "intercept_": intercept, "_target": target}
+        return {"coef_": coef, "intercept_": intercept, "classes_": target.classes, "_target": target}
 
     def _raw(self, X) -> np.ndarray:
         """Raw outputs (n, K)."""
@@ -111,14 +112,15 @@ class LinearEstimator(BaseMiniBatchEstimator):
         self._check_fitted()
         if sparse.issparse(self.coef_):
             coef = self.coef_.toarray()
-            single = isinstance(self._fitted.target, RegressionTarget) and not self._fitted.target.multi_output
+            single = isinstance(self._target, RegressionTarget) and not self._target.multi_output
             self.coef_ = coef[0] if single else coef
         return self
 
 
 def _shaped(given, shape, name, dtype):
+    """The array in that shape; where there is one output, its axis may be missing."""
     array = np.array(given, dtype=dtype)
-    if array.size != np.prod(shape):
+    if array.shape != shape and not (shape[0] == 1 and array.size == np.prod(shape)):
         raise ValueError(f"Provided {name} does not match dataset: expected the shape {shape}, got {array.shape}.")
     return array.reshape(shape)
 

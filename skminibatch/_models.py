@@ -33,7 +33,8 @@ class Data(NamedTuple):
 class LinearModel:
     """``raw = coef . x + intercept``, by the parts it is made of; the parameters themselves are passed to the methods.
 
-    Parameters are (1 + n_slots, K, d + 1), the intercept last, in `coordinates`; float64 on sparse rows.
+    Parameters are (1 + n_slots, K, d + 1), the intercept last, in `coordinates`; float64 on sparse rows, whatever
+    the `coef_dtype` of what predicts.
     """
 
     loss: tuple
@@ -44,6 +45,7 @@ class LinearModel:
     n_outputs: int
     fit_intercept: bool
     dtype: np.dtype
+    coef_dtype: np.dtype
     coordinates: Coordinates | None = None
     n_threads: int = 1
 
@@ -74,6 +76,12 @@ class LinearModel:
                 array[:, :-1] -= new_axes.scale * shift * array[:, -1:]
         return params
 
+    def at_home(self, other: LinearModel) -> bool:
+        """Whether both have the same loss and the same coordinates."""
+        ours, theirs = self._axes(), other._axes()
+        same_axes = np.array_equal(ours.scale, theirs.scale) and np.array_equal(ours.center, theirs.center)
+        return same_axes and (type(self.loss), self.loss, self.penalty) == (type(other.loss), other.loss, other.penalty)
+
     def _axes(self) -> Coordinates:
         ones = np.ones(self.n_features, self.dtype)
         return self.coordinates or Coordinates(np.zeros_like(ones), ones, ones)
@@ -99,7 +107,7 @@ class LinearModel:
             step = np.broadcast_to(step, zero.shape)[:, :-1]
             coef = prox(self.penalty, coef * axes.stretch, step * axes.stretch**2) / axes.stretch
         coef = coef * axes.scale
-        return coef.astype(self.dtype), (intercept - coef @ axes.center).astype(self.dtype)
+        return coef.astype(self.coef_dtype), (intercept - coef @ axes.center).astype(self.coef_dtype)
 
     def objective(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray) -> tuple[float, float]:
         """Mean loss of some rows (empty: all) and the penalty."""
@@ -113,15 +121,32 @@ class LinearModel:
         return total / max(weight, np.finfo(float).tiny), penalty
 
     def smoothness(self, data: Data, rows: np.ndarray, intercept: np.ndarray) -> Smoothness:
-        """Smoothness constants from a sample of the rows."""
+        """Smoothness constants from a sample of the rows.
+
+        A loss with a kink has no curvature, but its expectation has: for residuals with the density f, that of the absolute
+        and the pinball loss is of the order of ``f(0)``, and of one over the mean absolute deviation. That is what the rate
+        follows, so that the unit in which y is measured does not matter.
+        """
         Z = data.X[rows]
         if not sparse.issparse(Z):
             Z = Z.astype(np.float64)
             if self.coordinates is not None:
                 Z = (Z - self.coordinates.center) * self.coordinates.scale
         weights = data.weights[rows] if data.weights.size else np.ones(len(rows))
+        y = data.y[rows]
+        unit = self._unit(y, intercept)
         ridge = float(np.max(self.penalty.gradient(self._axes().stretch ** 2), initial=0.0))
-        return smoothness(Z, weights * self._curvatures(data.y[rows], intercept), ridge, self.fit_intercept)
+        curvatures = weights * self._curvatures(y, intercept)
+        return smoothness(Z, unit * curvatures, ridge, self.fit_intercept)._replace(unit=unit)
+
+    def _unit(self, y: np.ndarray, intercept: np.ndarray) -> float:
+        """The curvature of the expected loss that stands for that of a loss of residuals with a kink."""
+        pointwise = getattr(self.loss, "loss", self.loss)
+        if curvature_of(self.loss) is not None or pointwise.task != "regression" or hasattr(pointwise, "stiffness"):
+            return 1.0
+        deviation = np.abs(y.reshape(len(y), -1) - intercept).mean(axis=0)
+        deviation = deviation[deviation > 0]
+        return float(1.0 / deviation.min()) if deviation.size else 1.0
 
     def _curvatures(self, y: np.ndarray, intercept: np.ndarray) -> np.ndarray:
         """Bounds of the second derivative of the loss for some rows, at constant raw outputs."""

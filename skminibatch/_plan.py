@@ -9,6 +9,9 @@ import numpy as np
 from skminibatch._permutation import RowOrder
 
 
+NO_BOUND = (np.inf, 1.0, 0.0)
+
+
 class Plan(NamedTuple):
     """A chunk of S steps, as plain arrays.
 
@@ -23,8 +26,10 @@ class Plan(NamedTuple):
         What the optimizer reads in each step; the first column is the rate.
     weights : ndarray of shape (N,), float64, or None
         Weights of the sampler by position; they multiply the sample weights.
-    safety : float
-        No rate exceeds ``safety / mean_i(s_i stiffness_i (|x_i|^2 + 1))`` of its own batch; infinite: no bound.
+    safety : tuple of float, (share, smoothness, typical)
+        No rate exceeds ``share / (smoothness + max(0, stiffness of the batch - typical))``, the stiffness of a batch being
+        ``mean_i(s_i stiffness_i (|x_i|^2 + 1))``: rows of unusual length raise the largest curvature of their batch by at
+        most what they add to this mean. A share of infinity: no bound.
     clip_norm : float
         The gradient of the loss of a batch is scaled down to this Euclidean norm; infinite: never.
     measure : bool
@@ -35,7 +40,7 @@ class Plan(NamedTuple):
     offsets: np.ndarray
     coefficients: np.ndarray
     weights: np.ndarray | None = None
-    safety: float = np.inf
+    safety: tuple[float, float, float] = NO_BOUND
     clip_norm: float = np.inf
     measure: bool = False
 
@@ -63,6 +68,12 @@ class StepStats(NamedTuple):
     row_squares: np.ndarray
     rates: np.ndarray
     failed: int
+
+
+def bounded_rate(rate, safety, stiffness):
+    """The rate within `Plan.safety`, for a batch of given stiffness."""
+    share, smoothness, typical = safety
+    return min(rate, share / (smoothness + max(0.0, stiffness - typical)))
 
 
 class Coordinates(NamedTuple):

@@ -39,7 +39,7 @@ INTERVALS = {
     Huber: {"epsilon": _AT_LEAST_ZERO},
     Quantile: {"quantile": Interval(Real, 0, 1, closed="neither")},
     Constant: {"eta0": _POSITIVE},
-    InverseScaling: {"eta0": _POSITIVE, "power_t": Interval(Real, None, None, closed="neither")},
+    InverseScaling: {"eta0": _POSITIVE, "power_t": _AT_LEAST_ZERO},
     Adaptive: {"eta0": _POSITIVE, "factor": Interval(Real, 1, None, closed="neither"), "smallest": _POSITIVE},
     Cosine: {"eta0": _POSITIVE, "horizon": _POSITIVE},
     Optimal: {"alpha": _POSITIVE, "t0": _POSITIVE},
@@ -131,7 +131,9 @@ def schedule(value, *, optimizer, loss, alpha, eta0, power_t, horizon, warmup):
             raise ValueError("alpha must be > 0 since learning_rate is 'optimal'. alpha is used to compute the rate.")
         return Optimal(float(alpha), optimal_start(loss, alpha))
     if value == "auto":
-        return Auto(constant=float(optimizer.auto_rate or 0.0), warmup=float(warmup))
+        if optimizer.auto_rate is not None:
+            return Auto(constant=float(optimizer.auto_rate), warmup=float(warmup))
+        return Auto(multiple=optimizer.auto_multiple(), warmup=float(warmup))
     settings = {
         "constant": {"eta0": eta0},
         "adaptive": {"eta0": eta0},

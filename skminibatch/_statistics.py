@@ -14,6 +14,8 @@ SHARE = 0.05  # of the rows that are looked at,
 FEWEST, MOST = 2_000, 10_000  # within these bounds
 QUANTILE = 0.999  # of the squared lengths of the rows, for the worst row
 SAFETY = 1.1  # of the largest eigenvalue of a sample
+RESERVOIR = 512  # rows of a stream that are kept
+GROWTH = 1.25  # of the rows seen, between two estimates on a stream
 NEGLIGIBLE_SHIFT = 0.25  # of a standard deviation: a mean that is no better moved to zero
 
 
@@ -61,6 +63,48 @@ class Moments(NamedTuple):
         return np.where(constant, size, np.sqrt(np.where(constant, 1.0, variance)))
 
 
+class Reservoir(NamedTuple):
+    """A uniform sample of the rows of a stream, from which its smoothness is estimated now and then.
+
+    Every row draws a random key, and the rows of the smallest keys are kept. ``estimated_at`` is the number of rows that
+    had been seen at the last estimate.
+    """
+
+    X: object
+    y: np.ndarray
+    weights: np.ndarray
+    keys: np.ndarray
+    seen: int = 0
+    estimated_at: int = 0
+
+    @classmethod
+    def of(cls, X, y, weights: np.ndarray, seen: int, rng: np.random.Generator) -> Reservoir:
+        """A sample of some rows, themselves a sample of `seen` ones."""
+        empty = cls(X[:0], y[:0], np.empty(0), np.empty(0))
+        return empty.updated(X, y, weights, rng)._replace(seen=seen, estimated_at=seen)
+
+    def updated(self, X, y, weights: np.ndarray, rng: np.random.Generator) -> Reservoir:
+        """With the rows of one more chunk."""
+        keys = rng.random(X.shape[0])
+        limit = self.keys.max() if self.keys.size >= RESERVOIR else np.inf
+        new = np.flatnonzero(keys < limit)
+        seen = self.seen + X.shape[0]
+        if not new.size:
+            return self._replace(seen=seen)
+        weights = weights[new] if weights.size else np.ones(new.size)
+        keys = np.concatenate([self.keys, keys[new]])
+        kept = np.sort(np.argsort(keys, kind="stable")[:RESERVOIR])
+        rows = sparse.vstack([self.X, X[new]]).tocsr() if sparse.issparse(X) else np.vstack([self.X, X[new]])
+        y = np.concatenate([self.y, y[new]])
+        weights = np.concatenate([self.weights, weights])
+        return Reservoir(rows[kept], y[kept], weights[kept], keys[kept], seen, self.estimated_at)
+
+    @property
+    def due(self) -> bool:
+        """Whether enough rows came since the last estimate for a better one."""
+        return self.seen >= GROWTH * self.estimated_at
+
+
 def gentle_coordinates(moments: Moments, dtype, centered: bool, old: Coordinates | None = None) -> Coordinates:
     """Features moved and stretched so far that none dominates, at an unchanged objective.
 
@@ -88,19 +132,22 @@ def standard_coordinates(moments: Moments, dtype, centered: bool) -> Coordinates
 
 
 class Smoothness(NamedTuple):
-    """Smoothness constants of the objective: of the mean and of the worst row, each with the penalty's share."""
+    """Smoothness constants of the objective: of the mean and of the worst row, each with the penalty's share.
+
+    ``typical`` is the mean of the rows' constants, the stiffness of a batch without unusual rows. ``unit`` is the curvature
+    that one unit of a kernel's stiffness stands for: 1, except for losses with a kink (see `LinearModel.smoothness`).
+    """
 
     mean: float
     worst: float
+    typical: float
+    unit: float = 1.0
 
     def of_batch(self, batch_size: float, n_rows: float) -> float:
         """Expected smoothness of a batch drawn without replacement (Gower et al. 2019, proposition 3.8)."""
         n, b = max(n_rows, 2.0), min(batch_size, n_rows)
         share = n * (b - 1) / (b * (n - 1))
         return share * self.mean + (n - b) / (b * (n - 1)) * self.worst
-
-    def larger(self, other: Smoothness | None) -> Smoothness:
-        return self if other is None else Smoothness(max(self.mean, other.mean), max(self.worst, other.worst))
 
 
 def smoothness(Z, curvatures: np.ndarray, ridge: float, fit_intercept: bool) -> Smoothness:
@@ -112,11 +159,11 @@ def smoothness(Z, curvatures: np.ndarray, ridge: float, fit_intercept: bool) -> 
     """
     lengths = np.asarray((Z.multiply(Z) if sparse.issparse(Z) else Z * Z).sum(axis=1), np.float64).ravel()
     each = curvatures * (lengths + fit_intercept)
-    # a sequence of steps sees every row: the worst row is at least as bad as the mean row
-    worst = max(float(np.quantile(each, QUANTILE)), float(each.mean()))
-    largest = min(SAFETY * _largest_eigenvalue(Z, curvatures, fit_intercept), float(each.mean()))
+    typical = float(each.mean())
+    worst = max(float(np.quantile(each, QUANTILE)), typical)  # a sequence of steps sees every row
+    largest = min(SAFETY * _largest_eigenvalue(Z, curvatures, fit_intercept), typical)
     tiny = np.finfo(np.float64).tiny
-    return Smoothness(max(largest + ridge, tiny), max(worst + ridge, tiny))
+    return Smoothness(max(largest + ridge, tiny), max(worst + ridge, tiny), typical)
 
 
 def _largest_eigenvalue(Z, curvatures, fit_intercept) -> float:

@@ -57,6 +57,8 @@ class ClassificationTarget(NamedTuple):
             return cls(np.arange(y.shape[1]), True)
         if y is not None and getattr(y, "ndim", 1) == 2 and type_of_target(y) == "multilabel-indicator":
             return cls(np.unique(classes), True)
+        if y is not None:
+            column_or_1d(y)  # labels of several kinds at once are an error
         classes = np.unique(y if classes is None else np.asarray(classes))
         if len(classes) < 2:
             raise ValueError(
@@ -96,6 +98,7 @@ class ClassificationTarget(NamedTuple):
             y = np.ascontiguousarray(np.where(y != 0, 1, -1), dtype)
             return y if self.n_outputs > 1 else y.ravel()
         check_classification_targets(y)
+        column_or_1d(y)
         if self.n_outputs > 1:
             return self.indices(y)[:, None].astype(dtype)
         positive = y == self.classes[1]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from skminibatch._models import Data, LinearModel
-from skminibatch._plan import Plan, StepStats
+from skminibatch._plan import NO_BOUND, Plan, StepStats
 from skminibatch._statistics import noise_scale
 
 LONGEST_CHUNK = 1 << 15  # steps; what a plan and its statistics take stays small beside the data
@@ -21,7 +21,8 @@ class TrainState:
     """Where training stands; a new one after each chunk.
 
     ``samples``, ``step`` and ``epoch`` count over all calls of `partial_fit`; ``reductions`` counts how often an adaptive
-    rate was lowered; ``smoothness`` is that of a batch; ``coefficients`` are those of the last step.
+    rate was lowered; ``smoothness`` is that of a batch and ``typical`` its usual stiffness, in units of ``unit``;
+    ``coefficients`` are those of the last step.
     """
 
     step: int = 0
@@ -29,6 +30,8 @@ class TrainState:
     samples: int = 0
     reductions: int = 0
     smoothness: float = 1.0
+    typical: float = 0.0
+    unit: float = 1.0
     coefficients: np.ndarray | None = None
     optimizer_memory: object = None
     sampler_memory: object = None
@@ -45,7 +48,6 @@ class Recipe:
     sampler: tuple
     schedule: tuple
     batch_size: int
-    safety: float = np.inf
     clip_norm: float = np.inf
     rate_factor: float = 1.0
     max_epochs: int = 1
@@ -108,7 +110,8 @@ def next_chunk(model: LinearModel, recipe: Recipe, state: TrainState, sizes: np.
     coefficients, optimizer_memory = model.optimizer.coefficients(rates, sizes, state.optimizer_memory)
     coefficients = np.ascontiguousarray(coefficients, np.float64)
     order, weights, sampler_memory = recipe.sampler.draw(state.sampler_memory, sizes)
-    plan = Plan(order, offsets, coefficients, weights, recipe.safety, recipe.clip_norm)
+    safety = recipe.schedule.safety(state) if hasattr(recipe.schedule, "safety") else NO_BOUND
+    plan = Plan(order, offsets, coefficients, weights, safety, recipe.clip_norm)
     state = replace(
         state,
         step=state.step + len(sizes),
@@ -192,7 +195,7 @@ class _Watch:
     """Looks for a reason to stop after each epoch."""
 
     def __init__(self, recipe: Recipe, start: float):
-        self.recipe, self.start, self.best, self.best_score, self.stalled = recipe, start, start, -np.inf, 0
+        self.recipe, self.start, self.best, self.best_score, self.stalled = recipe, start, np.inf, -np.inf, 0
 
     def reason(self, progress: Progress, seconds: float) -> tuple[str, bool, bool]:
         """(the reason or an empty string, whether it is convergence, whether to reduce an adaptive rate)."""
@@ -218,7 +221,8 @@ class _Watch:
             improved = progress.score > self.best_score + self.recipe.tol
             self.best_score = max(self.best_score, progress.score)
             return improved
-        needed = self.recipe.tol * max(self.start - self.best, 0.0)
+        # the first rates may be too large: then the first epochs end above the start, and falling is progress
+        needed = self.recipe.tol * abs(self.start - self.best) if np.isfinite(self.best) else 0.0
         improved = progress.objective < self.best - needed
         self.best = min(self.best, progress.objective)
         return improved

@@ -154,7 +154,7 @@ class MiniBatchSGDRegressor(RegressorMixin, LinearEstimator):
             Predictions; for `loss="poisson"` the expected counts, ``exp(X coef + intercept)``.
         """
         raw = self._raw(X)
-        raw = raw if self._fitted.target.multi_output else raw[:, 0]
+        raw = raw if self._target.multi_output else raw[:, 0]
         return np.exp(raw) if isinstance(self._pointwise_loss(), Poisson) else raw
 
     def as_sklearn(self) -> LinearRegression | SGDRegressor:
@@ -361,7 +361,7 @@ class MiniBatchSGDClassifier(ClassifierMixin, LinearEstimator):
             For two classes, positive for ``classes_[1]``.
         """
         raw = self._raw(X)
-        return raw[:, 0] if raw.shape[1] == 1 and not self._fitted.target.multilabel else raw
+        return raw[:, 0] if raw.shape[1] == 1 and not self._target.multilabel else raw
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """Predict labels.
@@ -376,7 +376,7 @@ class MiniBatchSGDClassifier(ClassifierMixin, LinearEstimator):
         y : ndarray of shape (n_samples,) or (n_samples, n_labels)
         """
         raw = self._raw(X)
-        return self._fitted.target.decode(raw)
+        return self._target.decode(raw)
 
     @available_if(_has_probabilities)
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
@@ -393,7 +393,7 @@ class MiniBatchSGDClassifier(ClassifierMixin, LinearEstimator):
             In the order of `classes_`; rows sum to one, except for multilabel y, where each column stands alone.
         """
         raw = self._raw(X)
-        return self._fitted.target.probabilities(raw, self._pointwise_loss())
+        return self._target.probabilities(raw, self._pointwise_loss())
 
     @available_if(_has_probabilities)
     def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
@@ -409,7 +409,7 @@ class MiniBatchSGDClassifier(ClassifierMixin, LinearEstimator):
         log_probabilities : ndarray of shape (n_samples, n_classes)
         """
         raw = self._raw(X)
-        return self._fitted.target.log_probabilities(raw, self._pointwise_loss())
+        return self._target.log_probabilities(raw, self._pointwise_loss())
 
     def as_sklearn(self) -> LogisticRegression | SGDClassifier:
         """A fitted scikit-learn estimator that predicts the same.

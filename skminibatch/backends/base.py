@@ -36,7 +36,7 @@ from skminibatch._parts import (
     value_gradient,
 )
 from skminibatch._permutation import rows_of
-from skminibatch._plan import empty_stats
+from skminibatch._plan import bounded_rate, empty_stats
 
 
 def run_dense(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, n_threads=1):
@@ -117,9 +117,8 @@ def _run(loss, penalty, optimizer, batch, y, weights, plan, stretch, params, fit
             residuals = residuals * row_weights[:, None]
             stats.losses[s] = np.sum(row_weights * values, dtype=np.float64)
             stats.row_squares[s] = np.sum(np.sum(residuals**2, axis=1, dtype=np.float64) * square_lengths)
-            if plan.safety < np.inf:
-                stiff = np.sum(row_weights * _stiffnesses(loss, raw, y[rows]) * square_lengths) / size
-                c[0] = min(c[0], plan.safety / stiff) if stiff > 0 else c[0]
+            stiff = np.sum(row_weights * _stiffnesses(loss, raw, y[rows]) * square_lengths) / size
+            c[0] = bounded_rate(c[0], plan.safety, stiff)
             stats.rates[s] = c[0]
             g = (residuals.T @ np.hstack([Xb, ones]) / size).astype(params.dtype)
             if not fit_intercept:

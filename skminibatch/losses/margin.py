@@ -19,7 +19,7 @@ class Hinge(NamedTuple):
         return np.maximum(0.0, 1.0 - y * raw)
 
     def gradient(self, raw, y):
-        return where(y * raw < 1.0, -y, 0.0)
+        return where(y * raw <= 1.0, -y, 0.0)
 
 
 class SquaredHinge(NamedTuple):

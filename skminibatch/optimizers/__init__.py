@@ -7,7 +7,7 @@ what predicts. Class data: ``n_slots``; ``n_coefficients``; ``slot_exponents``, 
 stretched (-1 like a parameter, 1 like a gradient, 2 like its square); ``linear``: the update is linear in
 ``(w, slots, g)``; ``lazy_l1``: in addition w does not depend on the slots; ``decoupled``: the square of the penalty
 shrinks w instead of entering the gradient; ``auto_rate``: the constant rate of ``learning_rate='auto'``, None where it
-follows from the smoothness, times ``stable_fraction()``.
+is ``auto_multiple()`` over the smoothness of a batch.
 """
 
 from skminibatch.optimizers.adaptive import AdaGrad, Adam, AdamW, RMSProp

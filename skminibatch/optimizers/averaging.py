@@ -40,8 +40,8 @@ class Averaging(NamedTuple):
     def auto_rate(self):
         return self.inner.auto_rate
 
-    def stable_fraction(self):
-        return self.inner.stable_fraction()
+    def auto_multiple(self):
+        return self.inner.auto_multiple()
 
     def coefficients(self, rates, sizes, memory):
         inner, samples, averaged = memory or (None, 0, 0)

@@ -18,8 +18,8 @@ class SGD(NamedTuple):
     decoupled = False
     auto_rate = None
 
-    def stable_fraction(self):
-        return 1.0
+    def auto_multiple(self):
+        return 0.5
 
     def coefficients(self, rates, sizes, memory):
         return rates[:, None], memory
@@ -40,8 +40,8 @@ class Momentum(NamedTuple):
     decoupled = False
     auto_rate = None
 
-    def stable_fraction(self):
-        return 1.0 - self.momentum
+    def auto_multiple(self):
+        return 0.5 * (1.0 - self.momentum)
 
     def coefficients(self, rates, sizes, memory):
         return rates[:, None], memory
@@ -63,8 +63,8 @@ class Nesterov(NamedTuple):
     decoupled = False
     auto_rate = None
 
-    def stable_fraction(self):
-        return 1.0 - self.momentum
+    def auto_multiple(self):
+        return 0.5 * (1.0 - self.momentum)
 
     def coefficients(self, rates, sizes, memory):
         return rates[:, None], memory
@@ -78,11 +78,12 @@ class ScheduleFree(NamedTuple):
     """Schedule-free SGD (Defazio, Yang, Mehta, Mishchenko, Khaled and Cutkosky 2024, arXiv:2405.15682).
 
     ``z <- z - rate g(y); x <- x + c (z - x)`` with ``y = (1 - interpolation) z + interpolation x``: the gradient is
-    taken at y, z moves, and the average x predicts. The weight ``c`` is the share of this step's squared rate in
-    the sum so far, so that no horizon is needed.
+    taken at y, z moves, and the average x predicts. The weight of step t is ``t^power`` times the square of the largest
+    rate so far, and ``c`` its share in the sum of the weights so far, so that no horizon is needed.
     """
 
     interpolation: float = 0.9
+    power: float = 0.0
     n_slots = 1
     slot_exponents = (-1,)
     n_coefficients = 2
@@ -91,12 +92,17 @@ class ScheduleFree(NamedTuple):
     decoupled = False
     auto_rate = None
 
-    def stable_fraction(self):
-        return 1.0
+    def auto_multiple(self):
+        return 2.0
 
     def coefficients(self, rates, sizes, memory):
-        total = np.cumsum(rates**2) + (memory or 0.0)
-        return np.column_stack([rates, rates**2 / np.maximum(total, np.finfo(float).tiny)]), float(total[-1])
+        steps, largest, total = memory or (0, 0.0, 0.0)
+        t = steps + np.arange(1, len(rates) + 1)
+        largest = np.maximum(np.maximum.accumulate(rates), largest)
+        weights = t**self.power * largest**2
+        total = np.cumsum(weights) + total
+        shares = weights / np.maximum(total, np.finfo(float).tiny)
+        return np.column_stack([rates, shares]), (int(t[-1]), float(largest[-1]), float(total[-1]))
 
     def update(self, w, g, slots, c):
         return w - c[0] * g, slots, c[0]

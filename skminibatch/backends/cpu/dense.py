@@ -22,7 +22,7 @@ from skminibatch._parts import (
     value_gradient,
 )
 from skminibatch.backends.cpu.compile import INLINED, Kernel, inlined
-from skminibatch.backends.cpu.formulas import coefficients_at, slots_at, store_slots
+from skminibatch.backends.cpu.formulas import bounded_rate, coefficients_at, slots_at, store_slots
 from skminibatch.backends.cpu.intrinsics import give_way, load_acquire, store_release
 from skminibatch.backends.cpu.rows import AHEAD, GROUP, RING, TILE, look_ahead, n_slices, next_row, start_cursor
 
@@ -301,9 +301,7 @@ def run(parts, X, y, weights, order, offsets, coefficients, plan_weights, coordi
             total += sums[parity, part, 0]
             squares += sums[parity, part, 1]
             stiff += sums[parity, part, 2]
-        rate = coefficients[s, 0]
-        if stiff > 0.0:
-            rate = min(rate, safety * size / stiff)
+        rate = bounded_rate(coefficients[s, 0], safety, stiff / size)
         losses[s], square_norms[s], row_squares[s], rates[s] = total, square_norm, squares, rate
         if not (np.isfinite(total) and np.isfinite(square_norm)):
             return s

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from numba.extending import overload
 
-from skminibatch import _parts
-from skminibatch.backends.cpu.compile import INLINED
+from skminibatch import _parts, _plan
+from skminibatch.backends.cpu.compile import INLINED, inlined
 from skminibatch.backends.cpu.intrinsics import select
 
+
+bounded_rate = inlined(_plan.bounded_rate)
 
 
 @overload(_parts.value, jit_options=INLINED)

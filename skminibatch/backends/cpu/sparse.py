@@ -19,7 +19,7 @@ import numpy as np
 from skminibatch._parts import follow, point, prox, smooth_gradient, update
 from skminibatch.backends.cpu.compile import Kernel, inlined
 from skminibatch.backends.cpu.dense import decoupled, residuals_of
-from skminibatch.backends.cpu.formulas import coefficients_at, slots_at, store_slots
+from skminibatch.backends.cpu.formulas import bounded_rate, coefficients_at, slots_at, store_slots
 from skminibatch.backends.cpu.rows import keyed_row
 
 CONDITION = 1e6  # of P, above which a sweep is due
@@ -249,8 +249,7 @@ def step_intercept(optimizer, params, raw, size, share, c, ratio):
 def record(stats, s, sums, size, square_norm, rate, safety):
     """Write the statistics of a step; the rate within the bound."""
     losses, square_norms, row_squares, rates = stats
-    if sums[2] > 0.0:
-        rate = min(rate, safety * size / sums[2])
+    rate = bounded_rate(rate, safety, sums[2] / size)
     losses[s], square_norms[s], row_squares[s], rates[s] = sums[0], square_norm, sums[1], rate
     return rate
 
