@@ -133,11 +133,12 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             previous = getattr(self, "_fitted", None) if self.warm_start else None
             X, y = self._check_X_y(X, y, reset=previous is None)
             target = self._target_of(y) if previous is None else previous.target
-            seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+            rng = check_random_state(self.random_state)
             counts = self._counts(target, y)
             weights = self._weights(target, X, y, sample_weight, counts)
             rows = self._active_rows(weights, "fit")
-            validation, rows = self._validation(target, X, y, sample_weight, rows, seed, X_val, y_val, sample_weight_val)
+            validation, rows = self._validation(target, X, y, sample_weight, rows, rng, X_val, y_val, sample_weight_val)
+            seed = int(rng.randint(np.iinfo(np.int32).max))
             if weights.size:
                 weights = weights / weights[slice(None) if rows is None else rows].mean()
             model = self._model(target, X)
@@ -431,12 +432,12 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             keep_best=bool(self.early_stopping),
         )
 
-    def _validation(self, target, X, y, sample_weight, rows, seed, X_val, y_val, sample_weight_val):
+    def _validation(self, target, X, y, sample_weight, rows, rng, X_val, y_val, sample_weight_val):
         """(how to score coefficients on validation rows or None, the rows left to train on)."""
         if X_val is None and y_val is None:
             if not self.early_stopping:
                 return None, rows
-            rows, held_out = self._split(target, X, y, rows, seed)
+            rows, held_out = self._split(target, X, y, rows, rng)
             weights = None if sample_weight is None else _check_sample_weight(sample_weight, X)[held_out]
             chosen = Validation(X[held_out], y[held_out], weights)
         else:
@@ -462,12 +463,12 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
 
         return score, rows
 
-    def _split(self, target, X, y, rows, seed):
-        """(rows to train on, rows held out), stratified for labels."""
+    def _split(self, target, X, y, rows, rng):
+        """(rows to train on, rows held out), stratified for labels; scikit-learn's split of the same `random_state`."""
         candidates = np.arange(X.shape[0]) if rows is None else rows
         stratified = hasattr(target, "classes") and not target.multilabel
         splitter = (StratifiedShuffleSplit if stratified else ShuffleSplit)(
-            n_splits=1, test_size=self.validation_fraction, random_state=seed
+            n_splits=1, test_size=self.validation_fraction, random_state=rng
         )
         n = candidates.size
         held_out = int(np.ceil(self.validation_fraction * n))

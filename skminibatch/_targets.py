@@ -53,10 +53,8 @@ class ClassificationTarget(NamedTuple):
         """From the labels themselves, or from all classes that will come."""
         if y is not None:
             check_classification_targets(y)
-        if classes is None and type_of_target(y, input_name="y") == "multilabel-indicator":
-            return cls(np.arange(y.shape[1]), True)
-        if y is not None and getattr(y, "ndim", 1) == 2 and type_of_target(y) == "multilabel-indicator":
-            return cls(np.unique(classes), True)
+        if y is not None and getattr(y, "ndim", 1) == 2 and type_of_target(y, input_name="y") == "multilabel-indicator":
+            return cls(np.arange(y.shape[1]) if classes is None else np.unique(classes), True)
         if y is not None:
             column_or_1d(y)  # labels of several kinds at once are an error
         classes = np.unique(y if classes is None else np.asarray(classes))
@@ -95,6 +93,10 @@ class ClassificationTarget(NamedTuple):
             y = y.toarray() if sparse.issparse(y) else np.asarray(y)
             if y.ndim != 2 or y.shape[1] != len(self.classes):
                 raise ValueError(f"y has the shape {y.shape}, but there are {len(self.classes)} labels.")
+            neither = (y != 0) & (y != 1)
+            if neither.any():
+                row = int(np.argmax(neither.any(axis=1)))
+                raise ValueError(f"y of several labels must be a matrix of 0 and 1; row {row} is {y[row].tolist()}.")
             y = np.ascontiguousarray(np.where(y != 0, 1, -1), dtype)
             return y if self.n_outputs > 1 else y.ravel()
         check_classification_targets(y)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skminibatch._parts import where
+from skminibatch._parts import exp_of_negative, log_of_one_plus, where
 
 
 class Logistic(NamedTuple):
@@ -17,11 +17,11 @@ class Logistic(NamedTuple):
 
     def value(self, raw, y):
         z = y * raw
-        return np.maximum(0.0, -z) + np.log1p(np.exp(-np.abs(z)))
+        return np.maximum(0.0, -z) + log_of_one_plus(exp_of_negative(-np.abs(z)))
 
     def gradient(self, raw, y):
         z = y * raw
-        e = np.exp(-np.abs(z))
+        e = exp_of_negative(-np.abs(z))
         return -y * where(z > 0.0, e, 1.0) / (1.0 + e)
 
 

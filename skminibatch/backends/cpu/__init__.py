@@ -15,15 +15,17 @@ MEASURED_STEPS = 16  # at the end of a chunk of sparse rows; the norm of a gradi
 
 def run_dense(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, n_threads=1):
     """Carry out a plan on dense rows."""
-    from skminibatch.backends.cpu.dense import run
-    from skminibatch.backends.cpu.rows import MOST_SLICES, ROWS_A_SLICE
+    from skminibatch.backends.cpu.dense import run, work_space
+    from skminibatch.backends.cpu.rows import GROUP, MOST_SLICES, ROWS_A_SLICE
 
     stats = empty_stats(len(plan.offsets) - 1)
     slices = max(1, min(MOST_SLICES, int(np.diff(plan.offsets).max()) // ROWS_A_SLICE))
     n_threads = max(1, min(n_threads, slices))
     if coordinates is None:  # a center without a dimension is a type of its own: rows are read in place
         nothing = np.empty(0, params.dtype)
-        coordinates = (np.array(0, params.dtype), nothing, nothing)
+        axes = (np.array(0, params.dtype), nothing, nothing)
+    else:
+        axes = tuple(coordinates)
     plan_weights = _NONE if plan.weights is None else plan.weights
     shared = (
         np.empty((2, slices, *params.shape[1:]), params.dtype),
@@ -33,11 +35,12 @@ def run_dense(loss, penalty, optimizer, X, y, weights, plan, coordinates, params
 
     def work(thread):
         limits = (fit_intercept, plan.safety, plan.clip_norm, thread, n_threads)
+        space = work_space(params, 0 if coordinates is None else GROUP)
         mine = params if thread == 0 else params.copy()
         results = stats[:4] if thread == 0 else tuple(np.empty_like(a) for a in stats[:4])
         return lambda: run(
             (loss, penalty, optimizer), readonly(X), readonly(y), readonly(weights), plan.rows, plan.offsets,
-            plan.coefficients, plan_weights, coordinates, limits, mine, shared, results,
+            plan.coefficients, plan_weights, (*axes, readonly(X.reshape(-1))), limits, mine, shared, space, results,
         )  # fmt: skip
 
     failed = _together([work(thread) for thread in range(n_threads)])

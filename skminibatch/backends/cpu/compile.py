@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import functools
+import math
 from pathlib import Path
 
 from numba import njit
 
-import skminibatch
-
 # Every flag that keeps NaN and infinity visible: with fastmath=True, isfinite() is always true.
 OPTIONS = {"fastmath": {"reassoc", "contract", "nsz", "arcp"}, "error_model": "numpy", "nogil": True}
+# Kernels allocate nothing: without numba's run time, arrays are not counted each time one is passed on or unpacked,
+# which costs a batch of one row more than its arithmetic.
+OPTIONS["_nrt"] = False
 # A call would pass each array as eight arguments.
-INLINED = {"fastmath": OPTIONS["fastmath"], "error_model": OPTIONS["error_model"], "forceinline": True}
+INLINED = {**{name: OPTIONS[name] for name in ("fastmath", "error_model", "_nrt")}, "forceinline": True}
 inlined = njit(forceinline=True, **OPTIONS)
+ALLOCATING = {**OPTIONS, "_nrt": True}
+allocating = njit(forceinline=True, **ALLOCATING)
+
+
+@inlined
+def finite(x):
+    """Whether a number is finite. `isfinite` asks whether x - x is NaN, which 'reassoc' may turn into 0 - 0."""
+    return abs(x) < math.inf
 
 
 @functools.cache
 def _source_stamp() -> tuple[float, int]:
     """Newest change and total size of the sources: numba's cache sees edits of the kernel's own file only."""
-    stats = [path.stat() for path in Path(skminibatch.__file__).parent.rglob("*.py")]
+    stats = [path.stat() for path in Path(__file__).parents[2].rglob("*.py")]
     return max(s.st_mtime for s in stats), sum(s.st_size for s in stats)
 
 
@@ -30,18 +40,18 @@ class Kernel:
     their formulas.
     """
 
-    def __init__(self, function):
+    def __init__(self, function, options=OPTIONS):
         functools.update_wrapper(self, function)
-        self.uncached = njit(**OPTIONS)(function)
-        self.cached = self._with_cache(function)
+        self.uncached = njit(**options)(function)
+        self.cached = self._with_cache(function, options)
 
     @staticmethod
-    def _with_cache(function):
+    def _with_cache(function, options):
         try:
-            dispatcher = njit(cache=True, **OPTIONS)(function)
+            dispatcher = njit(cache=True, **options)(function)
             dispatcher._cache._cache_file._source_stamp = _source_stamp()
         except (RuntimeError, AttributeError, OSError):  # no writable place for a cache; sources in an archive
-            return njit(**OPTIONS)(function)
+            return njit(**options)(function)
         return dispatcher
 
     def __call__(self, parts, *args):
@@ -58,3 +68,8 @@ def _is_ours(part) -> bool:
     return type(part).__module__.startswith("skminibatch.") and all(
         _is_ours(field) for field in part if isinstance(field, tuple)
     )
+
+
+def allocating_kernel(function) -> Kernel:
+    """A kernel that makes arrays of its own."""
+    return Kernel(function, ALLOCATING)

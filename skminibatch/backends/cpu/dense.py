@@ -21,10 +21,10 @@ from skminibatch._parts import (
     value,
     value_gradient,
 )
-from skminibatch.backends.cpu.compile import INLINED, Kernel, inlined
+from skminibatch.backends.cpu.compile import INLINED, Kernel, finite, inlined
 from skminibatch.backends.cpu.formulas import bounded_rate, coefficients_at, slots_at, store_slots
 from skminibatch.backends.cpu.intrinsics import give_way, load_acquire, store_release
-from skminibatch.backends.cpu.rows import AHEAD, GROUP, RING, TILE, look_ahead, n_slices, next_row, start_cursor
+from skminibatch.backends.cpu.rows import AHEAD, GROUP, HALF, RING, TILE, look_ahead, n_slices, next_row, start_cursor
 
 SPINS = 2000  # looks at the other threads before a thread gives way
 
@@ -50,22 +50,28 @@ def _bring(X, rows, n, center, scale, tile):
 
 
 @inlined
-def products(A, rows, n, v, raw, square_lengths, measure):
-    """``raw[t, k] = A[rows[t]] . v[k] + intercept`` and ``|A[rows[t]]|^2`` for n rows."""
+def products(A, rows, first, last, v, raw, square_lengths, measure):
+    """``raw[t, k] = A[rows[t]] . v[k] + intercept`` and ``|A[rows[t]]|^2`` for the rows ``first`` to ``last - 1``."""
     d = A.shape[1]
     zero = A.dtype.type(0)
-    t = 0
-    while t + TILE <= n:
+    if last - first == TILE:
+        t = first
         r0, r1, r2, r3 = rows[t], rows[t + 1], rows[t + 2], rows[t + 3]
+        a0, a1, a2, a3, s0, s1, s2, s3 = zero, zero, zero, zero, zero, zero, zero, zero
         if measure:
-            a0, a1, a2, a3 = zero, zero, zero, zero
             for j in range(d):
-                a0 += A[r0, j] * A[r0, j]
-                a1 += A[r1, j] * A[r1, j]
-                a2 += A[r2, j] * A[r2, j]
-                a3 += A[r3, j] * A[r3, j]
-            square_lengths[t], square_lengths[t + 1], square_lengths[t + 2], square_lengths[t + 3] = a0, a1, a2, a3
-        for k in range(v.shape[0]):
+                a0 += A[r0, j] * v[0, j]
+                a1 += A[r1, j] * v[0, j]
+                a2 += A[r2, j] * v[0, j]
+                a3 += A[r3, j] * v[0, j]
+                s0 += A[r0, j] * A[r0, j]
+                s1 += A[r1, j] * A[r1, j]
+                s2 += A[r2, j] * A[r2, j]
+                s3 += A[r3, j] * A[r3, j]
+            square_lengths[t], square_lengths[t + 1], square_lengths[t + 2], square_lengths[t + 3] = s0, s1, s2, s3
+            b = v[0, d]
+            raw[t, 0], raw[t + 1, 0], raw[t + 2, 0], raw[t + 3, 0] = a0 + b, a1 + b, a2 + b, a3 + b
+        for k in range(1 if measure else 0, v.shape[0]):
             a0, a1, a2, a3 = zero, zero, zero, zero
             for j in range(d):
                 a0 += A[r0, j] * v[k, j]
@@ -74,53 +80,57 @@ def products(A, rows, n, v, raw, square_lengths, measure):
                 a3 += A[r3, j] * v[k, j]
             b = v[k, d]
             raw[t, k], raw[t + 1, k], raw[t + 2, k], raw[t + 3, k] = a0 + b, a1 + b, a2 + b, a3 + b
-        t += TILE
-    for t1 in range(t, n):
-        r0 = rows[t1]
+        return
+    for t in range(first, last):
+        r0 = rows[t]
         if measure:
-            a0 = zero
+            a0, s0 = zero, zero
             for j in range(d):
-                a0 += A[r0, j] * A[r0, j]
-            square_lengths[t1] = a0
-        for k in range(v.shape[0]):
+                a0 += A[r0, j] * v[0, j]
+                s0 += A[r0, j] * A[r0, j]
+            square_lengths[t] = s0
+            raw[t, 0] = a0 + v[0, d]
+        for k in range(1 if measure else 0, v.shape[0]):
             a0 = zero
             for j in range(d):
                 a0 += A[r0, j] * v[k, j]
-            raw[t1, k] = a0 + v[k, d]
+            raw[t, k] = a0 + v[k, d]
 
 
 @inlined
-def add_rows(A, rows, n, residuals, g):
-    """``g[k] += sum_t residuals[t, k] (A[rows[t]], 1)``."""
+def add_rows(A, rows, first, last, residuals, g):
+    """``g[k] += sum_t residuals[t, k] (A[rows[t]], 1)`` for the rows ``first`` to ``last - 1``."""
     d = A.shape[1]
-    t = 0
-    while t + TILE <= n:
+    if last - first == TILE:
+        t = first
         r0, r1, r2, r3 = rows[t], rows[t + 1], rows[t + 2], rows[t + 3]
         for k in range(g.shape[0]):
             f0, f1, f2, f3 = residuals[t, k], residuals[t + 1, k], residuals[t + 2, k], residuals[t + 3, k]
             for j in range(d):
                 g[k, j] += f0 * A[r0, j] + f1 * A[r1, j] + f2 * A[r2, j] + f3 * A[r3, j]
             g[k, d] += f0 + f1 + f2 + f3
-        t += TILE
-    for t1 in range(t, n):
-        r0 = rows[t1]
+        return
+    for t in range(first, last):
+        r0 = rows[t]
         for k in range(g.shape[0]):
-            f0 = residuals[t1, k]
+            f0 = residuals[t, k]
             for j in range(d):
                 g[k, j] += f0 * A[r0, j]
             g[k, d] += f0
 
 
-def residuals_of(loss, raw, y, rows, weights, n, square_lengths, sums):
+def residuals_of(loss, raw, y, rows, weights, n, square_lengths, out, sums):
     """Turn raw outputs into weighted residuals, in place; add (loss, squares of gradients, stiffness) to `sums`."""
 
 
 @overload(residuals_of, jit_options=INLINED)
-def _residuals_of(loss, raw, y, rows, weights, n, square_lengths, sums):
-    def pointwise(loss, raw, y, rows, weights, n, square_lengths, sums):
+def _residuals_of(loss, raw, y, rows, weights, n, square_lengths, out, sums):
+    def pointwise(loss, raw, y, rows, weights, n, square_lengths, out, sums):
         total, squares, stiff = 0.0, 0.0, 0.0
         for t in range(n):
-            z, target, s = raw[t, 0], y[rows[t]], weights[t]
+            out[t] = y[rows[t]]
+        for t in range(n):
+            z, target, s = raw[t, 0], out[t], weights[t]
             total += s * value(loss, z, target)
             r = s * gradient(loss, z, target)
             squares += r * r * square_lengths[t]
@@ -130,9 +140,8 @@ def _residuals_of(loss, raw, y, rows, weights, n, square_lengths, sums):
         sums[1] += squares
         sums[2] += stiff
 
-    def rowwise(loss, raw, y, rows, weights, n, square_lengths, sums):
+    def rowwise(loss, raw, y, rows, weights, n, square_lengths, out, sums):
         K = raw.shape[1]
-        out = np.empty(K)
         for t in range(n):
             s = weights[t]
             sums[2] += s * stiffness(loss, raw[t], y[rows[t]]) * square_lengths[t]
@@ -148,12 +157,11 @@ def _residuals_of(loss, raw, y, rows, weights, n, square_lengths, sums):
 def slice_gradient(loss, X, y, weights, plan_weights, center, scale, start, stop, cursor, ring, ahead, v, work, g, sums):
     """Add the gradients of the rows at the positions ``start`` to ``stop - 1`` to `g`."""
     explicit, subset, keys, layout, offsets, n_threads, flat, fit_intercept = ahead
-    rows, raw, square_lengths, row_weights, tile = work
+    rows, raw, square_lengths, row_weights, tile, out = work
     d = X.shape[1]
     position = start
     while position < stop:
         n = min(GROUP, stop - position)
-        look_ahead(n, cursor, ring, explicit, subset, keys, layout, offsets, n_threads, flat, d)
         for t in range(n):
             row = next_row(cursor, ring)
             rows[0, t] = row
@@ -161,11 +169,17 @@ def slice_gradient(loss, X, y, weights, plan_weights, center, scale, start, stop
             s = weights[row] if weights.size else 1.0
             row_weights[t] = s * plan_weights[position + t] if plan_weights.size else s
         A = bring(X, rows[0], n, center, scale, tile)
-        products(A, rows[0], n, v, raw, square_lengths, True)
+        # the memory of later rows is asked for in small portions, between which there is work to do
+        for t in range(0, n, TILE):
+            look_ahead(min(HALF, n - t), cursor, ring, explicit, subset, keys, layout, offsets, n_threads, flat, d)
+            products(A, rows[0], t, min(t + TILE, n), v, raw, square_lengths, True)
         for t in range(n):
             square_lengths[t] += fit_intercept
-        residuals_of(loss, raw, y, rows[1], row_weights, n, square_lengths, sums)
-        add_rows(A, rows[0], n, raw, g)
+        residuals_of(loss, raw, y, rows[1], row_weights, n, square_lengths, out, sums)
+        for t in range(0, n, TILE):
+            count = max(0, min(TILE, n - t) - HALF)
+            look_ahead(count, cursor, ring, explicit, subset, keys, layout, offsets, n_threads, flat, d)
+            add_rows(A, rows[0], t, min(t + TILE, n), raw, g)
         position += n
 
 
@@ -252,26 +266,31 @@ def whole_gradient(G, n_parts, size, fit_intercept, g):
     return square_norm
 
 
-@Kernel
-def run(parts, X, y, weights, order, offsets, coefficients, plan_weights, coordinates, limits, params, shared, stats):
-    """Carry out a plan as thread `thread` of `n_threads`; the failed step, or -1."""
-    loss, penalty, optimizer = parts
-    center, scale, stretch = coordinates
-    fit_intercept, safety, clip_norm, thread, n_threads = limits
-    G, sums, progress = shared
-    losses, square_norms, row_squares, rates = stats
-    K, d = params.shape[1], X.shape[1]
-    g, v = np.empty((K, d + 1), params.dtype), np.empty((K, d + 1), params.dtype)
-    n_tile = GROUP if scale.size else 0
-    work = (
+def work_space(params, n_tile):
+    """What the kernel needs to write to, for one thread: (gradient, point, cursor, ring, for a group of rows)."""
+    K, width = params.shape[1:]
+    group = (
         np.empty((2, GROUP), np.int64),
         np.empty((GROUP, K), params.dtype),
         np.empty(GROUP),
         np.empty(GROUP),
-        np.empty((n_tile, d), params.dtype),
+        np.empty((n_tile, width - 1), params.dtype),
+        np.empty(max(K, GROUP)),
     )
-    flat = X.reshape(X.size)
-    cursor, ring = np.zeros(8, np.int64), np.zeros(RING, np.int64)
+    gradient, point_ = np.empty((K, width), params.dtype), np.empty((K, width), params.dtype)
+    return gradient, point_, np.zeros(8, np.int64), np.zeros(RING, np.int64), group
+
+
+@Kernel
+def run(parts, X, y, weights, order, offsets, coefficients, plan_weights, axes, limits, params, shared, space, stats):
+    """Carry out a plan as thread `thread` of `n_threads`; the failed step, or -1."""
+    loss, penalty, optimizer = parts
+    center, scale, stretch, flat = axes
+    fit_intercept, safety, clip_norm, thread, n_threads = limits
+    G, sums, progress = shared
+    g, v, cursor, ring, work = space
+    losses, square_norms, row_squares, rates = stats
+    d = X.shape[1]
     layout, keys = (order.n_rows, order.block, order.short, order.width, order.start), order.keys
     keys = (keys[0], keys[1], keys[2], keys[3], keys[4], keys[5])
     ahead = (order.explicit, order.subset, keys, layout, offsets, n_threads, flat, fit_intercept)
@@ -303,7 +322,7 @@ def run(parts, X, y, weights, order, offsets, coefficients, plan_weights, coordi
             stiff += sums[parity, part, 2]
         rate = bounded_rate(coefficients[s, 0], safety, stiff / size)
         losses[s], square_norms[s], row_squares[s], rates[s] = total, square_norm, squares, rate
-        if not (np.isfinite(total) and np.isfinite(square_norm)):
+        if not (finite(total) and finite(square_norm)):
             return s
         ratio = clip_norm / np.sqrt(square_norm) if square_norm > clip_norm * clip_norm else 1.0
         c = coefficients_at(optimizer, coefficients, s, rate)

@@ -2,14 +2,47 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 from numba.extending import overload
 
 from skminibatch import _parts, _plan
 from skminibatch.backends.cpu.compile import INLINED, inlined
-from skminibatch.backends.cpu.intrinsics import select
+from skminibatch.backends.cpu.intrinsics import power_of_two, select
 
 
+_FACTORIALS = tuple(1.0 / math.factorial(n) for n in range(11, -1, -1))
+_ODD = tuple(1.0 / n for n in range(33, 0, -2))
 bounded_rate = inlined(_plan.bounded_rate)
+
+
+@overload(_parts.exp_of_negative, jit_options=INLINED)
+def _exp_of_negative(x):
+    def polynomial(x):
+        x = select(x < -700.0, -700.0, x)  # NaN stays NaN
+        k = np.floor(x * 1.4426950408889634 + 0.5)
+        # ln 2 in two parts, so that k times the first is exact; the Taylor series of exp up to |r| = ln(2) / 2
+        r = (x - k * 6.93145751953125e-1) - k * 1.42860682030941723212e-6
+        p = 1.0 / 479001600.0
+        for factorial in _FACTORIALS:
+            p = p * r + factorial
+        return p * power_of_two(np.int64(k))
+
+    return polynomial
+
+
+@overload(_parts.log_of_one_plus, jit_options=INLINED)
+def _log_of_one_plus(x):
+    def series(x):
+        s = x / (2.0 + x)  # log(1 + x) = 2 artanh(s), s <= 1/3
+        t = s * s
+        p = 1.0 / 35.0
+        for odd in _ODD:
+            p = p * t + odd
+        return 2.0 * s * p
+
+    return series
 
 
 @overload(_parts.value, jit_options=INLINED)

@@ -46,6 +46,18 @@ def select(typing_context, condition, a, b):
 
 
 @intrinsic
+def power_of_two(typing_context, k):
+    """``2.0 ** k`` for an int64 from -1022 to 1023, by its bits."""
+
+    def generate(context, builder, signature, args):
+        word = ir.IntType(64)
+        bits = builder.shl(builder.add(args[0], word(1023)), word(52))
+        return builder.bitcast(bits, ir.DoubleType())
+
+    return types.float64(types.int64), generate
+
+
+@intrinsic
 def load_acquire(typing_context, array, index):
     """``array[index]``; what another thread stored before its release is visible after it."""
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from skminibatch.backends.cpu.compile import Kernel
+from skminibatch.backends.cpu.compile import allocating_kernel
 from skminibatch.backends.cpu.dense import products, residuals_of
-from skminibatch.backends.cpu.rows import GROUP
+from skminibatch.backends.cpu.rows import GROUP, TILE
 
 
-@Kernel
+@allocating_kernel
 def dense(parts, X, y, weights, rows, v):
     """Weighted sum of the losses of the rows (all of them if `rows` is empty); `v` is (K, d + 1)."""
     (loss,) = parts
     n = rows.size if rows.size else X.shape[0]
     group, raw = np.empty(GROUP, np.int64), np.empty((GROUP, v.shape[0]), v.dtype)
+    out = np.empty(max(GROUP, v.shape[0]))
     lengths, row_weights, sums = np.ones(GROUP), np.ones(GROUP), np.zeros(3)
     for start in range(0, n, GROUP):
         size = min(GROUP, n - start)
@@ -22,19 +23,20 @@ def dense(parts, X, y, weights, rows, v):
             group[t] = rows[start + t] if rows.size else start + t
             if weights.size:
                 row_weights[t] = weights[group[t]]
-        products(X, group, size, v, raw, lengths, False)
-        residuals_of(loss, raw, y, group, row_weights, size, lengths, sums)
+        for t in range(0, size, TILE):
+            products(X, group, t, min(t + TILE, size), v, raw, lengths, False)
+        residuals_of(loss, raw, y, group, row_weights, size, lengths, out, sums)
     return sums[0]
 
 
-@Kernel
+@allocating_kernel
 def csr(parts, X, y, weights, rows, v):
     """As `dense`, for sparse rows; `v` is (d + 1, K), so that a feature's weights stand together."""
     (loss,) = parts
     data, indices, indptr = X
     n = rows.size if rows.size else indptr.size - 1
     K = v.shape[1]
-    group, raw = np.empty(1, np.int64), np.empty((1, K))
+    group, raw, out = np.empty(1, np.int64), np.empty((1, K)), np.empty(K)
     lengths, row_weights, sums = np.ones(1), np.ones(1), np.zeros(3)
     for i in range(n):
         row = rows[i] if rows.size else i
@@ -46,5 +48,5 @@ def csr(parts, X, y, weights, rows, v):
         group[0] = row
         if weights.size:
             row_weights[0] = weights[row]
-        residuals_of(loss, raw, y, group, row_weights, 1, lengths, sums)
+        residuals_of(loss, raw, y, group, row_weights, 1, lengths, out, sums)
     return sums[0]

@@ -12,8 +12,9 @@ from skminibatch.backends.cpu.compile import INLINED, inlined
 from skminibatch.backends.cpu.intrinsics import prefetch
 
 RING = 32  # rows that are known ahead, a power of two
-AHEAD = 12  # rows between the request of a row and its use
+AHEAD = 16  # rows between the request of a row and its use, no fewer than a group
 TILE = 4  # rows that share a pass over the parameters
+HALF = 2  # of a tile, looked ahead for while outputs are computed; the rest while gradients are added
 GROUP = 16  # rows whose residuals are computed together
 ROWS_A_SLICE = 64  # a batch is cut into slices of about this many rows, whatever the number of threads
 MOST_SLICES = 8

@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from skminibatch._parts import follow, point, prox, smooth_gradient, update
-from skminibatch.backends.cpu.compile import Kernel, inlined
+from skminibatch.backends.cpu.compile import allocating, allocating_kernel, finite, inlined
 from skminibatch.backends.cpu.dense import decoupled, residuals_of
 from skminibatch.backends.cpu.formulas import bounded_rate, coefficients_at, slots_at, store_slots
 from skminibatch.backends.cpu.rows import keyed_row
@@ -39,7 +39,7 @@ def batch_rows(order, keys, layout, start, stop, rows):
         rows[i - start] = row
 
 
-@inlined
+@allocating
 def transition(penalty, optimizer, coefficients, s, rate, A, G, e):
     """Fill in the map of an untouched coordinate, the response to a unit gradient, and the point of the gradient."""
     m = A.shape[0]
@@ -78,7 +78,7 @@ def multiply(A, B, out):
             out[i, j] = total
 
 
-@inlined
+@allocating
 def solve(P, b, x):
     """``x = P^-1 b`` and an estimate of the condition of P in the maximum norm, for up to four rows; inf: singular."""
     m = P.shape[0]
@@ -142,7 +142,7 @@ def catch_up(U, j, K, m, since, now, Q, C, R):
             U[j, k * m + 1] += sign * (C[low] - C[then] + (size - (Q[low] - Q[then])) * R[low])
 
 
-@inlined
+@allocating
 def make_explicit(U, K, m, A, P, thresholded, since, now, Q, C, R):
     """``u <- A P u`` for all coordinates, which are then up to date."""
     s = np.empty(m)
@@ -257,7 +257,7 @@ def record(stats, s, sums, size, square_norm, rate, safety):
 @inlined
 def batch_residuals(
     loss, X, y, weights, plan_weights, start, rows, size, U, K, m, e, params, point_intercept, raw, squares, row_weights,
-    fit_intercept, sums, thresholded, since, now, Q, C, R,
+    fit_intercept, out, sums, thresholded, since, now, Q, C, R,
 ):  # fmt: skip
     """Weighted residuals of a batch in `raw`, sums for its statistics in `sums`."""
     data, indices, indptr = X
@@ -270,10 +270,10 @@ def batch_residuals(
         w = weights[row] if weights.size else 1.0
         row_weights[t] = w * plan_weights[start + t] if plan_weights.size else w
     sums[:] = 0
-    residuals_of(loss, raw, y, rows, row_weights, size, squares, sums)
+    residuals_of(loss, raw, y, rows, row_weights, size, squares, out, sums)
 
 
-@Kernel
+@allocating_kernel
 def run_linear(parts, X, y, weights, order, offsets, coefficients, plan_weights, limits, params, U, stats):
     """Carry out a plan for a linear optimizer; `U` is the state by coordinate, (d, K * m). The failed step, or -1."""
     loss, penalty, optimizer = parts
@@ -285,7 +285,7 @@ def run_linear(parts, X, y, weights, order, offsets, coefficients, plan_weights,
     for s in range(n_steps):
         largest = max(largest, offsets[s + 1] - offsets[s])
     rows, raw = np.empty(largest, np.int64), np.empty((largest, K))
-    squares, row_weights, sums = np.empty(largest), np.empty(largest), np.empty(3)
+    squares, row_weights, sums, out = np.empty(largest), np.empty(largest), np.empty(3), np.empty(max(K, largest))
     A, P, AP, G, h, e, eP = (
         np.eye(m), np.eye(m), np.eye(m), np.empty(m), np.empty(m), np.empty(m), np.empty(m),
     )  # fmt: skip
@@ -314,7 +314,7 @@ def run_linear(parts, X, y, weights, order, offsets, coefficients, plan_weights,
                 eP[i] += e[q] * P[q, i]
         batch_residuals(
             loss, X, y, weights, plan_weights, start, rows, size, U, K, m, eP, params, intercept, raw, squares,
-            row_weights, fit_intercept, sums, thresholded, since, now, Q, C, R,
+            row_weights, fit_intercept, out, sums, thresholded, since, now, Q, C, R,
         )  # fmt: skip
         square_norm = np.nan
         if s >= measured_from:
@@ -322,7 +322,7 @@ def run_linear(parts, X, y, weights, order, offsets, coefficients, plan_weights,
             square_norm = square_norm_of(g, touched, n_touched, raw, size, share, fit_intercept)
             clear(g, touched, n_touched)
         rate = record(stats, s, sums, size, square_norm, coefficients[s, 0], safety)
-        if not np.isfinite(sums[0]) or np.isinf(square_norm):
+        if not finite(sums[0] + sums[1]):
             make_explicit(U, K, m, np.eye(m), P, thresholded, since, now, Q, C, R)
             return s
         ratio = clip_norm / np.sqrt(square_norm) if square_norm > clip_norm * clip_norm else 1.0
@@ -354,7 +354,7 @@ def run_linear(parts, X, y, weights, order, offsets, coefficients, plan_weights,
     return -1
 
 
-@Kernel
+@allocating_kernel
 def run_lazy(parts, X, y, weights, order, offsets, coefficients, plan_weights, limits, params, averaged, stats):
     """Carry out a plan for any optimizer, updating the coordinates that a batch touches. The failed step, or -1."""
     loss, penalty, optimizer = parts
@@ -366,7 +366,7 @@ def run_lazy(parts, X, y, weights, order, offsets, coefficients, plan_weights, l
     for s in range(n_steps):
         largest = max(largest, offsets[s + 1] - offsets[s])
     rows, raw = np.empty(largest, np.int64), np.empty((largest, K))
-    squares, row_weights, sums = np.empty(largest), np.empty(largest), np.empty(3)
+    squares, row_weights, sums, out = np.empty(largest), np.empty(largest), np.empty(3), np.empty(max(K, largest))
     layout, keys = (order.n_rows, order.block, order.short, order.width, order.start), order.keys
     keys = (keys[0], keys[1], keys[2], keys[3], keys[4], keys[5])
     g, touched = np.zeros((d, K + 1)), np.empty(d, np.int64)
@@ -389,11 +389,11 @@ def run_lazy(parts, X, y, weights, order, offsets, coefficients, plan_weights, l
             w = weights[row] if weights.size else 1.0
             row_weights[t] = w * plan_weights[start + t] if plan_weights.size else w
         sums[:] = 0
-        residuals_of(loss, raw, y, rows, row_weights, size, squares, sums)
+        residuals_of(loss, raw, y, rows, row_weights, size, squares, out, sums)
         n_touched = touch(X, rows, size, raw, share, g, touched)
         square_norm = square_norm_of(g, touched, n_touched, raw, size, share, fit_intercept)
         rate = record(stats, s, sums, size, square_norm, coefficients[s, 0], safety)
-        if not (np.isfinite(sums[0]) and np.isfinite(square_norm)):
+        if not (finite(sums[0]) and finite(square_norm)):
             return s
         ratio = clip_norm / np.sqrt(square_norm) if square_norm > clip_norm * clip_norm else 1.0
         c = coefficients_at(optimizer, coefficients, s, rate)
