@@ -322,7 +322,9 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         """Sample weights times class weights, float64; empty if every row counts the same."""
         weights = np.empty(0)
         if sample_weight is not None:
-            weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+            weights = _check_sample_weight(
+                sample_weight, X, dtype=np.float64, ensure_non_negative=True, allow_all_zero_weights=True
+            )
         by_class = self._class_weights(target, y, counts)
         if by_class is not None:
             weights = by_class if not weights.size else weights * by_class

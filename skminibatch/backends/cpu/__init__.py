@@ -61,7 +61,7 @@ def _together(calls):
 
 def run_csr(loss, penalty, optimizer, X, y, weights, plan, params, fit_intercept):
     """Carry out a plan on sparse rows, on one thread."""
-    from skminibatch.backends.cpu.sparse import run_lazy, run_linear
+    from skminibatch.backends.cpu.sparse import run_lazy, run_linear, work_space
 
     stats = empty_stats(len(plan.offsets) - 1)
     plan_weights = _NONE if plan.weights is None else plan.weights
@@ -73,13 +73,15 @@ def run_csr(loss, penalty, optimizer, X, y, weights, plan, params, fit_intercept
         (loss, penalty, optimizer), _csr(X), readonly(y), readonly(weights), plan.rows, plan.offsets,
         plan.coefficients, plan_weights, limits,
     )  # fmt: skip
+    n_steps, longest = len(plan.offsets) - 1, int(np.diff(plan.offsets).max())
+    space = work_space(params, longest, n_steps, 0.0 if lazy else penalty.l1, lazy or measured_from < n_steps)
     if lazy:
         averaged = hasattr(optimizer, "follow")
-        return stats._replace(failed=run_lazy(*common, params, averaged, stats[:4]))
+        return stats._replace(failed=run_lazy(*common, params, averaged, space, stats[:4]))
     # the state of a coordinate stands together: one cache line instead of one a slot
     m, K, d = params.shape[0], params.shape[1], params.shape[2] - 1
     state = np.ascontiguousarray(params[:, :, :d].transpose(2, 1, 0)).reshape(d, K * m)
-    failed = run_linear(*common, params, state, stats[:4])
+    failed = run_linear(*common, params, state, space, stats[:4])
     params[:, :, :d] = state.reshape(d, K, m).transpose(2, 1, 0)
     return stats._replace(failed=failed)
 

@@ -15,20 +15,22 @@ thresholds took since then, which prefix sums over the steps give exactly.
 from __future__ import annotations
 
 import numpy as np
+from numba.extending import overload
 
 from skminibatch._parts import follow, point, prox, smooth_gradient, update
-from skminibatch.backends.cpu.compile import allocating, allocating_kernel, finite, inlined
+from skminibatch.backends.cpu.compile import INLINED, Kernel, finite, inlined
 from skminibatch.backends.cpu.dense import decoupled, residuals_of
-from skminibatch.backends.cpu.formulas import bounded_rate, coefficients_at, slots_at, store_slots
+from skminibatch.backends.cpu.formulas import bounded_rate, coefficients_at, slot_count, slots_at, store_slots
+from skminibatch.backends.cpu.intrinsics import prefetch
 from skminibatch.backends.cpu.rows import keyed_row
 
 CONDITION = 1e6  # of P, above which a sweep is due
+FAR, NEAR = 12, 6  # rows ahead
 
 
 @inlined
-def batch_rows(order, keys, layout, start, stop, rows):
+def batch_rows(explicit, subset, keys, layout, start, stop, rows):
     """The rows at the positions ``start`` to ``stop - 1``."""
-    explicit, subset = order.explicit, order.subset
     for i in range(start, stop):
         if explicit.size:
             row = explicit[i]
@@ -39,11 +41,10 @@ def batch_rows(order, keys, layout, start, stop, rows):
         rows[i - start] = row
 
 
-@allocating
-def transition(penalty, optimizer, coefficients, s, rate, A, G, e):
+@inlined
+def transition(penalty, optimizer, coefficients, s, rate, A, G, e, unit):
     """Fill in the map of an untouched coordinate, the response to a unit gradient, and the point of the gradient."""
     m = A.shape[0]
-    unit = np.zeros((m, 1, 1))
     c = coefficients_at(optimizer, coefficients, s, rate)
     for i in range(m + 1):
         unit[:] = 0
@@ -78,11 +79,10 @@ def multiply(A, B, out):
             out[i, j] = total
 
 
-@allocating
-def solve(P, b, x):
+@inlined
+def solve(P, b, x, M):
     """``x = P^-1 b`` and an estimate of the condition of P in the maximum norm, for up to four rows; inf: singular."""
     m = P.shape[0]
-    M = np.empty((m, m + 1 + m))
     for i in range(m):
         for j in range(m):
             M[i, j] = P[i, j]
@@ -142,12 +142,9 @@ def catch_up(U, j, K, m, since, now, Q, C, R):
             U[j, k * m + 1] += sign * (C[low] - C[then] + (size - (Q[low] - Q[then])) * R[low])
 
 
-@allocating
-def make_explicit(U, K, m, A, P, thresholded, since, now, Q, C, R):
+@inlined
+def make_explicit(U, K, m, AP, s, thresholded, since, now, Q, C, R):
     """``u <- A P u`` for all coordinates, which are then up to date."""
-    s = np.empty(m)
-    AP = np.empty((m, m))
-    multiply(A, P, AP)
     for j in range(U.shape[0]):
         if thresholded:
             catch_up(U, j, K, m, since, now, Q, C, R)
@@ -161,40 +158,109 @@ def make_explicit(U, K, m, A, P, thresholded, since, now, Q, C, R):
                 U[j, k * m + i] = s[i]
 
 
+def scalars(optimizer, numbers):
+    """The entries of a short array, one for the parameter and each slot, as a tuple."""
+
+
+@overload(scalars, jit_options=INLINED)
+def _scalars(optimizer, numbers):
+    return (
+        lambda optimizer, numbers: (numbers[0],),
+        lambda optimizer, numbers: (numbers[0], numbers[1]),
+        lambda optimizer, numbers: (numbers[0], numbers[1], numbers[2]),
+    )[slot_count(optimizer)]
+
+
+def state_dot(e, U, place):
+    """``e . u`` for the state that starts at `place`."""
+
+
+@overload(state_dot, jit_options=INLINED)
+def _state_dot(e, U, place):
+    return (
+        lambda e, U, place: e[0] * U[place],
+        lambda e, U, place: e[0] * U[place] + e[1] * U[place + 1],
+        lambda e, U, place: e[0] * U[place] + e[1] * U[place + 1] + e[2] * U[place + 2],
+    )[len(e) - 1]
+
+
+def state_add(h, U, place, g):
+    """``u += h g`` for the state that starts at `place`."""
+
+
+@overload(state_add, jit_options=INLINED)
+def _state_add(h, U, place, g):
+    def one(h, U, place, g):
+        U[place] += h[0] * g
+
+    def two(h, U, place, g):
+        U[place] += h[0] * g
+        U[place + 1] += h[1] * g
+
+    def three(h, U, place, g):
+        U[place] += h[0] * g
+        U[place + 1] += h[1] * g
+        U[place + 2] += h[2] * g
+
+    return (one, two, three)[len(h) - 1]
+
+
 @inlined
-def outputs(data, indices, indptr, row, U, K, m, e, raw, t, thresholded, since, now, Q, C, R):
-    """Raw outputs of a row without the intercept; the squared length of the row."""
-    square = 0.0
-    for k in range(K):
-        raw[t, k] = 0.0
-    for q in range(indptr[row], indptr[row + 1]):
-        j, x = indices[q], np.float64(data[q])
-        square += x * x
-        if thresholded:
-            catch_up(U, j, K, m, since, now, Q, C, R)
-        for k in range(K):
+def ask_for(data, indices, indptr, rows, t, size):
+    """Ask for the memory of the rows that come next: their bounds far ahead, their entries nearer."""
+    if t + FAR < size:
+        prefetch(indptr, rows[t + FAR])
+    if t + NEAR < size:
+        start, stop = indptr[rows[t + NEAR]], indptr[rows[t + NEAR] + 1]
+        if start < stop:
+            prefetch(data, start)
+            prefetch(indices, start)
+            prefetch(data, stop - 1)
+            prefetch(indices, stop - 1)
+
+
+@inlined
+def outputs(data, indices, indptr, rows, size, flat, K, m, e, raw, squares):
+    """Raw outputs of the rows of a batch without the intercept, and their squared lengths."""
+    for t in range(size):
+        ask_for(data, indices, indptr, rows, t, size)
+        row = rows[t]
+        square = 0.0
+        if K == 1:
             total = 0.0
-            for i in range(m):
-                total += e[i] * U[j, k * m + i]
-            raw[t, k] += x * total
-    return square
+            for q in range(indptr[row], indptr[row + 1]):
+                x = np.float64(data[q])
+                square += x * x
+                total += x * state_dot(e, flat, np.int64(indices[q]) * m)
+            raw[t, 0] = total
+        else:
+            for k in range(K):
+                raw[t, k] = 0.0
+            for q in range(indptr[row], indptr[row + 1]):
+                x = np.float64(data[q])
+                square += x * x
+                for k in range(K):
+                    raw[t, k] += x * state_dot(e, flat, (np.int64(indices[q]) * K + k) * m)
+        squares[t] = square
 
 
 @inlined
-def add_to_state(data, indices, indptr, row, U, K, m, h, raw, t, share):
-    """``u += h g`` for the gradient of one row."""
-    for q in range(indptr[row], indptr[row + 1]):
-        j, x = indices[q], np.float64(data[q]) * share
-        for k in range(K):
-            g = raw[t, k] * x
-            for i in range(m):
-                U[j, k * m + i] += h[i] * g
+def add_to_state(data, indices, indptr, rows, size, flat, K, m, h, raw, share):
+    """``u += h g`` for the gradients of the rows of a batch."""
+    for t in range(size):
+        row = rows[t]
+        for q in range(indptr[row], indptr[row + 1]):
+            x = np.float64(data[q]) * share
+            if K == 1:
+                state_add(h, flat, np.int64(indices[q]) * m, raw[t, 0] * x)
+            else:
+                for k in range(K):
+                    state_add(h, flat, (np.int64(indices[q]) * K + k) * m, raw[t, k] * x)
 
 
 @inlined
-def touch(X, rows, size, raw, share, g, touched):
+def touch(data, indices, indptr, rows, size, raw, share, g, touched):
     """Add up the gradient of a batch in `g` and list the coordinates that it touches; their number."""
-    data, indices, indptr = X
     K = raw.shape[1]
     n_touched = 0
     for t in range(size):
@@ -246,91 +312,100 @@ def step_intercept(optimizer, params, raw, size, share, c, ratio):
 
 
 @inlined
-def record(stats, s, sums, size, square_norm, rate, safety):
-    """Write the statistics of a step; the rate within the bound."""
-    losses, square_norms, row_squares, rates = stats
-    rate = bounded_rate(rate, safety, sums[2] / size)
-    losses[s], square_norms[s], row_squares[s], rates[s] = sums[0], square_norm, sums[1], rate
-    return rate
+def row_weights_of(weights, plan_weights, rows, size, start, row_weights):
+    """Sample weights times sampler weights of a batch."""
+    for t in range(size):
+        w = weights[rows[t]] if weights.size else 1.0
+        row_weights[t] = w * plan_weights[start + t] if plan_weights.size else w
 
 
 @inlined
-def batch_residuals(
-    loss, X, y, weights, plan_weights, start, rows, size, U, K, m, e, params, point_intercept, raw, squares, row_weights,
-    fit_intercept, out, sums, thresholded, since, now, Q, C, R,
-):  # fmt: skip
-    """Weighted residuals of a batch in `raw`, sums for its statistics in `sums`."""
-    data, indices, indptr = X
-    for t in range(size):
-        row = rows[t]
-        squares[t] = outputs(data, indices, indptr, row, U, K, m, e, raw, t, thresholded, since, now, Q, C, R)
-        squares[t] += fit_intercept
-        for k in range(K):
-            raw[t, k] += point_intercept[k]
-        w = weights[row] if weights.size else 1.0
-        row_weights[t] = w * plan_weights[start + t] if plan_weights.size else w
-    sums[:] = 0
-    residuals_of(loss, raw, y, rows, row_weights, size, squares, out, sums)
+def next_points(optimizer, params, coefficients, s, e, P, eP, intercept):
+    """Where step `s` takes the gradient: ``e P`` for the states, and the intercepts."""
+    m, K, d = params.shape[0], params.shape[1], params.shape[2] - 1
+    c = coefficients_at(optimizer, coefficients, s, coefficients[s, 0])
+    for k in range(K):
+        intercept[k] = point(optimizer, params[0, k, d], slots_at(optimizer, params, k, d), c)
+    for i in range(m):
+        eP[i] = 0.0
+        for q in range(m):
+            eP[i] += e[q] * P[q, i]
 
 
-@allocating_kernel
-def run_linear(parts, X, y, weights, order, offsets, coefficients, plan_weights, limits, params, U, stats):
+def work_space(params, longest, n_steps, l1, measured):
+    """What the kernels need to write to: (for a batch, small matrices, for thresholds, for a gradient)."""
+    m, K, d = params.shape[0], params.shape[1], params.shape[2] - 1
+    batch = (
+        np.empty(longest, np.int64),
+        np.empty((longest, K)),
+        np.empty(longest),
+        np.empty(longest),
+        np.empty(max(longest, K)),
+        np.empty(3),
+        np.empty(K),
+    )
+    square, row = np.zeros((3, m, m)), np.zeros((5, m))
+    square[1] = np.eye(m)
+    matrices = (square, row, np.zeros((m, 2 * m + 1)), np.zeros((m, 1, 1)))
+    n_thresholds = n_steps + 1 if l1 > 0 else 1
+    thresholds = (np.zeros(d if l1 > 0 else 0, np.int64), *np.zeros((3, n_thresholds)))
+    gradient = (np.zeros((d if measured else 0, K + 1)), np.empty(d if measured else 0, np.int64))
+    return batch, matrices, thresholds, gradient
+
+
+@Kernel
+def run_linear(parts, X, y, weights, order, offsets, coefficients, plan_weights, limits, params, U, space, stats):
     """Carry out a plan for a linear optimizer; `U` is the state by coordinate, (d, K * m). The failed step, or -1."""
     loss, penalty, optimizer = parts
     data, indices, indptr = X
     fit_intercept, safety, clip_norm, measured_from, l1 = limits
-    m, K, d = params.shape[0], params.shape[1], U.shape[0]
-    n_steps = offsets.shape[0] - 1
-    largest = 0
-    for s in range(n_steps):
-        largest = max(largest, offsets[s + 1] - offsets[s])
-    rows, raw = np.empty(largest, np.int64), np.empty((largest, K))
-    squares, row_weights, sums, out = np.empty(largest), np.empty(largest), np.empty(3), np.empty(max(K, largest))
-    A, P, AP, G, h, e, eP = (
-        np.eye(m), np.eye(m), np.eye(m), np.empty(m), np.empty(m), np.empty(m), np.empty(m),
-    )  # fmt: skip
+    (rows, raw, squares, row_weights, out, sums, intercept), matrices, thresholds, (g, touched) = space
+    square, row, M, unit = matrices
+    A, P, AP = square[0], square[1], square[2]
+    G, h, e, eP, scratch = row[0], row[1], row[2], row[3], row[4]
+    since, Q, C, R = thresholds
+    losses, square_norms, row_squares, rates = stats
+    m, K, d, flat = params.shape[0], params.shape[1], U.shape[0], U.reshape(U.size)
     thresholded = l1 > 0.0
-    Q, C, R = np.zeros(n_steps + 1), np.zeros(n_steps + 1), np.zeros(n_steps + 1)
-    since = np.zeros(d if thresholded else 0, np.int64)
-    g, touched = np.zeros((d if measured_from < n_steps else 0, K + 1)), np.empty(
-        d if measured_from < n_steps else 0, np.int64
-    )
+    explicit, subset = order.explicit, order.subset
     layout, keys = (order.n_rows, order.block, order.short, order.width, order.start), order.keys
     keys = (keys[0], keys[1], keys[2], keys[3], keys[4], keys[5])
-    intercept = np.empty(K)
     now = 0
-    for s in range(n_steps):
+    for s in range(offsets.shape[0] - 1):
         start = offsets[s]
         size = offsets[s + 1] - start
         share = 1.0 / size
-        batch_rows(order, keys, layout, start, offsets[s + 1], rows)
-        transition(penalty, optimizer, coefficients, s, coefficients[s, 0], A, G, e)
-        c = coefficients_at(optimizer, coefficients, s, coefficients[s, 0])
-        for k in range(K):
-            intercept[k] = point(optimizer, params[0, k, d], slots_at(optimizer, params, k, d), c)
-        for i in range(m):
-            eP[i] = 0.0
-            for q in range(m):
-                eP[i] += e[q] * P[q, i]
-        batch_residuals(
-            loss, X, y, weights, plan_weights, start, rows, size, U, K, m, eP, params, intercept, raw, squares,
-            row_weights, fit_intercept, out, sums, thresholded, since, now, Q, C, R,
-        )  # fmt: skip
+        batch_rows(explicit, subset, keys, layout, start, offsets[s + 1], rows)
+        row_weights_of(weights, plan_weights, rows, size, start, row_weights)
+        if thresholded:
+            for t in range(size):
+                for q in range(indptr[rows[t]], indptr[rows[t] + 1]):
+                    catch_up(U, indices[q], K, m, since, now, Q, C, R)
+        transition(penalty, optimizer, coefficients, s, coefficients[s, 0], A, G, e, unit)
+        next_points(optimizer, params, coefficients, s, e, P, eP, intercept)
+        outputs(data, indices, indptr, rows, size, flat, K, m, scalars(optimizer, eP), raw, squares)
+        for t in range(size):
+            squares[t] += fit_intercept
+            for k in range(K):
+                raw[t, k] += intercept[k]
+        sums[:] = 0
+        residuals_of(loss, raw, y, rows, row_weights, size, squares, out, sums)
         square_norm = np.nan
         if s >= measured_from:
-            n_touched = touch(X, rows, size, raw, share, g, touched)
+            n_touched = touch(data, indices, indptr, rows, size, raw, share, g, touched)
             square_norm = square_norm_of(g, touched, n_touched, raw, size, share, fit_intercept)
             clear(g, touched, n_touched)
-        rate = record(stats, s, sums, size, square_norm, coefficients[s, 0], safety)
-        if not finite(sums[0] + sums[1]):
-            make_explicit(U, K, m, np.eye(m), P, thresholded, since, now, Q, C, R)
+        rate = bounded_rate(coefficients[s, 0], safety, sums[2] * share)
+        losses[s], square_norms[s], row_squares[s], rates[s] = sums[0], square_norm, sums[1], rate
+        if not finite(sums[0]) or (s >= measured_from and not finite(square_norm)):
+            make_explicit(U, K, m, P, scratch, thresholded, since, now, Q, C, R)
             return s
         ratio = clip_norm / np.sqrt(square_norm) if square_norm > clip_norm * clip_norm else 1.0
         if rate < coefficients[s, 0]:
-            transition(penalty, optimizer, coefficients, s, rate, A, G, e)
+            transition(penalty, optimizer, coefficients, s, rate, A, G, e, unit)
         multiply(A, P, AP)
-        if solve(AP, G, h) > CONDITION:
-            make_explicit(U, K, m, A, P, thresholded, since, now, Q, C, R)
+        if solve(AP, G, h, M) > CONDITION:
+            make_explicit(U, K, m, AP, scratch, thresholded, since, now, Q, C, R)
             now = 0
             for i in range(m):
                 h[i] = G[i]
@@ -346,70 +421,53 @@ def run_linear(parts, X, y, weights, order, offsets, coefficients, plan_weights,
             Q[now + 1] = Q[now] + taken
             C[now + 1] = C[now] + taken * R[now]
             now += 1
-        for t in range(size):
-            add_to_state(data, indices, indptr, rows[t], U, K, m, h, raw, t, share * ratio)
+        add_to_state(data, indices, indptr, rows, size, flat, K, m, scalars(optimizer, h), raw, share * ratio)
         if fit_intercept:
             step_intercept(optimizer, params, raw, size, share, coefficients_at(optimizer, coefficients, s, rate), ratio)
-    make_explicit(U, K, m, np.eye(m), P, thresholded, since, now, Q, C, R)
+    make_explicit(U, K, m, P, scratch, thresholded, since, now, Q, C, R)
     return -1
 
 
-@allocating_kernel
-def run_lazy(parts, X, y, weights, order, offsets, coefficients, plan_weights, limits, params, averaged, stats):
+@Kernel
+def run_lazy(parts, X, y, weights, order, offsets, coefficients, plan_weights, limits, params, averaged, space, stats):
     """Carry out a plan for any optimizer, updating the coordinates that a batch touches. The failed step, or -1."""
     loss, penalty, optimizer = parts
     data, indices, indptr = X
     fit_intercept, safety, clip_norm, _, _ = limits
-    m, K, d = params.shape[0], params.shape[1], params.shape[2] - 1
-    n_steps = offsets.shape[0] - 1
-    largest = 0
-    for s in range(n_steps):
-        largest = max(largest, offsets[s + 1] - offsets[s])
-    rows, raw = np.empty(largest, np.int64), np.empty((largest, K))
-    squares, row_weights, sums, out = np.empty(largest), np.empty(largest), np.empty(3), np.empty(max(K, largest))
+    (rows, raw, squares, row_weights, out, sums, intercept), _, _, (g, touched) = space
+    losses, square_norms, row_squares, rates = stats
+    K, d = params.shape[1], params.shape[2] - 1
+    explicit, subset = order.explicit, order.subset
     layout, keys = (order.n_rows, order.block, order.short, order.width, order.start), order.keys
     keys = (keys[0], keys[1], keys[2], keys[3], keys[4], keys[5])
-    g, touched = np.zeros((d, K + 1)), np.empty(d, np.int64)
-    for s in range(n_steps):
+    for s in range(offsets.shape[0] - 1):
         start = offsets[s]
         size = offsets[s + 1] - start
         share = 1.0 / size
-        batch_rows(order, keys, layout, start, offsets[s + 1], rows)
+        batch_rows(explicit, subset, keys, layout, start, offsets[s + 1], rows)
+        row_weights_of(weights, plan_weights, rows, size, start, row_weights)
         c = coefficients_at(optimizer, coefficients, s, coefficients[s, 0])
         for t in range(size):
-            row = rows[t]
             squares[t] = fit_intercept
             for k in range(K):
                 raw[t, k] = point(optimizer, params[0, k, d], slots_at(optimizer, params, k, d), c)
-            for q in range(indptr[row], indptr[row + 1]):
+            for q in range(indptr[rows[t]], indptr[rows[t] + 1]):
                 j, x = indices[q], np.float64(data[q])
                 squares[t] += x * x
                 for k in range(K):
                     raw[t, k] += x * point(optimizer, params[0, k, j], slots_at(optimizer, params, k, j), c)
-            w = weights[row] if weights.size else 1.0
-            row_weights[t] = w * plan_weights[start + t] if plan_weights.size else w
         sums[:] = 0
         residuals_of(loss, raw, y, rows, row_weights, size, squares, out, sums)
-        n_touched = touch(X, rows, size, raw, share, g, touched)
+        n_touched = touch(data, indices, indptr, rows, size, raw, share, g, touched)
         square_norm = square_norm_of(g, touched, n_touched, raw, size, share, fit_intercept)
-        rate = record(stats, s, sums, size, square_norm, coefficients[s, 0], safety)
+        rate = bounded_rate(coefficients[s, 0], safety, sums[2] * share)
+        losses[s], square_norms[s], row_squares[s], rates[s] = sums[0], square_norm, sums[1], rate
         if not (finite(sums[0]) and finite(square_norm)):
             return s
         ratio = clip_norm / np.sqrt(square_norm) if square_norm > clip_norm * clip_norm else 1.0
         c = coefficients_at(optimizer, coefficients, s, rate)
         for i in range(n_touched):
-            j = touched[i]
-            for k in range(K):
-                w, f = params[0, k, j], g[j, k] * ratio
-                pull = smooth_gradient(penalty, w)
-                if decoupled(optimizer):
-                    w -= rate * pull
-                else:
-                    f += pull
-                w, slots, step = update(optimizer, w, f, slots_at(optimizer, params, k, j), c)
-                w = prox(penalty, w, step)
-                params[0, k, j] = w
-                store_slots(optimizer, params, k, j, slots if averaged else follow(optimizer, w, slots, c))
+            step_coordinate(penalty, optimizer, params, touched[i], g, ratio, c, averaged)
         clear(g, touched, n_touched)
         if fit_intercept:
             step_intercept(optimizer, params, raw, size, share, c, ratio)
@@ -419,3 +477,19 @@ def run_lazy(parts, X, y, weights, order, offsets, coefficients, plan_weights, l
                     slots = slots_at(optimizer, params, k, j)
                     store_slots(optimizer, params, k, j, follow(optimizer, params[0, k, j], slots, c))
     return -1
+
+
+@inlined
+def step_coordinate(penalty, optimizer, params, j, g, ratio, c, averaged):
+    """Update one touched coordinate of all outputs."""
+    for k in range(params.shape[1]):
+        w, f = params[0, k, j], g[j, k] * ratio
+        pull = smooth_gradient(penalty, w)
+        if decoupled(optimizer):
+            w -= c[0] * pull
+        else:
+            f += pull
+        w, slots, step = update(optimizer, w, f, slots_at(optimizer, params, k, j), c)
+        w = prox(penalty, w, step)
+        params[0, k, j] = w
+        store_slots(optimizer, params, k, j, slots if averaged else follow(optimizer, w, slots, c))
