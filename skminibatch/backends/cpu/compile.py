@@ -29,7 +29,9 @@ def finite(x):
 @functools.cache
 def _source_stamp() -> tuple[float, int]:
     """Newest change and total size of the sources: numba's cache sees edits of the kernel's own file only."""
-    stats = [path.stat() for path in Path(__file__).parents[2].rglob("*.py")]
+    root = Path(__file__).parents[2]
+    files = list(root.rglob("*.py")) or [path for path in root.parents if path.is_file()]  # in an archive: itself
+    stats = [path.stat() for path in files]
     return max(s.st_mtime for s in stats), sum(s.st_size for s in stats)
 
 
@@ -60,8 +62,9 @@ class Kernel:
             return self.uncached(parts, *args)
         try:
             return self.cached(parts, *args)
-        except OSError:  # the cache could not be written (a full disk); what was compiled is in memory
-            return self.uncached(parts, *args)
+        except OSError:  # the cache cannot be read or written after all (a full disk, no home): go on without
+            self.cached = self.uncached
+            return self.cached(parts, *args)
 
 
 def _is_ours(part) -> bool:

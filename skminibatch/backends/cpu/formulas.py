@@ -13,7 +13,7 @@ from skminibatch.backends.cpu.intrinsics import power_of_two, select
 
 
 _FACTORIALS = tuple(1.0 / math.factorial(n) for n in range(11, -1, -1))
-_ODD = tuple(1.0 / n for n in range(33, 0, -2))
+_ODD = tuple(1.0 / n for n in range(19, 0, -2))
 bounded_rate = inlined(_plan.bounded_rate)
 
 
@@ -35,12 +35,14 @@ def _exp_of_negative(x):
 @overload(_parts.log_of_one_plus, jit_options=INLINED)
 def _log_of_one_plus(x):
     def series(x):
-        s = x / (2.0 + x)  # log(1 + x) = 2 artanh(s), s <= 1/3
+        upper = x > 0.41421356237309515  # log(1 + x) = log(2) + log((1 + x) / 2) there, so that the series is short
+        f = select(upper, 0.5 * (x - 1.0), x)
+        s = f / (2.0 + f)  # log(1 + f) = 2 artanh(s), |s| <= 0.172
         t = s * s
-        p = 1.0 / 35.0
+        p = 1.0 / 21.0
         for odd in _ODD:
             p = p * t + odd
-        return 2.0 * s * p
+        return select(upper, 0.6931471805599453, 0.0) + 2.0 * s * p
 
     return series
 

@@ -25,7 +25,7 @@ from skminibatch.backends.cpu.intrinsics import prefetch
 from skminibatch.backends.cpu.rows import keyed_row
 
 CONDITION = 1e6  # of P, above which a sweep is due
-FAR, NEAR = 12, 6  # rows ahead
+FAR, NEAR = 16, 8  # rows ahead
 
 
 @inlined
@@ -171,45 +171,49 @@ def _scalars(optimizer, numbers):
     )[slot_count(optimizer)]
 
 
-def state_dot(e, U, place):
-    """``e . u`` for the state that starts at `place`."""
+def state_dot(e, U, j):
+    """``e . u`` for the state number `j`."""
 
 
 @overload(state_dot, jit_options=INLINED)
-def _state_dot(e, U, place):
+def _state_dot(e, U, j):
+    two, three = np.uint64(2), np.uint64(3)
     return (
-        lambda e, U, place: e[0] * U[place],
-        lambda e, U, place: e[0] * U[place] + e[1] * U[place + 1],
-        lambda e, U, place: e[0] * U[place] + e[1] * U[place + 1] + e[2] * U[place + 2],
+        lambda e, U, j: e[0] * U[j],
+        lambda e, U, j: e[0] * U[two * j] + e[1] * U[two * j + np.uint64(1)],
+        lambda e, U, j: e[0] * U[three * j] + e[1] * U[three * j + np.uint64(1)] + e[2] * U[three * j + two],
     )[len(e) - 1]
 
 
-def state_add(h, U, place, g):
-    """``u += h g`` for the state that starts at `place`."""
+def state_add(h, U, j, g):
+    """``u += h g`` for the state number `j`."""
 
 
 @overload(state_add, jit_options=INLINED)
-def _state_add(h, U, place, g):
-    def one(h, U, place, g):
-        U[place] += h[0] * g
+def _state_add(h, U, j, g):
+    two, three = np.uint64(2), np.uint64(3)
 
-    def two(h, U, place, g):
-        U[place] += h[0] * g
-        U[place + 1] += h[1] * g
+    def one_slot(h, U, j, g):
+        U[j] += h[0] * g
 
-    def three(h, U, place, g):
-        U[place] += h[0] * g
-        U[place + 1] += h[1] * g
-        U[place + 2] += h[2] * g
+    def two_slots(h, U, j, g):
+        U[two * j] += h[0] * g
+        U[two * j + np.uint64(1)] += h[1] * g
 
-    return (one, two, three)[len(h) - 1]
+    def three_slots(h, U, j, g):
+        U[three * j] += h[0] * g
+        U[three * j + np.uint64(1)] += h[1] * g
+        U[three * j + two] += h[2] * g
+
+    return (one_slot, two_slots, three_slots)[len(h) - 1]
 
 
 @inlined
-def ask_for(data, indices, indptr, rows, t, size):
-    """Ask for the memory of the rows that come next: their bounds far ahead, their entries nearer."""
+def ask_for(data, indices, indptr, y, rows, t, size):
+    """Ask for the memory of the rows that come next: their bounds and targets far ahead, their entries nearer."""
     if t + FAR < size:
         prefetch(indptr, rows[t + FAR])
+        prefetch(y, rows[t + FAR])
     if t + NEAR < size:
         start, stop = indptr[rows[t + NEAR]], indptr[rows[t + NEAR] + 1]
         if start < stop:
@@ -220,42 +224,45 @@ def ask_for(data, indices, indptr, rows, t, size):
 
 
 @inlined
-def outputs(data, indices, indptr, rows, size, flat, K, m, e, raw, squares):
+def outputs(data, indices, indptr, y, rows, size, flat, K, e, raw, squares):
     """Raw outputs of the rows of a batch without the intercept, and their squared lengths."""
     for t in range(size):
-        ask_for(data, indices, indptr, rows, t, size)
-        row = rows[t]
+        ask_for(data, indices, indptr, y, rows, t, size)
+        # unsigned numbers: a signed index costs a look at its sign, as it might count from the end
+        start, stop = np.uint64(indptr[rows[t]]), np.uint64(indptr[rows[t] + 1])
         square = 0.0
         if K == 1:
             total = 0.0
-            for q in range(indptr[row], indptr[row + 1]):
+            for q in range(start, stop):
                 x = np.float64(data[q])
                 square += x * x
-                total += x * state_dot(e, flat, np.int64(indices[q]) * m)
+                total += x * state_dot(e, flat, np.uint64(indices[q]))
             raw[t, 0] = total
         else:
             for k in range(K):
                 raw[t, k] = 0.0
-            for q in range(indptr[row], indptr[row + 1]):
-                x = np.float64(data[q])
+            for q in range(start, stop):
+                x, first = np.float64(data[q]), np.uint64(indices[q]) * np.uint64(K)
                 square += x * x
                 for k in range(K):
-                    raw[t, k] += x * state_dot(e, flat, (np.int64(indices[q]) * K + k) * m)
+                    raw[t, k] += x * state_dot(e, flat, first + np.uint64(k))
         squares[t] = square
 
 
 @inlined
-def add_to_state(data, indices, indptr, rows, size, flat, K, m, h, raw, share):
+def add_to_state(data, indices, indptr, rows, size, flat, K, h, raw, share):
     """``u += h g`` for the gradients of the rows of a batch."""
     for t in range(size):
-        row = rows[t]
-        for q in range(indptr[row], indptr[row + 1]):
-            x = np.float64(data[q]) * share
-            if K == 1:
-                state_add(h, flat, np.int64(indices[q]) * m, raw[t, 0] * x)
-            else:
+        start, stop = np.uint64(indptr[rows[t]]), np.uint64(indptr[rows[t] + 1])
+        if K == 1:
+            r = raw[t, 0] * share
+            for q in range(start, stop):
+                state_add(h, flat, np.uint64(indices[q]), r * np.float64(data[q]))
+        else:
+            for q in range(start, stop):
+                x, first = np.float64(data[q]) * share, np.uint64(indices[q]) * np.uint64(K)
                 for k in range(K):
-                    state_add(h, flat, (np.int64(indices[q]) * K + k) * m, raw[t, k] * x)
+                    state_add(h, flat, first + np.uint64(k), raw[t, k] * x)
 
 
 @inlined
@@ -366,10 +373,11 @@ def run_linear(parts, X, y, weights, order, offsets, coefficients, plan_weights,
     since, Q, C, R = thresholds
     losses, square_norms, row_squares, rates = stats
     m, K, d, flat = params.shape[0], params.shape[1], U.shape[0], U.reshape(U.size)
+    y_flat = y.reshape(y.size)
     thresholded = l1 > 0.0
     explicit, subset = order.explicit, order.subset
     layout, keys = (order.n_rows, order.block, order.short, order.width, order.start), order.keys
-    keys = (keys[0], keys[1], keys[2], keys[3], keys[4], keys[5])
+    keys = (keys[0], keys[1], keys[2], keys[3])
     now = 0
     for s in range(offsets.shape[0] - 1):
         start = offsets[s]
@@ -383,7 +391,7 @@ def run_linear(parts, X, y, weights, order, offsets, coefficients, plan_weights,
                     catch_up(U, indices[q], K, m, since, now, Q, C, R)
         transition(penalty, optimizer, coefficients, s, coefficients[s, 0], A, G, e, unit)
         next_points(optimizer, params, coefficients, s, e, P, eP, intercept)
-        outputs(data, indices, indptr, rows, size, flat, K, m, scalars(optimizer, eP), raw, squares)
+        outputs(data, indices, indptr, y_flat, rows, size, flat, K, scalars(optimizer, eP), raw, squares)
         for t in range(size):
             squares[t] += fit_intercept
             for k in range(K):
@@ -421,7 +429,7 @@ def run_linear(parts, X, y, weights, order, offsets, coefficients, plan_weights,
             Q[now + 1] = Q[now] + taken
             C[now + 1] = C[now] + taken * R[now]
             now += 1
-        add_to_state(data, indices, indptr, rows, size, flat, K, m, scalars(optimizer, h), raw, share * ratio)
+        add_to_state(data, indices, indptr, rows, size, flat, K, scalars(optimizer, h), raw, share * ratio)
         if fit_intercept:
             step_intercept(optimizer, params, raw, size, share, coefficients_at(optimizer, coefficients, s, rate), ratio)
     make_explicit(U, K, m, P, scratch, thresholded, since, now, Q, C, R)
@@ -439,7 +447,7 @@ def run_lazy(parts, X, y, weights, order, offsets, coefficients, plan_weights, l
     K, d = params.shape[1], params.shape[2] - 1
     explicit, subset = order.explicit, order.subset
     layout, keys = (order.n_rows, order.block, order.short, order.width, order.start), order.keys
-    keys = (keys[0], keys[1], keys[2], keys[3], keys[4], keys[5])
+    keys = (keys[0], keys[1], keys[2], keys[3])
     for s in range(offsets.shape[0] - 1):
         start = offsets[s]
         size = offsets[s + 1] - start
