@@ -42,10 +42,11 @@ default='auto'
     max_iter : int, default=1000
         Most epochs of `fit`.
     tol : float or None, default=1e-3
-        Stop when `n_iter_no_change` epochs in a row each lower the objective by less than `tol` times its decrease so far;
-        with `early_stopping`, raise the score by less than `tol`. None: do `max_iter` epochs.
+        Stop when the objective, checked `n_iter_no_change` times in a row, falls more slowly than by `tol` times its decrease so
+        far in an epoch; with `early_stopping`, when the score rises by less than `tol`. None: do `max_iter` epochs.
     n_iter_no_change : int, default=3
-        Epochs without improvement before training stops.
+        Checks without improvement before training stops. There is one after each epoch, and four in an epoch of 2,048
+        updates or more, so that large data need no further passes to find out that they are done.
     early_stopping : bool, default=False
         Stop by the score on validation rows, and restore the best epoch.
     validation_fraction : float, default=0.1
@@ -91,7 +92,7 @@ default='auto'
     batch_size_ : int
         Rows of a step, as used.
     loss_curve_ : ndarray of shape (n_epochs,)
-        Objective after each epoch, of what predicts, on at most max(10,000, 5 %) of the rows.
+        Objective after each epoch, of what predicts, on a fixed sample of at most 10,000 rows.
     best_loss_ : float
         Lowest entry of `loss_curve_`.
     validation_scores_ : ndarray of shape (n_epochs,) or None

@@ -27,6 +27,7 @@ from skminibatch._statistics import (
     Moments,
     Reservoir,
     Smoothness,
+    EXAMINED,
     RESERVOIR,
     gentle_coordinates,
     sample_rows,
@@ -36,7 +37,7 @@ from skminibatch._training import Diverged, History, Progress, Recipe, TrainStat
 from skminibatch.samplers import SAMPLERS
 from skminibatch.schedules import SCALING_RULES, SCHEDULES
 
-EVALUATED = 10_000  # rows, or 5 % of them if that is more, on which the objective is measured after an epoch
+EVALUATED = 10_000  # rows on which the objective is measured
 STREAM_ROWS = 1 << 40  # a stream has no end: a batch is as one drawn from far more rows
 STREAM_WARMUP = 20.0  # updates; a stream has no first pass of which to take a share
 WARMUP_SHARE = 0.05  # of the first pass
@@ -145,7 +146,9 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             data = Data(X, target.encode(y, np.dtype(X.dtype)), weights, rows)
             batch_size = _resolve.batch_size(self.batch_size, data.n_rows)
             moments = Moments.none(X.shape[1])
-            sampled = sample_rows(X.shape[0], np.random.Generator(np.random.Philox(key=[seed, 2**32])), rows)
+            sampled = sample_rows(
+                X.shape[0], EXAMINED, np.random.Generator(np.random.Philox(key=[seed, 2**32])), rows
+            )
             model, moments = self._placed(model, data, sampled, moments, None)
             data = self._stretched(data, model)
             if previous is not None and coef_init is None:
@@ -275,7 +278,9 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         X = data.X
         model = self._model(target, X)
         epoch = old.state.epoch if old else 0
-        sampled = sample_rows(X.shape[0], np.random.Generator(np.random.Philox(key=[seed, 2**32 + epoch])), data.rows)
+        sampled = sample_rows(
+            X.shape[0], EXAMINED, np.random.Generator(np.random.Philox(key=[seed, 2**32 + epoch])), data.rows
+        )
         moments = old.moments if old else Moments.none(X.shape[1])
         model, moments = self._placed(model, data, sampled, moments, old.model.coordinates if old else None)
         data = self._stretched(data, model)
@@ -355,7 +360,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             weights = data.weights[rows] if data.weights.size else None
             moments = moments.updated(data.X[rows], weights)
             return self._in_coordinates(model, standard_coordinates(moments, model.dtype, dense and self.fit_intercept)), moments
-        moments = moments.updated(data.X[sampled])
+        moments = moments.updated(data.X[sampled], data.weights[sampled] if data.weights.size else None)
         return self._in_coordinates(model, gentle_coordinates(moments, model.dtype, self.fit_intercept, old)), moments
 
     @staticmethod
@@ -418,7 +423,9 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
 
     def _recipe(self, model, data: Data, schedule, batch_size: int, validation, seed, epochs) -> Recipe:
         rule = _resolve.scaling_rule(self.lr_scaling, self.learning_rate)
-        few = sample_rows(data.X.shape[0], np.random.Generator(np.random.Philox(key=[seed, 2**33])), data.rows)
+        few = sample_rows(
+            data.X.shape[0], EVALUATED, np.random.Generator(np.random.Philox(key=[seed, 2**33])), data.rows
+        )
         return Recipe(
             sampler=_resolve.sampler(self.sampler, self.shuffle),
             schedule=schedule,

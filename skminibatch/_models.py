@@ -131,7 +131,8 @@ class LinearModel:
         if not sparse.issparse(Z):
             Z = Z.astype(np.float64)
             if self.coordinates is not None:
-                Z = (Z - self.coordinates.center) * self.coordinates.scale
+                Z -= self.coordinates.center
+                Z *= self.coordinates.scale
         weights = data.weights[rows] if data.weights.size else np.ones(len(rows))
         y = data.y[rows]
         unit = self._unit(y, intercept)

@@ -10,20 +10,19 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 
 from skminibatch._plan import Coordinates
 
-SHARE = 0.05  # of the rows that are looked at,
-FEWEST, MOST = 2_000, 10_000  # within these bounds
+EXAMINED = 2_048  # rows from which the scale of the features and the smoothness are estimated
 QUANTILE = 0.999  # of the squared lengths of the rows, for the worst row
 SAFETY = 1.1  # of the largest eigenvalue of a sample
+SMALL_GRAM = 256  # rows or features up to which eigenvalues are computed from a full matrix
 RESERVOIR = 512  # rows of a stream that are kept
 GROWTH = 1.25  # of the rows seen, between two estimates on a stream
 NEGLIGIBLE_SHIFT = 0.25  # of a standard deviation: a mean that is no better moved to zero
 
 
-def sample_rows(n_rows: int, rng: np.random.Generator, rows: np.ndarray | None = None) -> np.ndarray:
-    """A sorted random sample of the rows (or of `rows`): all of them where they are few."""
+def sample_rows(n_rows: int, size: int, rng: np.random.Generator, rows: np.ndarray | None = None) -> np.ndarray:
+    """A sorted random sample of `size` rows (or of those in `rows`): all of them where they are few."""
     n = n_rows if rows is None else rows.size
-    size = int(min(n, max(FEWEST, min(SHARE * n, MOST))))
-    chosen = np.arange(n) if size == n else np.sort(rng.choice(n, size, replace=False))
+    chosen = np.arange(n) if size >= n else np.sort(rng.choice(n, size, replace=False, shuffle=False))
     return chosen if rows is None else rows[chosen]
 
 
@@ -168,18 +167,27 @@ def smoothness(Z, curvatures: np.ndarray, ridge: float, fit_intercept: bool) -> 
 
 def _largest_eigenvalue(Z, curvatures, fit_intercept) -> float:
     m, d = Z.shape
-    root = np.sqrt(curvatures / m)
+    if min(m, d) <= SMALL_GRAM:
+        full = Z.multiply(np.sqrt(curvatures)[:, None]).tocsr() if sparse.issparse(Z) else Z * np.sqrt(curvatures)[:, None]
+        ones = np.sqrt(curvatures) * fit_intercept
+        if m <= d:
+            gram = full @ full.T
+            gram = (gram.toarray() if sparse.issparse(gram) else gram) + np.outer(ones, ones)
+        else:
+            gram = full.T @ full
+            border = np.asarray(full.T @ ones).ravel()[:, None]
+            gram = gram.toarray() if sparse.issparse(gram) else gram
+            gram = np.block([[gram, border], [border.T, ones @ ones]])
+        return float(np.linalg.eigvalsh(gram)[-1]) / m
 
     def product(v):
+        v = v.ravel()
         raw = curvatures * (Z @ v[:d] + fit_intercept * v[d]) / m
         return np.append(Z.T @ raw, fit_intercept * raw.sum())
 
-    if d < 32 and not sparse.issparse(Z):
-        full = root[:, None] * np.column_stack([Z, np.full(m, float(fit_intercept))])
-        return float(np.linalg.eigvalsh(full.T @ full)[-1])
-    operator = LinearOperator((d + 1, d + 1), matvec=lambda v: product(v.ravel()), dtype=np.float64)
+    operator = LinearOperator((d + 1, d + 1), matvec=product, dtype=np.float64)
     start = np.random.Generator(np.random.Philox(key=0)).standard_normal(d + 1)
-    return float(eigsh(operator, k=1, which="LA", tol=0.02, v0=start, return_eigenvectors=False)[0])
+    return float(eigsh(operator, k=1, which="LA", tol=0.05, ncv=8, v0=start, return_eigenvectors=False)[0])
 
 
 def noise_scale(sizes: np.ndarray, square_norms: np.ndarray, row_squares: np.ndarray) -> float:

@@ -114,15 +114,15 @@ class ClassificationTarget(NamedTuple):
         return column_or_1d(y, warn=True)
 
     def baseline(self, y, weights, loss) -> np.ndarray:
-        """The best constant raw outputs, shrunk to zero as if each class had been seen once more."""
+        """The best constant raw outputs, no class being rarer than one row."""
         if not isinstance(loss, Logistic):
             return np.zeros(self.n_outputs)
         weights = weights / weights.mean()
         if self.n_outputs > 1 and not self.multilabel:
-            counts = np.bincount(y[:, 0].astype(int), weights, self.n_outputs) + 1.0
+            counts = np.maximum(np.bincount(y[:, 0].astype(int), weights, self.n_outputs), 1.0)
             return np.log(counts) - np.log(counts).mean()
         positive = weights @ (y > 0)
-        return np.log((positive + 1.0) / (weights.sum() - positive + 1.0))
+        return np.log(np.maximum(positive, 1.0) / np.maximum(weights.sum() - positive, 1.0))
 
     def log_probabilities(self, raw: np.ndarray, loss) -> np.ndarray:
         """Logarithms of the probabilities, exact where these underflow."""

@@ -13,7 +13,8 @@ from skminibatch._plan import NO_BOUND, Plan, StepStats
 from skminibatch._statistics import noise_scale
 
 LONGEST_CHUNK = 1 << 15  # steps; what a plan and its statistics take stays small beside the data
-LONGEST_HISTORY = 2000
+LONGEST_HISTORY = 500  # entries
+CHECKED_OFTEN, CHECKS = 2048, 4  # epochs of so many updates are checked so often
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class TrainState:
 class Recipe:
     """How to train: the parts beside the model, and when to stop.
 
-    ``tol`` and ``patience``: stop after `patience` epochs that lower the objective by less than ``tol`` times its decrease so
-    far; with `validation`, that raise the score by less than `tol`.
+    ``tol`` and ``patience``: stop after `patience` checks that find the objective falling by less than ``tol`` times its
+    decrease so far an epoch; with ``keep_best``, the score rising by less than `tol`.
     """
 
     sampler: tuple
@@ -123,11 +124,10 @@ def next_chunk(model: LinearModel, recipe: Recipe, state: TrainState, sizes: np.
     return plan, state
 
 
-def run_epoch(
-    model: LinearModel, data: Data, params: np.ndarray, recipe: Recipe, state: TrainState
+def run_steps(
+    model: LinearModel, data: Data, params: np.ndarray, recipe: Recipe, state: TrainState, sizes: np.ndarray
 ) -> tuple[TrainState, list[tuple[np.ndarray, StepStats]]]:
-    """One pass over the rows; `params` is updated in place. What each chunk returned, with the sizes of its batches."""
-    sizes = epoch_sizes(data.n_rows, recipe.batch_size)
+    """Some steps; `params` is updated in place. The state after them and, for each chunk, sizes and statistics."""
     chunks = []
     for start in range(0, len(sizes), LONGEST_CHUNK):
         some = sizes[start : start + LONGEST_CHUNK]
@@ -137,7 +137,7 @@ def run_epoch(
             raise Diverged(state.epoch, stats.rates[max(stats.failed, 0)])
         state = after
         chunks.append((some, stats))
-    return replace(state, epoch=state.epoch + 1), chunks
+    return state, chunks
 
 
 def train(
@@ -158,29 +158,28 @@ def train(
     """
     began = time.perf_counter()
     progress = Progress(params, state, history, *model.what_predicts(params, None))
-    start = sum(model.objective(data, recipe.evaluation_rows, progress.coef, progress.intercept))
-    watch = _Watch(recipe, start)
+    watch = _Watch(recipe, sum(model.objective(data, recipe.evaluation_rows, progress.coef, progress.intercept)))
+    sizes = epoch_sizes(data.n_rows, recipe.batch_size)
+    checks = 1 if recipe.tol is None or recipe.keep_best or len(sizes) < CHECKED_OFTEN else CHECKS
     best = None
     for _ in range(recipe.max_epochs):
-        state, chunks = run_epoch(model, data, params, recipe, progress.state)
-        coef, intercept = model.what_predicts(params, state.coefficients)
-        loss, penalty = model.objective(data, recipe.evaluation_rows, coef, intercept)
-        if not np.isfinite(loss + penalty):
-            raise Diverged(state.epoch - 1, chunks[-1][1].rates[-1])
-        progress = replace(
-            progress, state=state, coef=coef, intercept=intercept, objective=loss + penalty, score=np.nan
-        )
-        if recipe.validation is not None:
-            progress.score = float(recipe.validation(coef, intercept))
-        history.append(**_entry(progress, loss, penalty, chunks, time.perf_counter() - began))
+        chunks = []
+        for part in np.array_split(sizes, checks):
+            state, some = run_steps(model, data, params, recipe, progress.state, part)
+            chunks += some
+            progress, losses = _measured(model, data, recipe, progress, state)
+            progress.reason, progress.converged, stalled = watch.reason(
+                progress, time.perf_counter() - began, 1.0 / checks
+            )
+            if stalled:
+                progress.state = replace(progress.state, reductions=progress.state.reductions + 1)
+            if progress.reason:
+                break
+        progress.state = replace(progress.state, epoch=progress.state.epoch + 1)
+        history.append(**_entry(progress, *losses, chunks, time.perf_counter() - began))
         if best is None or not recipe.keep_best or progress.score > best.score:
             best = replace(progress)
-        asked = on_epoch(progress)
-        seconds = time.perf_counter() - began
-        progress.reason, progress.converged, reduce_rate = watch.reason(progress, seconds)
-        if reduce_rate:
-            progress.state = replace(progress.state, reductions=progress.state.reductions + 1)
-        if asked:
+        if on_epoch(progress):
             progress.reason, progress.converged = "a callback asked to stop", True
         if progress.reason:
             break
@@ -191,17 +190,33 @@ def train(
     return progress
 
 
+def _measured(model, data, recipe, progress: Progress, state: TrainState) -> tuple[Progress, tuple[float, float]]:
+    """The progress with what predicts now, its objective and its score; and (loss, penalty)."""
+    coef, intercept = model.what_predicts(progress.params, state.coefficients)
+    loss, penalty = model.objective(data, recipe.evaluation_rows, coef, intercept)
+    if not np.isfinite(loss + penalty):
+        raise Diverged(state.epoch, state.coefficients[0])
+    score = np.nan if recipe.validation is None else float(recipe.validation(coef, intercept))
+    progress = replace(
+        progress, state=state, coef=coef, intercept=intercept, objective=loss + penalty, score=score
+    )
+    return progress, (loss, penalty)
+
+
 class _Watch:
     """Looks for a reason to stop after each epoch."""
 
     def __init__(self, recipe: Recipe, start: float):
         self.recipe, self.start, self.best, self.best_score, self.stalled = recipe, start, np.inf, -np.inf, 0
 
-    def reason(self, progress: Progress, seconds: float) -> tuple[str, bool, bool]:
-        """(the reason or an empty string, whether it is convergence, whether to reduce an adaptive rate)."""
+    def reason(self, progress: Progress, seconds: float, share: float) -> tuple[str, bool, bool]:
+        """(the reason or an empty string, whether it is convergence, whether to reduce an adaptive rate).
+
+        `share` is that of an epoch since the last check.
+        """
         recipe = self.recipe
         if recipe.tol is not None:
-            self.stalled = 0 if self._improved(progress) else self.stalled + 1
+            self.stalled = 0 if self._improved(progress, share) else self.stalled + 1
             if self.stalled >= recipe.patience:
                 self.stalled = 0
                 what = self._standstill()
@@ -216,7 +231,7 @@ class _Watch:
             return f"max_time={recipe.max_seconds:g} seconds were over", True, False
         return "", False, False
 
-    def _improved(self, progress: Progress) -> bool:
+    def _improved(self, progress: Progress, share: float) -> bool:
         if self.recipe.keep_best:
             improved = progress.score > self.best_score + self.recipe.tol
             self.best_score = max(self.best_score, progress.score)
@@ -232,8 +247,8 @@ class _Watch:
         if recipe.keep_best:
             return f"the validation score rose by less than tol={recipe.tol:g} in {recipe.patience} epochs in a row"
         return (
-            f"the objective fell by less than tol={recipe.tol:g} of its decrease so far in each of {recipe.patience} "
-            "epochs in a row"
+            f"the objective fell by less than tol={recipe.tol:g} of its decrease so far an epoch in {recipe.patience} checks "
+            "in a row"
         )
 
 
