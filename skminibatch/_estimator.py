@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from abc import abstractmethod
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import check_scoring
-from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from skminibatch import _resolve
 from skminibatch._models import Data
-from skminibatch._statistics import (
-    Moments,
-    Reservoir,
-    Smoothness,
-    EXAMINED,
-    RESERVOIR,
-    gentle_coordinates,
-    sample_rows,
-    standard_coordinates,
-)
+from skminibatch._scale import first_smoothness, of_batch, placed, stream_smoothness, stretched
+from skminibatch._statistics import EXAMINED, Moments, Reservoir, Smoothness, sample_rows
 from skminibatch._training import Diverged, History, Progress, Recipe, TrainState, train
+from skminibatch._validation import validation_score
 from skminibatch.samplers import SAMPLERS
 from skminibatch.schedules import SCALING_RULES, SCHEDULES
 
@@ -42,14 +31,6 @@ STREAM_ROWS = 1 << 40  # a stream has no end: a batch is as one drawn from far m
 STREAM_WARMUP = 20.0  # updates; a stream has no first pass of which to take a share
 WARMUP_SHARE = 0.05  # of the first pass
 LONGEST_WARMUP = 100.0  # updates
-
-
-class Validation(NamedTuple):
-    """Rows that are scored after each epoch."""
-
-    X: object
-    y: object
-    sample_weight: np.ndarray | None
 
 
 @dataclass
@@ -138,34 +119,28 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             counts = self._counts(target, y)
             weights = self._weights(target, X, y, sample_weight, counts)
             rows = self._active_rows(weights, "fit")
-            validation, rows = self._validation(target, X, y, sample_weight, rows, rng, X_val, y_val, sample_weight_val)
+            separate = (X_val, y_val, sample_weight_val)
+            validation, rows = validation_score(self, target, (X, y, sample_weight), rows, rng, separate)
             seed = int(rng.randint(np.iinfo(np.int32).max))
             if weights.size:
                 weights = weights / weights[slice(None) if rows is None else rows].mean()
             model = self._model(target, X)
             data = Data(X, target.encode(y, np.dtype(X.dtype)), weights, rows)
             batch_size = _resolve.batch_size(self.batch_size, data.n_rows)
-            moments = Moments.none(X.shape[1])
-            sampled = sample_rows(
-                X.shape[0], EXAMINED, np.random.Generator(np.random.Philox(key=[seed, 2**32])), rows
-            )
-            model, moments = self._placed(model, data, sampled, moments, None)
-            data = self._stretched(data, model)
+            sampled = sample_rows(X.shape[0], EXAMINED, np.random.Generator(np.random.Philox(key=[seed, 2**32])), rows)
+            moments, automatic = Moments.none(X.shape[1]), self.learning_rate == "auto"
+            model, moments = placed(model, data, sampled, moments, None, self.standardize, automatic)
+            data = stretched(data, model)
             if previous is not None and coef_init is None:
                 coef_init, intercept_init = previous.model.what_predicts(previous.params, None)
-            coef, intercept = self._start(model, target, data, coef_init, intercept_init)
-            params = model.start(coef, intercept)
+            params = model.start(*self._start(model, target, data, coef_init, intercept_init))
             rates = self._schedule(model, self.max_iter * data.n_rows, data.n_rows / batch_size)
             smooth, reservoir = None, None
             if self._follows_smoothness(model):
-                smooth = model.smoothness(data, sampled, model.what_predicts(params, None)[1])
-                few = sampled[:: -(-len(sampled) // RESERVOIR)]
-                reservoir = Reservoir.of(
-                    X[few], data.y[few], weights[few] if weights.size else weights, data.n_rows, np.random.default_rng(seed)
-                )
+                smooth, reservoir = first_smoothness(model, data, X, sampled, params, seed)
             recipe = self._recipe(model, data, rates, batch_size, validation, seed, self.max_iter)
             state = TrainState(
-                **self._of_batch(smooth, batch_size, data.n_rows),
+                **of_batch(smooth, batch_size, data.n_rows),
                 sampler_memory=recipe.sampler.start(X.shape[0], rows, seed),
             )
             fitted = Fitted(target, model, params, state, seed, moments, reservoir, smooth, History(), counts)
@@ -200,7 +175,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
                 metadata=metadata,
                 reconstruction_attributes=lambda: self._attributes(progress.coef, progress.intercept, fitted.target),
             )
-            if len(tasks) < epochs and not stop:
+            if len(tasks) < epochs and not (stop or progress.reason):
                 begin()
             return stop
 
@@ -261,7 +236,9 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             data = Data(X, y_encoded, weights, rows)
             if data.n_rows == 0:
                 if old is None:
-                    raise ValueError("All sample weights are zero: the first call of partial_fit needs a row that counts.")
+                    raise ValueError(
+                        "All sample weights are zero: the first call of partial_fit needs a row that counts."
+                    )
                 return self
             seed = old.seed if old else int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
             fitted, data, recipe = self._resumed(old, target, data, seed, counts)
@@ -282,8 +259,9 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             X.shape[0], EXAMINED, np.random.Generator(np.random.Philox(key=[seed, 2**32 + epoch])), data.rows
         )
         moments = old.moments if old else Moments.none(X.shape[1])
-        model, moments = self._placed(model, data, sampled, moments, old.model.coordinates if old else None)
-        data = self._stretched(data, model)
+        axes = old.model.coordinates if old else None
+        model, moments = placed(model, data, sampled, moments, axes, self.standardize, self.learning_rate == "auto")
+        data = stretched(data, model)
         batch_size = _resolve.batch_size(self.batch_size, data.n_rows)
         rates = self._schedule(model, None, None)
         if old is None:
@@ -292,13 +270,15 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             params = old.model.moved(old.params, model)
         else:
             params = model.start(*old.model.what_predicts(old.params, old.state.coefficients))
-        reservoir, smooth = self._smoothness(model, Data(X, *data[1:]), params, old, seed, epoch)
+        reservoir, smooth = None, None
+        if self._follows_smoothness(model):
+            reservoir, smooth = stream_smoothness(model, Data(X, *data[1:]), params, old, seed, epoch)
         recipe = self._recipe(model, data, rates, batch_size, None, seed, None)
         state = old.state if old else TrainState()
         state = TrainState(
             **{
                 **vars(state),
-                **self._of_batch(smooth, batch_size, STREAM_ROWS),
+                **of_batch(smooth, batch_size, STREAM_ROWS),
                 "sampler_memory": recipe.sampler.start(X.shape[0], data.rows, seed, epoch),
             }
         )
@@ -349,33 +329,6 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         """How often each class occurs, where class weights need it."""
         return None
 
-    def _placed(self, model, data: Data, sampled, moments: Moments, old):
-        """The model in coordinates that suit the features, and the statistics of these."""
-        dense = not sparse.issparse(data.X)
-        automatic = self.learning_rate == "auto" and dense
-        if not (self.standardize or automatic):
-            return model, moments
-        if self.standardize:
-            rows = slice(None) if data.rows is None else data.rows
-            weights = data.weights[rows] if data.weights.size else None
-            moments = moments.updated(data.X[rows], weights)
-            return self._in_coordinates(model, standard_coordinates(moments, model.dtype, dense and self.fit_intercept)), moments
-        moments = moments.updated(data.X[sampled], data.weights[sampled] if data.weights.size else None)
-        return self._in_coordinates(model, gentle_coordinates(moments, model.dtype, self.fit_intercept, old)), moments
-
-    @staticmethod
-    def _in_coordinates(model, coordinates):
-        return type(model)(**{**vars(model), "coordinates": coordinates})
-
-    @staticmethod
-    def _stretched(data: Data, model) -> Data:
-        """Sparse rows in the coordinates of the model; dense ones are changed by the kernel."""
-        if not sparse.issparse(data.X) or model.coordinates is None:
-            return data
-        X = data.X.copy()
-        X.data *= model.coordinates.scale[X.indices].astype(X.dtype)
-        return data._replace(X=X)
-
     def _schedule(self, model, horizon, updates_a_pass):
         warmup = STREAM_WARMUP
         if updates_a_pass is not None:
@@ -394,32 +347,6 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
     def _follows_smoothness(self, model) -> bool:
         """Whether the rate is automatic and follows from the smoothness."""
         return self.learning_rate == "auto" and model.optimizer.auto_rate is None
-
-    def _smoothness(self, model, data: Data, params, old: Fitted | None, seed: int, epoch: int):
-        """The sample of a stream with new rows, and the smoothness that it shows: (Reservoir, Smoothness) or None each."""
-        if not self._follows_smoothness(model):
-            return None, None
-        rng = np.random.Generator(np.random.Philox(key=[seed, 2**34 + epoch]))
-        rows = slice(None) if data.rows is None else data.rows
-        arrays = (data.X[rows], data.y[rows], data.weights[rows] if data.weights.size else data.weights)
-        known = old is not None and old.reservoir is not None and sparse.issparse(old.reservoir.X) == sparse.issparse(data.X)
-        if not known:
-            reservoir = Reservoir.of(*arrays, data.n_rows, rng)
-        else:
-            reservoir = old.reservoir.updated(*arrays, rng)
-            if not reservoir.due and model.at_home(old.model):
-                return reservoir, old.smoothness
-        sample = self._stretched(Data(reservoir.X, reservoir.y, reservoir.weights), model)
-        rows = np.arange(reservoir.keys.size)
-        smooth = model.smoothness(sample, rows, model.what_predicts(params, None)[1])
-        return reservoir._replace(estimated_at=reservoir.seen), smooth
-
-    @staticmethod
-    def _of_batch(smooth: Smoothness | None, batch_size: int, n_rows: int) -> dict[str, float]:
-        """What the state of training knows of the smoothness."""
-        if smooth is None:
-            return {}
-        return {"smoothness": smooth.of_batch(batch_size, n_rows), "typical": smooth.typical, "unit": smooth.unit}
 
     def _recipe(self, model, data: Data, schedule, batch_size: int, validation, seed, epochs) -> Recipe:
         rule = _resolve.scaling_rule(self.lr_scaling, self.learning_rate)
@@ -441,55 +368,6 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             keep_best=bool(self.early_stopping),
         )
 
-    def _validation(self, target, X, y, sample_weight, rows, rng, X_val, y_val, sample_weight_val):
-        """(how to score coefficients on validation rows or None, the rows left to train on)."""
-        if X_val is None and y_val is None:
-            if not self.early_stopping:
-                return None, rows
-            rows, held_out = self._split(target, X, y, rows, rng)
-            weights = None if sample_weight is None else _check_sample_weight(sample_weight, X)[held_out]
-            chosen = Validation(X[held_out], y[held_out], weights)
-        else:
-            if X_val is None or y_val is None:
-                raise ValueError("X_val and y_val must be given together.")
-            X_val, y_val = self._check_X_y(X_val, y_val, reset=False)
-            target.encode(y_val, np.dtype(X.dtype))
-            if sample_weight_val is not None:
-                sample_weight_val = _check_sample_weight(sample_weight_val, X_val, ensure_non_negative=True)
-            chosen = Validation(X_val, y_val, sample_weight_val)
-        scorer = check_scoring(self, self.scoring)
-        weights = {} if chosen.sample_weight is None else {"sample_weight": chosen.sample_weight}
-
-        def score(coef, intercept):
-            fitted = copy.copy(self)
-            fitted.__dict__.pop("feature_names_in_", None)  # the rows are arrays by now
-            for name, attribute in self._attributes(coef, intercept, target).items():
-                setattr(fitted, name, attribute)
-            number = scorer(fitted, chosen.X, chosen.y, **weights)
-            if not np.isfinite(number):
-                raise ValueError(f"scoring={self.scoring!r} gave {number} on the validation set.")
-            return number
-
-        return score, rows
-
-    def _split(self, target, X, y, rows, rng):
-        """(rows to train on, rows held out), stratified for labels; scikit-learn's split of the same `random_state`."""
-        candidates = np.arange(X.shape[0]) if rows is None else rows
-        stratified = hasattr(target, "classes") and not target.multilabel
-        splitter = (StratifiedShuffleSplit if stratified else ShuffleSplit)(
-            n_splits=1, test_size=self.validation_fraction, random_state=rng
-        )
-        n = candidates.size
-        held_out = int(np.ceil(self.validation_fraction * n))
-        if held_out == 0 or held_out >= n:
-            raise ValueError(
-                f"Splitting {n} samples into a train set and a validation set with validation_fraction="
-                f"{self.validation_fraction} led to an empty set ({n - held_out} and {held_out} samples). Please either "
-                "change validation_fraction, increase number of samples, or disable early_stopping."
-            )
-        kept, held = next(splitter.split(candidates[:, None], y[candidates] if stratified else None))
-        return np.sort(candidates[kept]), np.sort(candidates[held])
-
     def _publish(self, fitted: Fitted, progress: Progress, recipe: Recipe) -> None:
         """Write every fitted attribute."""
         params = progress.params
@@ -506,7 +384,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             "history_": history,
             "loss_curve_": history["loss"] + history["penalty"],
             "stop_reason_": progress.reason,
-            "device_": "cpu",
+            "device_": "base" if fitted.model.device == "base" else "cpu",
         }
         attributes["best_loss_"] = float(attributes["loss_curve_"].min())
         scored = np.isfinite(history["validation_score"]).any()

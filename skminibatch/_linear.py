@@ -6,6 +6,7 @@ from numbers import Integral, Real
 
 import numpy as np
 from scipy import sparse
+from sklearn.utils import assert_all_finite
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import validate_data
 
@@ -13,7 +14,6 @@ from skminibatch import _resolve
 from skminibatch._estimator import BaseMiniBatchEstimator
 from skminibatch._models import LinearModel, raw_outputs
 from skminibatch._targets import RegressionTarget
-from skminibatch.losses import LOSSES
 from skminibatch.optimizers import OPTIMIZERS
 from skminibatch.penalties import PENALTIES
 
@@ -23,7 +23,6 @@ class LinearEstimator(BaseMiniBatchEstimator):
 
     _parameter_constraints: dict = {
         **BaseMiniBatchEstimator._parameter_constraints,
-        "loss": [StrOptions(set(LOSSES)), tuple],
         "penalty": [StrOptions({name for name in PENALTIES if name}), None, tuple],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "l1_ratio": [Interval(Real, 0, 1, closed="both"), None],
@@ -122,8 +121,8 @@ def _shaped(given, shape, name, dtype):
     array = np.array(given, dtype=dtype)
     if array.shape != shape and not (shape[0] == 1 and array.size == np.prod(shape)):
         raise ValueError(f"Provided {name} does not match dataset: expected the shape {shape}, got {array.shape}.")
+    assert_all_finite(array, input_name=name)
     return array.reshape(shape)
-
 
 
 def validated(estimator, X, y, reset, **checks):

@@ -8,7 +8,6 @@ import numpy as np
 
 from skminibatch._permutation import RowOrder
 
-
 NO_BOUND = (np.inf, 1.0, 0.0)
 
 

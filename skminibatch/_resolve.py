@@ -10,7 +10,17 @@ from sklearn.utils._param_validation import Interval
 
 from skminibatch._parts import gradient
 from skminibatch.losses import LOSSES, Huber, Logistic, Quantile
-from skminibatch.optimizers import OPTIMIZERS, AdaGrad, Adam, AdamW, Averaging, Momentum, Nesterov, RMSProp, ScheduleFree
+from skminibatch.optimizers import (
+    OPTIMIZERS,
+    AdaGrad,
+    Adam,
+    AdamW,
+    Averaging,
+    Momentum,
+    Nesterov,
+    RMSProp,
+    ScheduleFree,
+)
 from skminibatch.penalties import PENALTIES, ElasticNet
 from skminibatch.samplers import SAMPLERS, Blocks, Shuffle
 from skminibatch.schedules import (
@@ -120,7 +130,9 @@ def schedule(value, *, optimizer, loss, alpha, eta0, power_t, horizon, warmup):
     else:
         needs_horizon = value == "cosine"
     if needs_horizon and horizon is None:
-        raise ValueError("learning_rate='cosine' needs to know the number of epochs: it is not supported by partial_fit.")
+        raise ValueError(
+            "learning_rate='cosine' needs to know the number of epochs: it is not supported by partial_fit."
+        )
     if not isinstance(value, str):
         return part
     if eta0 is not None and value in ("auto", "optimal"):
@@ -177,8 +189,6 @@ def batch_size(value, n_rows: int) -> int:
         return n_rows
     size = round(value * n_rows) if not isinstance(value, (int, np.integer)) else int(value)
     return int(min(max(size, 1), n_rows))
-
-
 
 
 def threads(n_jobs) -> int:

@@ -38,8 +38,14 @@ class Moments(NamedTuple):
         return cls(0.0, np.zeros(n_features), np.zeros(n_features))
 
     def updated(self, X, weights: np.ndarray | None = None) -> Moments:
-        """With more rows, weighted or not."""
-        weights = np.ones(X.shape[0]) if weights is None else weights
+        """With more rows, weighted or not; in portions, so that nothing as large as X is made."""
+        moments = self
+        for start in range(0, X.shape[0], EXAMINED):
+            rows = slice(start, start + EXAMINED)
+            moments = moments._with(X[rows], np.ones(X[rows].shape[0]) if weights is None else weights[rows])
+        return moments
+
+    def _with(self, X, weights: np.ndarray) -> Moments:
         total = float(weights.sum())
         if total == 0:
             return self
@@ -168,7 +174,9 @@ def smoothness(Z, curvatures: np.ndarray, ridge: float, fit_intercept: bool) -> 
 def _largest_eigenvalue(Z, curvatures, fit_intercept) -> float:
     m, d = Z.shape
     if min(m, d) <= SMALL_GRAM:
-        full = Z.multiply(np.sqrt(curvatures)[:, None]).tocsr() if sparse.issparse(Z) else Z * np.sqrt(curvatures)[:, None]
+        full = (
+            Z.multiply(np.sqrt(curvatures)[:, None]).tocsr() if sparse.issparse(Z) else Z * np.sqrt(curvatures)[:, None]
+        )
         ones = np.sqrt(curvatures) * fit_intercept
         if m <= d:
             gram = full @ full.T

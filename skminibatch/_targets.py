@@ -59,9 +59,7 @@ class ClassificationTarget(NamedTuple):
             column_or_1d(y)  # labels of several kinds at once are an error
         classes = np.unique(y if classes is None else np.asarray(classes))
         if len(classes) < 2:
-            raise ValueError(
-                f"The number of classes has to be greater than one; got {len(classes)} class"
-            )
+            raise ValueError(f"The number of classes has to be greater than one; got {len(classes)} class")
         return cls(classes, False)
 
     @property

@@ -197,9 +197,7 @@ def _measured(model, data, recipe, progress: Progress, state: TrainState) -> tup
     if not np.isfinite(loss + penalty):
         raise Diverged(state.epoch, state.coefficients[0])
     score = np.nan if recipe.validation is None else float(recipe.validation(coef, intercept))
-    progress = replace(
-        progress, state=state, coef=coef, intercept=intercept, objective=loss + penalty, score=score
-    )
+    progress = replace(progress, state=state, coef=coef, intercept=intercept, objective=loss + penalty, score=score)
     return progress, (loss, penalty)
 
 

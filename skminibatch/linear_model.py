@@ -17,11 +17,16 @@ from skminibatch import _interchange
 from skminibatch._docs import CLASSIFIER, REGRESSOR
 from skminibatch._linear import LinearEstimator, validated
 from skminibatch._targets import ClassificationTarget, RegressionTarget
-from skminibatch.losses import Logistic, ModifiedHuber, Poisson
+from skminibatch.losses import LOSSES, Logistic, ModifiedHuber, Poisson
 
 
 class MiniBatchSGDRegressor(RegressorMixin, LinearEstimator):
     __doc__ = REGRESSOR
+
+    _parameter_constraints: dict = {
+        **LinearEstimator._parameter_constraints,
+        "loss": [StrOptions({name for name, loss in LOSSES.items() if loss.task == "regression"}), tuple],
+    }
 
     def __init__(
         self,
@@ -198,6 +203,8 @@ class MiniBatchSGDClassifier(ClassifierMixin, LinearEstimator):
 
     _parameter_constraints: dict = {
         **LinearEstimator._parameter_constraints,
+        # y is -1 and +1: any loss but those of counts
+        "loss": [StrOptions({name for name, loss in LOSSES.items() if getattr(loss, "link", None) != "log"}), tuple],
         "class_weight": [StrOptions({"balanced"}), dict, None],
     }
 

@@ -154,7 +154,9 @@ def _residuals_of(loss, raw, y, rows, weights, n, square_lengths, out, sums):
 
 
 @inlined
-def slice_gradient(loss, X, y, weights, plan_weights, center, scale, start, stop, cursor, ring, ahead, v, work, g, sums):
+def slice_gradient(
+    loss, X, y, weights, plan_weights, center, scale, start, stop, cursor, ring, ahead, v, work, g, sums
+):
     """Add the gradients of the rows at the positions ``start`` to ``stop - 1`` to `g`."""
     explicit, subset, keys, layout, offsets, n_threads, flat, fit_intercept = ahead
     rows, raw, square_lengths, row_weights, tile, out = work
@@ -295,9 +297,7 @@ def run(parts, X, y, weights, order, offsets, coefficients, plan_weights, axes, 
     keys = (keys[0], keys[1], keys[2], keys[3])
     ahead = (order.explicit, order.subset, keys, layout, offsets, n_threads, flat, fit_intercept)
     start_cursor(cursor, thread, offsets, n_threads)
-    look_ahead(
-        AHEAD, cursor, ring, order.explicit, order.subset, keys, layout, offsets, n_threads, flat, d
-    )
+    look_ahead(AHEAD, cursor, ring, order.explicit, order.subset, keys, layout, offsets, n_threads, flat, d)
     points(optimizer, params, coefficients, 0, v)
     n_steps = offsets.shape[0] - 1
     for s in range(n_steps):

@@ -11,7 +11,6 @@ from skminibatch import _parts, _plan
 from skminibatch.backends.cpu.compile import INLINED, inlined
 from skminibatch.backends.cpu.intrinsics import power_of_two, select
 
-
 _FACTORIALS = tuple(1.0 / math.factorial(n) for n in range(11, -1, -1))
 _ODD = tuple(1.0 / n for n in range(19, 0, -2))
 bounded_rate = inlined(_plan.bounded_rate)

@@ -22,6 +22,7 @@ from skminibatch.backends.cpu.compile import INLINED, Kernel, finite, inlined
 from skminibatch.backends.cpu.dense import decoupled, residuals_of
 from skminibatch.backends.cpu.formulas import bounded_rate, coefficients_at, slot_count, slots_at, store_slots
 from skminibatch.backends.cpu.intrinsics import prefetch
+from skminibatch.backends.cpu.lazy import catch_up, make_explicit, multiply, solve, transition
 from skminibatch.backends.cpu.rows import keyed_row
 
 CONDITION = 1e6  # of P, above which a sweep is due
@@ -39,123 +40,6 @@ def batch_rows(explicit, subset, keys, layout, start, stop, rows):
             if subset.size:
                 row = subset[row]
         rows[i - start] = row
-
-
-@inlined
-def transition(penalty, optimizer, coefficients, s, rate, A, G, e, unit):
-    """Fill in the map of an untouched coordinate, the response to a unit gradient, and the point of the gradient."""
-    m = A.shape[0]
-    c = coefficients_at(optimizer, coefficients, s, rate)
-    for i in range(m + 1):
-        unit[:] = 0
-        if i < m:
-            unit[i] = 1
-        w = unit[0, 0, 0]
-        pull = smooth_gradient(penalty, w) if i < m else 1.0
-        if i < m and decoupled(optimizer):
-            w -= rate * pull
-            pull = 0.0
-        if i < m:
-            e[i] = point(optimizer, unit[0, 0, 0], slots_at(optimizer, unit, 0, 0), c)
-        w, slots, _ = update(optimizer, w, pull, slots_at(optimizer, unit, 0, 0), c)
-        store_slots(optimizer, unit, 0, 0, follow(optimizer, w, slots, c))
-        unit[0, 0, 0] = w
-        for row in range(m):
-            if i < m:
-                A[row, i] = unit[row, 0, 0]
-            else:
-                G[row] = unit[row, 0, 0]
-
-
-@inlined
-def multiply(A, B, out):
-    """``out = A B`` for small square matrices."""
-    m = A.shape[0]
-    for i in range(m):
-        for j in range(m):
-            total = 0.0
-            for k in range(m):
-                total += A[i, k] * B[k, j]
-            out[i, j] = total
-
-
-@inlined
-def solve(P, b, x, M):
-    """``x = P^-1 b`` and an estimate of the condition of P in the maximum norm, for up to four rows; inf: singular."""
-    m = P.shape[0]
-    for i in range(m):
-        for j in range(m):
-            M[i, j] = P[i, j]
-            M[i, m + 1 + j] = 1.0 if i == j else 0.0
-        M[i, m] = b[i]
-    for i in range(m):
-        best = i
-        for k in range(i + 1, m):
-            if abs(M[k, i]) > abs(M[best, i]):
-                best = k
-        if abs(M[best, i]) < 1e-150:
-            return np.inf
-        for j in range(M.shape[1]):
-            M[i, j], M[best, j] = M[best, j], M[i, j]
-        for k in range(m):
-            if k != i:
-                f = M[k, i] / M[i, i]
-                for j in range(M.shape[1]):
-                    M[k, j] -= f * M[i, j]
-    size, inverse = 0.0, 0.0
-    for i in range(m):
-        x[i] = M[i, m] / M[i, i]
-        for j in range(m):
-            size = max(size, abs(P[i, j]))
-            inverse = max(inverse, abs(M[i, m + 1 + j] / M[i, i]))
-    return size * inverse
-
-
-@inlined
-def catch_up(U, j, K, m, since, now, Q, C, R):
-    """Apply to coordinate `j` the thresholds of the steps since its last touch."""
-    then = since[j]
-    if then == now:
-        return
-    since[j] = now
-    total = Q[now] - Q[then]
-    for k in range(K):
-        u = U[j, k * m]
-        size = abs(u)
-        if size == 0.0:
-            continue
-        sign = 1.0 if u > 0 else -1.0
-        if total < size:
-            U[j, k * m] = sign * (size - total)
-            if m > 1:
-                U[j, k * m + 1] += sign * (C[now] - C[then])
-            continue
-        U[j, k * m] = 0.0
-        if m > 1:  # find the step in which it reached zero
-            low, high = then, now - 1
-            while low < high:
-                middle = (low + high) // 2
-                if Q[middle + 1] - Q[then] >= size:
-                    high = middle
-                else:
-                    low = middle + 1
-            U[j, k * m + 1] += sign * (C[low] - C[then] + (size - (Q[low] - Q[then])) * R[low])
-
-
-@inlined
-def make_explicit(U, K, m, AP, s, thresholded, since, now, Q, C, R):
-    """``u <- A P u`` for all coordinates, which are then up to date."""
-    for j in range(U.shape[0]):
-        if thresholded:
-            catch_up(U, j, K, m, since, now, Q, C, R)
-            since[j] = 0
-        for k in range(K):
-            for i in range(m):
-                s[i] = 0.0
-                for q in range(m):
-                    s[i] += AP[i, q] * U[j, k * m + q]
-            for i in range(m):
-                U[j, k * m + i] = s[i]
 
 
 def scalars(optimizer, numbers):
@@ -360,6 +244,35 @@ def work_space(params, longest, n_steps, l1, measured):
     return batch, matrices, thresholds, gradient
 
 
+@inlined
+def advance(U, K, matrices, l1, rate, thresholds, now):
+    """Take the map of a step into the product, or sweep where it would become ill-conditioned; the step's number."""
+    square, row, M, _ = matrices
+    A, P, AP = square[0], square[1], square[2]
+    G, h, scratch = row[0], row[1], row[4]
+    since, Q, C, R = thresholds
+    m = A.shape[0]
+    multiply(A, P, AP)
+    if solve(AP, G, h, M) > CONDITION:
+        make_explicit(U, K, m, AP, scratch, l1 > 0.0, since, now, Q, C, R)
+        now = 0
+        for i in range(m):
+            h[i] = G[i]
+            for q in range(m):
+                P[i, q] = 1.0 if i == q else 0.0
+    else:
+        for i in range(m):
+            for q in range(m):
+                P[i, q] = AP[i, q]
+    if l1 > 0.0:  # what this step takes from |u|, and what an average misses for each unit of it
+        taken = rate * l1 / P[0, 0]
+        R[now] = (P[1, 0] - A[1, 0] / A[0, 0] * P[0, 0]) / P[1, 1] if m > 1 else 0.0
+        Q[now + 1] = Q[now] + taken
+        C[now + 1] = C[now] + taken * R[now]
+        now += 1
+    return now
+
+
 @Kernel
 def run_linear(parts, X, y, weights, order, offsets, coefficients, plan_weights, limits, params, U, space, stats):
     """Carry out a plan for a linear optimizer; `U` is the state by coordinate, (d, K * m). The failed step, or -1."""
@@ -367,12 +280,12 @@ def run_linear(parts, X, y, weights, order, offsets, coefficients, plan_weights,
     data, indices, indptr = X
     fit_intercept, safety, clip_norm, measured_from, l1 = limits
     (rows, raw, squares, row_weights, out, sums, intercept), matrices, thresholds, (g, touched) = space
-    square, row, M, unit = matrices
-    A, P, AP = square[0], square[1], square[2]
+    square, row, _, unit = matrices
+    A, P = square[0], square[1]
     G, h, e, eP, scratch = row[0], row[1], row[2], row[3], row[4]
     since, Q, C, R = thresholds
     losses, square_norms, row_squares, rates = stats
-    m, K, d, flat = params.shape[0], params.shape[1], U.shape[0], U.reshape(U.size)
+    m, K, flat = params.shape[0], params.shape[1], U.reshape(U.size)
     y_flat = y.reshape(y.size)
     thresholded = l1 > 0.0
     explicit, subset = order.explicit, order.subset
@@ -411,27 +324,12 @@ def run_linear(parts, X, y, weights, order, offsets, coefficients, plan_weights,
         ratio = clip_norm / np.sqrt(square_norm) if square_norm > clip_norm * clip_norm else 1.0
         if rate < coefficients[s, 0]:
             transition(penalty, optimizer, coefficients, s, rate, A, G, e, unit)
-        multiply(A, P, AP)
-        if solve(AP, G, h, M) > CONDITION:
-            make_explicit(U, K, m, AP, scratch, thresholded, since, now, Q, C, R)
-            now = 0
-            for i in range(m):
-                h[i] = G[i]
-                for q in range(m):
-                    P[i, q] = 1.0 if i == q else 0.0
-        else:
-            for i in range(m):
-                for q in range(m):
-                    P[i, q] = AP[i, q]
-        if thresholded:  # what this step takes from |u|, and what an average misses for each unit of it
-            taken = rate * l1 / P[0, 0]
-            R[now] = (P[1, 0] - A[1, 0] / A[0, 0] * P[0, 0]) / P[1, 1] if m > 1 else 0.0
-            Q[now + 1] = Q[now] + taken
-            C[now + 1] = C[now] + taken * R[now]
-            now += 1
+        now = advance(U, K, matrices, l1, rate, thresholds, now)
         add_to_state(data, indices, indptr, rows, size, flat, K, scalars(optimizer, h), raw, share * ratio)
         if fit_intercept:
-            step_intercept(optimizer, params, raw, size, share, coefficients_at(optimizer, coefficients, s, rate), ratio)
+            step_intercept(
+                optimizer, params, raw, size, share, coefficients_at(optimizer, coefficients, s, rate), ratio
+            )
     make_explicit(U, K, m, P, scratch, thresholded, since, now, Q, C, R)
     return -1
 
@@ -442,7 +340,7 @@ def run_lazy(parts, X, y, weights, order, offsets, coefficients, plan_weights, l
     loss, penalty, optimizer = parts
     data, indices, indptr = X
     fit_intercept, safety, clip_norm, _, _ = limits
-    (rows, raw, squares, row_weights, out, sums, intercept), _, _, (g, touched) = space
+    (rows, raw, squares, row_weights, out, sums, _), _, _, (g, touched) = space
     losses, square_norms, row_squares, rates = stats
     K, d = params.shape[1], params.shape[2] - 1
     explicit, subset = order.explicit, order.subset

@@ -1,0 +1,100 @@
+"""Import, the first fit ever and the first fit of a later process, each in a fresh process."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+from report import Result, Table
+from scipy import sparse
+from timing import Spread, number
+
+NEEDS_DATA = False
+IMPORT = "import time; start = time.perf_counter(); import {}; print(time.perf_counter() - start)"
+FITS = {
+    "classifier, dense float64": ("MiniBatchSGDClassifier", "float64", False),
+    "classifier, dense float32": ("MiniBatchSGDClassifier", "float32", False),
+    "classifier, CSR float64": ("MiniBatchSGDClassifier", "float64", True),
+    "regressor, dense float64": ("MiniBatchSGDRegressor", "float64", False),
+}
+
+
+def import_seconds(module):
+    command = [sys.executable, "-c", IMPORT.format(module)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def measure(kind):
+    """In the child: seconds of the first fit and, as the steady state, of later ones. Prints both."""
+    import skminibatch
+
+    name, dtype, is_sparse = FITS[kind]
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((10_000, 20)).astype(dtype)
+    y = (X[:, 0] + rng.standard_normal(len(X)) > 0).astype(np.int64)
+    X = sparse.csr_array(X) if is_sparse else X
+    times = []
+    for _ in range(6):
+        start = time.perf_counter()
+        getattr(skminibatch, name)(max_iter=3, tol=None, random_state=0).fit(X, y)
+        times.append(time.perf_counter() - start)
+    print(json.dumps({"first": times[0], "steady": float(np.median(times[1:]))}))
+
+
+def in_child(kind, cache):
+    command = [sys.executable, __file__, kind]
+    environment = {**os.environ, "NUMBA_CACHE_DIR": cache}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def import_table(context, records):
+    title = "Import"
+    columns = ["sklearn.linear_model (s)", "skminibatch (s)", "skminibatch more (s)", "to reach"]
+    times = {"sklearn.linear_model": [], "skminibatch": []}
+    for module in times:
+        import_seconds(module)  # reads the files from disk
+    for _ in range(max(context.repeats, 5)):
+        for module, seconds in times.items():
+            seconds.append(import_seconds(module))
+    peer, ours = times.values()
+    more = Spread.of(b - a for a, b in zip(peer, ours, strict=True))
+    records.append({"table": title, "seconds": times})
+    row = [number(np.median(peer)), number(np.median(ours)), more, "at most 0.3"]
+    return Table(title, columns, [row], "In turn, each in a fresh process.")
+
+
+def first_fit_table(context, records):
+    title = "The first fit"
+    columns = ["fit", "first ever (s)", "to reach", "later, beyond steady (s)", "to reach", "steady (ms)"]
+    note = (
+        "'First ever' meets an empty cache of compiled kernels and includes the import of numba; 'later' is "
+        "the first fit of a process that finds the cache filled. Fits of 10,000 x 20, three epochs."
+    )
+    table = Table(title, columns, note=note)
+    for kind in FITS:
+        cold, warm = [], []
+        for _ in range(context.repeats):
+            with tempfile.TemporaryDirectory() as cache:
+                cold.append(in_child(kind, cache))
+                warm.append(in_child(kind, cache))
+        first = Spread.of(run["first"] for run in cold)
+        beyond = Spread.of(run["first"] - run["steady"] for run in warm)
+        steady = 1e3 * np.median([run["steady"] for run in warm])
+        table.rows.append([kind, first, "at most 10", beyond, "at most 0.5", number(steady)])
+        records.append({"table": title, "fit": kind, "cold": cold, "warm": warm})
+    return table
+
+
+def run(context):
+    records = []
+    tables = [import_table(context, records), first_fit_table(context, records)]
+    question = "How long does a user wait before anything happens: the import, and the first fit?"
+    return Result("Start-up", question, tables, records)
+
+
+if __name__ == "__main__":
+    measure(*sys.argv[1:])

@@ -1,0 +1,90 @@
+"""The coordinates and the smoothness of an estimator's rows, in one go and on a stream."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from scipy import sparse
+
+from skminibatch._models import Data, LinearModel
+from skminibatch._plan import Coordinates
+from skminibatch._statistics import RESERVOIR, Moments, Reservoir, Smoothness, gentle_coordinates, standard_coordinates
+
+
+def placed(
+    model: LinearModel,
+    data: Data,
+    sampled: np.ndarray,
+    moments: Moments,
+    old: Coordinates | None,
+    standardize: bool,
+    automatic: bool,
+) -> tuple[LinearModel, Moments]:
+    """The model in coordinates that suit the features, and the statistics of these.
+
+    Standardising looks at every row; the coordinates of an automatic rate need those in `sampled` only.
+    """
+    dense = not sparse.issparse(data.X)
+    if standardize:
+        X, _, weights = used(data)
+        moments = moments.updated(X, weights if weights.size else None)
+        axes = standard_coordinates(moments, model.dtype, dense and model.fit_intercept)
+    elif automatic and dense:
+        moments = moments.updated(data.X[sampled], data.weights[sampled] if data.weights.size else None)
+        axes = gentle_coordinates(moments, model.dtype, model.fit_intercept, old)
+    else:
+        return model, moments
+    return replace(model, coordinates=axes), moments
+
+
+def used(data: Data) -> tuple:
+    """X, y and weights of the rows in use."""
+    if data.rows is None:
+        return data.X, data.y, data.weights
+    return data.X[data.rows], data.y[data.rows], data.weights[data.rows] if data.weights.size else data.weights
+
+
+def stretched(data: Data, model: LinearModel) -> Data:
+    """Sparse rows in the coordinates of the model; dense ones are changed by the kernel."""
+    if not sparse.issparse(data.X) or model.coordinates is None:
+        return data
+    X = data.X.copy()
+    X.data *= model.coordinates.scale[X.indices].astype(X.dtype)
+    return data._replace(X=X)
+
+
+def first_smoothness(model: LinearModel, data: Data, X, sampled: np.ndarray, params: np.ndarray, seed: int):
+    """The smoothness of the rows of `fit`, and a sample of them, `X` being as given, should a stream follow."""
+    smooth = model.smoothness(data, sampled, model.what_predicts(params, None)[1])
+    few = sampled[:: -(-len(sampled) // RESERVOIR)]
+    weights = data.weights[few] if data.weights.size else data.weights
+    return smooth, Reservoir.of(X[few], data.y[few], weights, data.n_rows, np.random.default_rng(seed))
+
+
+def stream_smoothness(model: LinearModel, data: Data, params, old, seed: int, epoch: int):
+    """The sample of a stream with some new rows, and the smoothness that it shows: (Reservoir, Smoothness).
+
+    `old` is what was fitted before, or None.
+    """
+    rng = np.random.Generator(np.random.Philox(key=[seed, 2**34 + epoch]))
+    arrays = used(data)
+    same_kind = old is not None and old.reservoir is not None
+    same_kind = same_kind and sparse.issparse(old.reservoir.X) == sparse.issparse(data.X)
+    if not same_kind:
+        reservoir = Reservoir.of(*arrays, data.n_rows, rng)
+    else:
+        reservoir = old.reservoir.updated(*arrays, rng)
+        if not reservoir.due and model.at_home(old.model):
+            return reservoir, old.smoothness
+    sample = stretched(Data(reservoir.X, reservoir.y, reservoir.weights), model)
+    rows = np.arange(reservoir.keys.size)
+    smooth = model.smoothness(sample, rows, model.what_predicts(params, None)[1])
+    return reservoir._replace(estimated_at=reservoir.seen), smooth
+
+
+def of_batch(smooth: Smoothness | None, batch_size: int, n_rows: int) -> dict[str, float]:
+    """What the state of training knows of the smoothness."""
+    if smooth is None:
+        return {}
+    return {"smoothness": smooth.of_batch(batch_size, n_rows), "typical": smooth.typical, "unit": smooth.unit}

@@ -1,0 +1,64 @@
+"""scikit-learn's checks of an estimator, on both estimators and in several settings.
+
+Two checks ask for the same model, to rounding, from rows with integer weights and from the same rows repeated. With
+batches of one row, the batches are drawn differently from the two sets of rows, so that the models agree in the mean
+only: the checks are expected to fail there, and `test_weights_are_repetitions_on_average` stands in.
+"""
+
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
+
+EQUAL_BITS = dict.fromkeys(
+    ["check_sample_weight_equivalence_on_dense_data", "check_sample_weight_equivalence_on_sparse_data"],
+    "the batches of repeated rows are drawn differently from those of weighted rows",
+)
+SETTINGS = [
+    MiniBatchSGDClassifier(),
+    MiniBatchSGDRegressor(),
+    MiniBatchSGDClassifier(loss="hinge"),
+    MiniBatchSGDClassifier(solver="sgd", batch_size=1),
+    MiniBatchSGDRegressor(solver="sgd", batch_size=1),
+]
+
+
+@parametrize_with_checks(
+    SETTINGS, expected_failed_checks=lambda estimator: EQUAL_BITS if estimator.batch_size == 1 else {}
+)
+def test_check(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        MiniBatchSGDClassifier(batch_size=4),
+        MiniBatchSGDRegressor(batch_size=4),
+        MiniBatchSGDClassifier(batch_size=4, loss="hinge"),
+        MiniBatchSGDClassifier(solver="sgd", batch_size=1),
+        MiniBatchSGDRegressor(solver="sgd", batch_size=1),
+    ],
+    ids=str,
+)
+def test_weights_are_repetitions_on_average(estimator, container):
+    """Over 30 seeds, the means of the coefficients differ by less than chance and a fiftieth of their size."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((40, 3)) + [0, 1, 0]
+    y = (X @ [1, -1, 0.5] + rng.standard_normal(40) > 0).astype(int)
+    times = rng.integers(0, 4, 40)
+
+    def parameters(seed, X, y, **weights):
+        estimator.set_params(random_state=seed, tol=None, max_iter=150, alpha=0.05).fit(container(X), y, **weights)
+        return np.append(estimator.coef_, estimator.intercept_)
+
+    weighted = np.array([parameters(seed, X, y, sample_weight=times) for seed in range(30)])
+    repeated = np.array([parameters(seed, X.repeat(times, axis=0), y.repeat(times)) for seed in range(30, 60)])
+    error = np.sqrt((weighted.var(axis=0) + repeated.var(axis=0)) / 30)
+    size = np.max(abs(repeated.mean(axis=0)))
+    difference = abs(weighted.mean(axis=0) - repeated.mean(axis=0))
+    assert np.all(difference < 4 * error + 0.02 * size)
+    assert np.all(error < 0.05 * size)

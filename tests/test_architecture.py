@@ -1,0 +1,173 @@
+"""The house rules that can be read from the source: who imports whom, and how large things are."""
+
+from __future__ import annotations
+
+import ast
+import io
+import tokenize
+from pathlib import Path
+
+import pytest
+
+import skminibatch
+
+ROOT = Path(skminibatch.__file__).parent
+FILES = {path.relative_to(ROOT).with_suffix("").as_posix(): path for path in sorted(ROOT.rglob("*.py"))}
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FILES.items()}
+
+# Floors of the house, from the roof down: a module imports from lower floors only, or from its own folder.
+FLOORS = [
+    {"__init__"},
+    {"plotting"},
+    {"streaming", "dask", "model_selection"},
+    {"linear_model", "neural_network"},
+    {"_linear", "_interchange", "checkpoint"},
+    {"_estimator", "diagnostics"},
+    {"_validation"},
+    {"_training"},
+    {"_resolve", "_targets", "_scale"},
+    {"_models"},
+    {"backends"},
+    {"_statistics"},
+    {"_plan"},
+    {"losses", "penalties", "optimizers", "samplers", "schedules", "layers", "cost_model", "_docs"},
+    {"_parts", "_permutation"},
+]
+FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
+GROUND = FLOORS[-1] | FLOORS[-2] | {"_plan"}
+THIRD_PARTY = set("numpy scipy sklearn joblib numba llvmlite cupy matplotlib pandas dask torch".split())
+LONGEST_MODULE, LONGEST_FUNCTION = 400, 60
+
+
+def part_of(name: str) -> str:
+    """The folder or top-level module that a file belongs to."""
+    return name.split("/")[0]
+
+
+def imports(name: str) -> set[str]:
+    """Absolute names of everything that a file imports, inside functions too."""
+    found = set()
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name}: relative import in line {node.lineno}"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def packages(name: str) -> set[str]:
+    """Third-party packages that a file imports."""
+    return {imported.split(".")[0] for imported in imports(name)} & THIRD_PARTY
+
+
+def code_lines(path: Path) -> set[int]:
+    """Lines that are neither blank nor comment nor docstring."""
+    text = path.read_text(encoding="utf-8")
+    skipped = {
+        tokenize.COMMENT,
+        tokenize.NL,
+        tokenize.NEWLINE,
+        tokenize.INDENT,
+        tokenize.DEDENT,
+        tokenize.ENDMARKER,
+    }
+    lines = set()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type not in skipped:
+            lines |= set(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+            lines -= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+    return lines
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_imports_go_downwards(name):
+    here = part_of(name)
+    assert here in FLOOR, f"{here} has no floor: place it in FLOORS"
+    for imported in imports(name):
+        if imported.split(".")[0] != "skminibatch":
+            continue
+        assert "." in imported, f"{name} imports the package itself"
+        target = imported.split(".")[1]
+        assert target in FLOOR, f"{name} imports {imported}"
+        assert target == here or FLOOR[target] > FLOOR[here], f"{name} imports {imported}, which is not below it"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_compilers_stay_in_their_backend(name):
+    found = packages(name)
+    assert name.startswith("backends/cpu/") or not found & {"numba", "llvmlite"}
+    assert name.startswith("backends/gpu/") or "cupy" not in found
+    assert name == "plotting" or "matplotlib" not in found
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if part_of(name) in GROUND])
+def test_the_ground_floor_stands_on_numpy_and_scipy(name):
+    assert packages(name) <= {"numpy", "scipy"}
+
+
+def test_there_is_no_folder_for_odds_and_ends():
+    assert not [name for name in FILES if {"utils", "helpers", "common", "misc"} & set(name.split("/"))]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_modules_and_functions_are_short(name):
+    lines = code_lines(FILES[name])
+    assert len(lines) <= LONGEST_MODULE, f"{name} has {len(lines)} lines of code"
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.FunctionDef):
+            inside = len(lines & set(range(node.body[0].lineno, node.end_lineno + 1)))
+            assert inside <= LONGEST_FUNCTION, f"{name}: {node.name} has {inside} lines of code"
+
+
+SOME = '''"""Text
+of two lines."""
+
+# comment
+def f(a,
+      b):
+    """Text."""
+
+    return [
+        a, b]
+'''
+
+
+def test_lines_of_code_are_counted(tmp_path):
+    path = tmp_path / "some.py"
+    path.write_text(SOME)
+    assert code_lines(path) == {5, 6, 9, 10}
+
+
+IMPORTS = """
+import sys, sklearn.linear_model
+before = set(sys.modules)
+import skminibatch
+print(*sorted({name.split(".")[0] for name in set(sys.modules) - before}))
+"""
+
+
+def test_n7_import_is_light(run_python):
+    """Neither the compiler nor anything that only some users need is imported with the package."""
+    heavy = {"numba", "llvmlite", "cupy", "matplotlib", "pandas", "rich", "dask", "torch", "pytest"}
+    modules = set(run_python(IMPORTS).split())
+    assert "skminibatch" in modules
+    assert not modules & heavy
+
+
+def test_n7_the_base_device_needs_no_compiler(run_python):
+    run_python(
+        "import sys, numpy as np; from skminibatch import MiniBatchSGDRegressor\n"
+        "X = np.random.default_rng(0).standard_normal((50, 2))\n"
+        "MiniBatchSGDRegressor(device='base').fit(X, X[:, 0]).predict(X)\n"
+        "assert 'numba' not in sys.modules"
+    )
+
+
+def test_public_names():
+    assert skminibatch.__all__ == sorted(skminibatch.__all__)
+    assert all(hasattr(skminibatch, name) for name in skminibatch.__all__)
+    # imported by name only: the package itself holds no code
+    assert all(isinstance(node, (ast.Expr, ast.ImportFrom, ast.Assign)) for node in TREES["__init__"].body)

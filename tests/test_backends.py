@@ -1,0 +1,587 @@
+"""The verbs of the backends: the same names and arguments, the same results as ``base``, the oracle."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
+from skminibatch._parts import n_coefficients, n_slots, update
+from skminibatch._permutation import ROUNDS, explicit_order, keyed_order
+from skminibatch._plan import NO_BOUND, Coordinates, Plan
+from skminibatch._training import epoch_sizes
+from skminibatch.backends import base, choose, cpu
+from skminibatch.losses import LOSSES, EachOutput, Logistic, OneVsRest, Softmax, SquaredError
+from skminibatch.optimizers import OPTIMIZERS, SGD, Adam, Averaging, Momentum, ScheduleFree
+from skminibatch.penalties import ElasticNet
+
+NET = ElasticNet(0.1, 0.02)
+N, D, OUTPUTS = 90, 7, 3
+NOTHING = np.empty(0)
+EMPTY = np.empty(0, np.int64)
+
+
+def rows_of_data(n=N, d=D, density=1.0, dtype=np.float64, seed=0):
+    """Rows with a bit of everything: an empty one, a column of zeros; CSR if the density is below one."""
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, d))
+    X[rng.random((n, d)) > density] = 0
+    X[5] = 0
+    X[:, d - 1] = 0
+    return sparse.csr_matrix(X, dtype=dtype) if density < 1 else X.astype(dtype)
+
+
+def targets_of(loss, n=N, dtype=np.float64, seed=1):
+    rng = np.random.default_rng(seed)
+    if isinstance(loss, (OneVsRest, Softmax)):
+        return rng.integers(OUTPUTS, size=(n, 1)).astype(dtype)
+    shape = (n, OUTPUTS) if isinstance(loss, EachOutput) else n
+    pointwise = loss.loss if isinstance(loss, EachOutput) else loss
+    if type(pointwise).task == "classification":
+        return rng.choice([-1.0, 1.0], size=shape).astype(dtype)
+    return rng.poisson(1.5, size=shape).astype(dtype)
+
+
+def plan_of(optimizer, n=N, batch_size=8, n_epochs=2, rate=0.1, order=None, **limits) -> Plan:
+    sizes = np.tile(epoch_sizes(n, batch_size), n_epochs)
+    rates = rate / (1 + 0.05 * np.arange(sizes.size))
+    coefficients, _ = optimizer.coefficients(rates, sizes, None)
+    if order is None:
+        rng = np.random.default_rng(2)
+        order = explicit_order(np.concatenate([rng.permutation(n) for _ in range(n_epochs)]))
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    return Plan(order, offsets, np.ascontiguousarray(coefficients, np.float64), **limits)
+
+
+def start_of(loss, optimizer, d=D, dtype=np.float64):
+    n_outputs = OUTPUTS if isinstance(loss, (OneVsRest, Softmax, EachOutput)) else 1
+    rng = np.random.default_rng(3)
+    params = np.zeros((1 + n_slots(optimizer), n_outputs, d + 1), dtype)
+    params[0] = 0.1 * rng.standard_normal(params[0].shape)
+    for slot, exponent in zip(params[1:], optimizer.slot_exponents, strict=True):
+        slot[:] = params[0] if exponent == -1 else 0
+    return params
+
+
+def run(backend, X, loss, optimizer, penalty=NET, plan=None, weights=NOTHING, coordinates=None, **options):
+    """The parameters after a plan, and its statistics."""
+    dtype = np.float64 if sparse.issparse(X) else X.dtype
+    y = targets_of(loss, X.shape[0], X.dtype)
+    plan = plan or plan_of(optimizer, X.shape[0])
+    params = start_of(loss, optimizer, X.shape[1], dtype)
+    options = {"fit_intercept": True, **options}
+    if sparse.issparse(X):
+        stats = backend.run_csr(loss, penalty, optimizer, X, y, weights, plan, params, **options)
+    else:
+        stats = backend.run_dense(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, **options)
+    return params, stats
+
+
+def assert_same(ours, expected, rtol=1e-9):
+    (params, stats), (expected_params, expected_stats) = ours, expected
+    assert expected_stats.failed == -1
+    assert np.isfinite(expected_params).all()
+    np.testing.assert_allclose(params, expected_params, rtol=rtol, atol=rtol)
+    for name, numbers in stats._asdict().items():
+        other = getattr(expected_stats, name)
+        if name == "square_norms":  # measured now and then only
+            assert np.isfinite(numbers[-1])
+            numbers, other = numbers[np.isfinite(numbers)], other[np.isfinite(numbers)]
+        np.testing.assert_allclose(numbers, other, rtol=rtol * 10, atol=rtol, err_msg=name)
+
+
+def assert_agree(X, loss, optimizer, rtol=1e-9, **settings):
+    assert_same(run(cpu, X, loss, optimizer, **settings), run(base, X, loss, optimizer, **settings), rtol)
+
+
+# -- names and arguments
+
+
+def public_functions(module: types.ModuleType) -> dict:
+    functions = inspect.getmembers(module, inspect.isfunction)
+    return {name: f for name, f in functions if f.__module__ == module.__name__ and not name.startswith("_")}
+
+
+def documented_verbs() -> dict[str, list[str]]:
+    text = base.__doc__.split("Verbs\n-----\n")[1].split("\n\n")[0]
+    return {name: arguments.split(", ") for name, arguments in re.findall(r"(\w+)\((.*)\) -> ", text)}
+
+
+def test_the_head_of_base_lists_its_verbs():
+    verbs = documented_verbs()
+    assert len(verbs) >= 4
+    for name, arguments in verbs.items():
+        assert list(inspect.signature(getattr(base, name)).parameters) == arguments
+
+
+@pytest.mark.parametrize("backend", [cpu], ids=lambda module: module.__name__)
+def test_backends_have_the_same_verbs(backend):
+    """The same names, arguments and defaults."""
+    for name in documented_verbs():
+        assert inspect.signature(getattr(backend, name)) == inspect.signature(getattr(base, name))
+    assert set(documented_verbs()) <= set(public_functions(backend))
+
+
+def test_choose_is_the_only_place_that_knows_devices():
+    assert choose("base") is base
+    assert choose("cpu") is choose("auto") is cpu
+
+
+# -- dense rows
+
+LOSS_CASES = [cls() for cls in LOSSES.values()] + [
+    Softmax(),
+    OneVsRest(LOSSES["hinge"]()),
+    EachOutput(SquaredError()),
+    EachOutput(LOSSES["poisson"]()),
+]
+OPTIMIZER_CASES = [cls() for cls in OPTIMIZERS.values()] + [Averaging(SGD(), 20.0), Averaging(Adam())]
+
+
+@pytest.mark.parametrize("loss", LOSS_CASES, ids=repr)
+def test_losses_agree_on_dense_rows(loss):
+    X = rows_of_data()
+    assert_agree(X, loss, SGD())
+    coef, intercept = start_of(loss, SGD())[0, :, :-1], start_of(loss, SGD())[0, :, -1]
+    weights = np.random.default_rng(4).uniform(0, 2, N)
+    for w in (NOTHING, weights):
+        for rows in (EMPTY, np.array([3, 1, 80])):
+            arguments = (loss, X, targets_of(loss), w, rows, coef, intercept)
+            np.testing.assert_allclose(cpu.loss_dense(*arguments), base.loss_dense(*arguments), rtol=1e-12)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZER_CASES, ids=repr)
+@pytest.mark.parametrize("penalty", [ElasticNet(), ElasticNet(0.3, 0.0), NET], ids=repr)
+def test_optimizers_agree_on_dense_rows(optimizer, penalty):
+    assert_agree(rows_of_data(), Logistic(), optimizer, penalty=penalty)
+
+
+SOME = (Logistic(), ScheduleFree())  # the default of the classifier
+KEYS = np.random.Philox(key=[1, 0]).random_raw(ROUNDS)
+KEYED = keyed_order(N, KEYS, block=4)
+KEYED_SUBSET = keyed_order(N, KEYS, subset=np.random.default_rng(8).integers(N, size=N))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"weights": np.random.default_rng(5).uniform(0.1, 3.0, N)},
+        {"limits": {"weights": np.random.default_rng(6).uniform(0.1, 3.0, 2 * N)}},
+        {"limits": {"safety": (0.02, 0.1, 1.0)}},
+        {"limits": {"safety": (0.05, 0.5, 0.0)}},
+        {"limits": {"clip_norm": 0.45}},
+        {"limits": {"clip_norm": 0.45, "safety": (0.02, 0.1, 1.0)}},
+        {"fit_intercept": False},
+        {"limits": {"batch_size": 1}},
+        {"limits": {"batch_size": 17}},
+        {"limits": {"batch_size": N}},
+        {"limits": {"order": KEYED, "n_epochs": 1}},
+        {"limits": {"order": KEYED_SUBSET, "n_epochs": 1}},
+        {"limits": {"rate": 0.0}},
+    ],
+    ids=lambda settings: ", ".join([*settings, *settings.get("limits", {})]),
+)
+def test_settings_agree_on_dense_rows(settings):
+    settings = dict(settings)
+    limits = settings.pop("limits", {})
+    plan = plan_of(ScheduleFree(), **limits)
+    assert_agree(rows_of_data(), *SOME, plan=plan, **settings)
+    if "safety" in limits:  # it bounds some steps
+        _, stats = run(base, rows_of_data(), *SOME, plan=plan)
+        assert 0 < np.sum(stats.rates < plan.coefficients[:, 0])
+    if "clip_norm" in limits:
+        _, stats = run(base, rows_of_data(), *SOME, plan=plan)
+        assert 0 < np.sum(stats.square_norms > plan.clip_norm**2) < stats.losses.size
+
+
+def test_the_bound_of_a_batch_is_that_of_the_plan():
+    """``share / (smoothness + max(0, mean_i(s_i stiffness_i (|x_i|^2 + 1)) - typical))``."""
+    X, weights = rows_of_data(), np.random.default_rng(5).uniform(0.1, 3.0, N)
+    share, smoothness, typical = safety = (0.05, 0.5, 1.0)
+    plan = plan_of(ScheduleFree(), safety=safety)
+    _, stats = run(cpu, X, *SOME, plan=plan, weights=weights)
+    each = weights * Logistic.curvature * (np.sum(X**2, axis=1) + 1)
+    stiffness = [each[plan.rows.explicit[a:b]].mean() for a, b in zip(plan.offsets, plan.offsets[1:], strict=False)]
+    bound = share / (smoothness + np.maximum(0, np.array(stiffness) - typical))
+    np.testing.assert_allclose(stats.rates, np.minimum(plan.coefficients[:, 0], bound))
+    assert np.all(run(cpu, X, *SOME, plan=plan_of(ScheduleFree(), safety=NO_BOUND))[1].rates == plan.coefficients[:, 0])
+
+
+def test_clipping_keeps_the_direction():
+    """One step of SGD moves by rate times clip_norm; the penalty is not clipped."""
+    X = rows_of_data()
+    plan = plan_of(SGD(), batch_size=N, n_epochs=1, clip_norm=1e-3)
+    moved = run(cpu, X, Logistic(), SGD(), ElasticNet(), plan)[0] - start_of(Logistic(), SGD())
+    np.testing.assert_allclose(np.linalg.norm(moved), 0.1 * 1e-3, rtol=1e-9)
+    free = run(cpu, X, Logistic(), SGD(), ElasticNet(), plan._replace(clip_norm=np.inf))[0] - start_of(
+        Logistic(), SGD()
+    )
+    np.testing.assert_allclose(moved / np.linalg.norm(moved), free / np.linalg.norm(free), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("loss", [Logistic(), SquaredError()], ids=repr)
+@pytest.mark.parametrize("stretched", [True, False])
+def test_coordinates_agree(loss, stretched):
+    rng = np.random.default_rng(7)
+    X, scale = rows_of_data(), rng.uniform(0.5, 2.0, D)
+    coordinates = Coordinates(rng.standard_normal(D), scale, scale if stretched else np.ones(D))
+    assert_agree(X, loss, ScheduleFree(), coordinates=coordinates)
+
+
+@pytest.mark.parametrize("loss", [Logistic(), Softmax()], ids=repr)
+def test_float32_agrees(loss):
+    """And stays float32."""
+    X = rows_of_data(dtype=np.float32)
+    assert_agree(X, loss, ScheduleFree(), rtol=2e-5)
+    params, stats = run(cpu, X, loss, ScheduleFree())
+    assert params.dtype == np.float32
+    assert stats.losses.dtype == np.float64
+
+
+def test_losses_of_float32_accumulate_in_float64():
+    n = 1 << 18
+    X, y = np.full((n, 1), 0.1, np.float32), np.zeros(n, np.float32)
+    total = cpu.loss_dense(SquaredError(), X, y, NOTHING, EMPTY, np.ones((1, 1)), np.zeros(1))
+    np.testing.assert_allclose(total, n * 0.005, rtol=1e-6)
+
+
+# -- sparse rows
+
+LINEAR = [part for part in OPTIMIZER_CASES if part.linear] + [Averaging(Momentum())]
+
+
+@pytest.mark.parametrize("optimizer", [*OPTIMIZER_CASES, Averaging(Momentum())], ids=repr)
+def test_optimizers_agree_on_sparse_rows(optimizer):
+    assert_agree(rows_of_data(density=0.3), Logistic(), optimizer, penalty=ElasticNet(0.3, 0.0))
+
+
+@pytest.mark.parametrize("optimizer", [part for part in LINEAR if not part.lazy_l1][:1], ids=repr)
+def test_l1_agrees_on_sparse_rows_where_it_is_lazy(optimizer):
+    assert base.is_lazy(optimizer, NET)
+    assert_agree(rows_of_data(density=0.3), Logistic(), optimizer, penalty=NET)
+
+
+@pytest.mark.parametrize("loss", [SquaredError(), Softmax()], ids=repr)
+def test_losses_agree_on_sparse_rows(loss):
+    X = rows_of_data(density=0.3)
+    assert_agree(X, loss, ScheduleFree())
+    params = start_of(loss, SGD())
+    for weights in (NOTHING, np.random.default_rng(4).uniform(0, 2, N)):
+        for rows in (EMPTY, np.array([3, 1, 80])):
+            arguments = (loss, X, targets_of(loss), weights, rows, params[0, :, :-1], params[0, :, -1])
+            np.testing.assert_allclose(cpu.loss_csr(*arguments), base.loss_csr(*arguments), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("index", "dtype"), [(np.int32, np.float32), (np.int64, np.float64)])
+def test_types_of_sparse_rows_agree(index, dtype):
+    """Indices of 32 and 64 bits; parameters of sparse rows are float64 for float32 data too."""
+    X = rows_of_data(density=0.3, dtype=dtype)
+    X.indices, X.indptr = X.indices.astype(index), X.indptr.astype(index)
+    assert_agree(X, *SOME, rtol=1e-9 if dtype == np.float64 else 1e-5)
+    assert run(cpu, X, *SOME)[0].dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"weights": np.random.default_rng(5).uniform(0.1, 3.0, N)},
+        {"limits": {"weights": np.random.default_rng(6).uniform(0.1, 3.0, 2 * N)}},
+        {"limits": {"safety": (0.02, 0.1, 0.5)}},
+        {"limits": {"clip_norm": 0.2}},
+        {"limits": {"measure": True}},
+        {"fit_intercept": False},
+        {"limits": {"batch_size": 1}},
+        {"limits": {"batch_size": N}},
+        {"limits": {"order": KEYED, "n_epochs": 1}},
+        {"limits": {"order": KEYED_SUBSET, "n_epochs": 1}},
+        {"limits": {"rate": 0.0}},
+    ],
+    ids=lambda settings: ", ".join([*settings, *settings.get("limits", {})]),
+)
+@pytest.mark.parametrize("optimizer", [ScheduleFree(), Adam()], ids=repr)
+def test_settings_agree_on_sparse_rows(settings, optimizer):
+    settings = dict(settings)
+    plan = plan_of(optimizer, **settings.pop("limits", {}))
+    assert_agree(rows_of_data(density=0.3), Logistic(), optimizer, plan=plan, **settings)
+    if plan.measure:
+        assert np.isfinite(run(cpu, rows_of_data(density=0.3), Logistic(), optimizer, plan=plan)[1].square_norms).all()
+
+
+EXACT = [(part, penalty) for part in LINEAR for penalty in (ElasticNet(), ElasticNet(1.0, 0.0))] + [
+    (part, penalty)
+    for part in LINEAR
+    if part.lazy_l1
+    for penalty in (ElasticNet(0.0, 0.05), ElasticNet(1.0, 0.02), ElasticNet(0.0, 5.0))
+]
+
+
+@pytest.mark.parametrize(("optimizer", "penalty"), EXACT, ids=repr)
+def test_sparse_rows_give_what_dense_rows_give(optimizer, penalty):
+    """The exact lazy updates, over so many steps that the scaled state is made explicit several times."""
+    X = rows_of_data(density=0.15, d=40)
+    _, _, response = update(optimizer, 0.0, 0.0, (0.0,) * n_slots(optimizer), (1.0,) * n_coefficients(optimizer))
+    plan = plan_of(optimizer, n_epochs=30, rate=0.5 / response, batch_size=3)
+    for ours, n_epochs in ((cpu, 30), (base, 2)):
+        some = plan if n_epochs == 30 else plan_of(optimizer, n_epochs=n_epochs, batch_size=3)
+        expected = run(base, X.toarray(), Logistic(), optimizer, penalty, some)
+        assert_same(run(ours, X, Logistic(), optimizer, penalty, some), expected, rtol=1e-8)
+    if 0 < penalty.l1 < 1:
+        zeros = expected[0][0, :, :-1] == 0
+        assert 0 < zeros[:, :-1].sum() < zeros.size - 1
+
+
+def test_untouched_coordinates_of_adaptive_solvers_stay():
+    """Their lazy semantics: moments, decay and prox act on the coordinates that a batch touches."""
+    X = rows_of_data(density=0.3)
+    for backend in (base, cpu):
+        params, _ = run(backend, X, Logistic(), Adam())
+        np.testing.assert_array_equal(params[:, :, D - 1], start_of(Logistic(), Adam())[:, :, D - 1])
+        moved, _ = run(backend, X.toarray(), Logistic(), Adam())
+        assert np.all(moved[0, :, D - 1] != params[0, :, D - 1])
+
+
+def test_the_cost_of_sparse_rows_does_not_grow_with_the_features():
+    """A million features of which few occur: no array of the size of the data is filled in every step."""
+    X = rows_of_data(density=0.3)
+    wide = sparse.csr_matrix((X.data, X.indices, X.indptr), shape=(N, 1_000_000))
+    params, _ = run(cpu, wide, *SOME, penalty=ElasticNet(0.1, 0.0))
+    narrow, _ = run(cpu, X, *SOME, penalty=ElasticNet(0.1, 0.0))
+    assert params.shape[2] == 1_000_001
+    assert np.isfinite(params).all()
+    assert narrow.shape[2] == D + 1
+
+
+# -- threads
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("batch_size", [100, 130, 517, 3000])
+def test_the_number_of_threads_changes_no_bit(dtype, batch_size):
+    X = rows_of_data(3000, dtype=dtype)
+    order = keyed_order(3000, KEYS)
+    plan = plan_of(ScheduleFree(), 3000, batch_size, n_epochs=1, order=order, safety=(0.08, 0.5, 1.0), clip_norm=0.5)
+    weights = np.random.default_rng(0).uniform(0.5, 2.0, 3000)
+    expected, expected_stats = run(cpu, X, *SOME, plan=plan, weights=weights)
+    for n_threads in (2, 3, 16):
+        params, stats = run(cpu, X, *SOME, plan=plan, weights=weights, n_threads=n_threads)
+        np.testing.assert_array_equal(params, expected)
+        for ours, theirs in zip(stats, expected_stats, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_n_jobs_changes_no_bit():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((5000, 4))
+    y = rng.integers(2, size=5000)
+    settings = {"batch_size": 600, "max_iter": 3, "tol": None, "random_state": 0}
+    fits = [MiniBatchSGDClassifier(n_jobs=n_jobs, **settings).fit(X, y).coef_ for n_jobs in (None, 1, 2, 3, -1)]
+    for coef in fits[1:]:
+        np.testing.assert_array_equal(coef, fits[0])
+
+
+# -- what is not finite (N5: fastmath must not delete the checks)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("density", [1.0, 0.3], ids=["dense", "sparse"])
+@pytest.mark.parametrize("optimizer", [ScheduleFree(), Adam()], ids=repr)
+def test_n5_the_step_that_is_not_finite_is_named(number, density, optimizer):
+    X = rows_of_data(density=density)
+    plan = plan_of(optimizer, batch_size=8, n_epochs=1)
+    position = 50
+    row = plan.rows.explicit[position]
+    if density < 1:
+        X.data[X.indptr[row]] = number
+    else:
+        X[row, 2] = number
+    step = int(np.searchsorted(plan.offsets, position, side="right")) - 1
+    for backend in (base, cpu):
+        with np.errstate(all="ignore"):
+            _, stats = run(backend, X, Logistic(), optimizer, plan=plan)
+        assert stats.failed == step
+
+
+@pytest.mark.parametrize("density", [1.0, 0.3], ids=["dense", "sparse"])
+def test_n5_a_divergence_is_seen(density):
+    X = rows_of_data(density=density)
+    plan = plan_of(ScheduleFree(), rate=1e5, n_epochs=60)
+    for backend in (base, cpu):
+        with np.errstate(all="ignore"):
+            _, stats = run(backend, X, SquaredError(), ScheduleFree(), plan=plan)
+        assert 0 < stats.failed < plan.offsets.size - 1
+
+
+def test_n5_nan_in_data_that_skipped_validation_is_an_error():
+    from sklearn import config_context
+
+    X, y = rows_of_data().copy(), targets_of(Logistic())
+    X[7, 1] = np.nan
+    with config_context(assume_finite=True), pytest.raises(ValueError, match=r"[Ff]loating-point|NaN"):
+        MiniBatchSGDClassifier(learning_rate="constant", eta0=0.1).fit(X, y)
+
+
+# -- specialisations
+
+
+def kernels() -> dict:
+    from skminibatch.backends.cpu import dense, losses
+    from skminibatch.backends.cpu import sparse as csr
+
+    return {
+        "run": dense.run,
+        "run_linear": csr.run_linear,
+        "run_lazy": csr.run_lazy,
+        "dense": losses.dense,
+        "csr": losses.csr,
+    }
+
+
+def compiled() -> dict[str, set]:
+    return {name: set(kernel.cached.signatures) | set(kernel.uncached.signatures) for name, kernel in kernels().items()}
+
+
+def layouts(X, tmp_path):
+    """The same numbers in other memory."""
+    read_only = X.copy()
+    read_only.flags.writeable = False
+    strided = np.zeros((2 * X.shape[0], 3 * X.shape[1]))
+    strided[::2, ::3] = X
+    np.save(tmp_path / "X.npy", X)
+    np.save(tmp_path / "F.npy", np.asfortranarray(X))
+    return {
+        "read-only": read_only,
+        "Fortran": np.asfortranarray(X),
+        "strided": strided[::2, ::3],
+        "reversed": X[::-1].copy()[::-1],
+        "mapped": np.load(tmp_path / "X.npy", mmap_mode="r"),
+        "mapped, Fortran": np.load(tmp_path / "F.npy", mmap_mode="r"),
+        "big-endian": X.astype(">f8"),
+        "list": X.tolist(),
+    }
+
+
+def test_layouts_share_one_specialisation(tmp_path, binary):
+    classifier = MiniBatchSGDClassifier(max_iter=2, tol=None, random_state=0)
+    expected, before = classifier.fit(*binary).coef_, compiled()
+    for name, X in layouts(np.array(binary.X), tmp_path).items():
+        for y in (binary.y, binary.y.astype(np.int8), np.repeat(binary.y, 2)[::2]):
+            np.testing.assert_array_equal(classifier.fit(X, y).coef_, expected, err_msg=name)
+    classifier.fit(binary.X, binary.y, sample_weight=np.ones(240))
+    classifier.fit(binary.X, binary.y, sample_weight=np.arange(240) % 2)
+    classifier.partial_fit(binary.X[:17], binary.y[:17])
+    assert compiled() == before
+
+
+def test_sparse_layouts_share_one_specialisation(binary):
+    """CSR, CSC and COO, matrices and arrays, unsorted and duplicate entries, read-only."""
+    classifier = MiniBatchSGDClassifier(max_iter=2, tol=None, random_state=0)
+    X = sparse.csr_matrix(np.where(np.abs(binary.X) < 0.7, 0, binary.X))
+    expected, before = classifier.fit(X, binary.y).coef_, compiled()
+    unsorted = X.copy()
+    for i in range(X.shape[0]):
+        row = slice(X.indptr[i], X.indptr[i + 1])
+        unsorted.indices[row], unsorted.data[row] = X.indices[row][::-1], X.data[row][::-1]
+    unsorted.has_sorted_indices = False
+    doubled = sparse.csr_matrix((np.repeat(X.data / 2, 2), np.repeat(X.indices, 2), 2 * X.indptr), shape=X.shape)
+    frozen = X.copy()
+    for array in (frozen.data, frozen.indices, frozen.indptr):
+        array.flags.writeable = False
+    for given in (unsorted, doubled, frozen, X.tocsc(), X.tocoo(), sparse.csr_array(X)):
+        np.testing.assert_allclose(classifier.fit(given, binary.y).coef_, expected, rtol=1e-12)
+    assert compiled() == before
+
+
+def test_new_values_and_second_calls_compile_nothing(binary, regression):
+    settings = {"max_iter": 2, "tol": None, "random_state": 0}
+    MiniBatchSGDClassifier(**settings).fit(*binary)
+    MiniBatchSGDRegressor(**settings).fit(*regression)
+    before = compiled()
+    for changed in (
+        {},
+        {"alpha": 3},
+        {"alpha": 0.5, "penalty": "l1"},
+        {"penalty": "elasticnet", "l1_ratio": 0.7},
+        {"penalty": None},
+        {"batch_size": 7},
+        {"batch_size": "full"},
+        {"batch_size": 0.5},
+        {"solver": ScheduleFree(0.5)},
+        {"solver": ScheduleFree(interpolation=0)},
+        {"learning_rate": "constant", "eta0": 1},
+        {"learning_rate": "cosine"},
+        {"clip_norm": 1},
+        {"sampler": "blocks"},
+        {"sampler": "replacement"},
+        {"sampler": "sequential"},
+        {"fit_intercept": False},
+        {"n_jobs": 2},
+        {"early_stopping": True},
+        {"max_iter": 5, "tol": 0.1},
+    ):
+        MiniBatchSGDClassifier(**{**settings, **changed}).fit(*binary)
+        MiniBatchSGDRegressor(**{**settings, **changed}).fit(*regression)
+    assert compiled() == before
+
+
+class Cubic(NamedTuple):
+    """A loss of the user's own: a third of the absolute residual to the power of three."""
+
+    scale: float = 1.0
+    curvature = None
+    task = "regression"
+
+    def value(self, raw, y):
+        return self.scale * np.abs(raw - y) ** 3 / 3
+
+    def gradient(self, raw, y):
+        return self.scale * np.abs(raw - y) * (raw - y)
+
+
+def test_a_part_from_elsewhere_is_compiled_but_not_kept(regression):
+    """The cache on disk would not see an edit of its formula."""
+    settings = {
+        "solver": "sgd",
+        "learning_rate": "constant",
+        "eta0": 0.01,
+        "max_iter": 3,
+        "tol": None,
+        "random_state": 0,
+    }
+    before = {name: set(kernel.cached.signatures) for name, kernel in kernels().items()}
+    ours = MiniBatchSGDRegressor(loss=Cubic(), **settings).fit(*regression)
+    base_fit = MiniBatchSGDRegressor(loss=Cubic(), device="base", **settings).fit(*regression)
+    np.testing.assert_allclose(ours.coef_, base_fit.coef_, rtol=1e-9)
+    assert {name: set(kernel.cached.signatures) for name, kernel in kernels().items()} == before
+
+
+PINNED = """
+import json
+import numpy as np
+from scipy import sparse
+from skminibatch import MiniBatchSGDClassifier
+from skminibatch.backends.cpu import dense, losses
+from skminibatch.backends.cpu import sparse as csr
+
+rng = np.random.default_rng(0)
+X, y = rng.standard_normal((50, 3)), np.arange(50) % 2
+for given in (X, X.astype(np.float32), sparse.csr_matrix(X)):
+    for sample_weight in (None, np.ones(50)):
+        model = MiniBatchSGDClassifier(max_iter=2, tol=None).fit(given, y, sample_weight=sample_weight)
+        model.partial_fit(given, y)
+        model.score(given, y)
+kernels = {"run": dense.run, "run_linear": csr.run_linear, "dense": losses.dense, "csr": losses.csr}
+print(json.dumps({name: len(kernel.cached.signatures) for name, kernel in kernels.items()}))
+"""
+
+
+def test_the_number_of_specialisations_is_pinned(run_python):
+    """One per type of the data (dense float64, dense float32, CSR); weights are not another one."""
+    import json
+
+    assert json.loads(run_python(PINNED)) == {"run": 2, "run_linear": 1, "dense": 2, "csr": 1}

@@ -1,0 +1,292 @@
+"""Every sampler in the registry, and the keyed permutations behind them."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+
+import numpy as np
+import pytest
+from numba import njit
+from scipy.stats import chi2, chisquare
+
+from skminibatch import MiniBatchSGDRegressor, _resolve, samplers
+from skminibatch._permutation import ROUNDS, SMALLEST_KEYED, explicit_order, keyed_order, rows_of
+from skminibatch._training import epoch_sizes
+from skminibatch.backends.cpu.rows import keyed_row
+from skminibatch.samplers import SAMPLERS, Blocks, Sequential, Shuffle
+
+STORED, KEYED = 50, SMALLEST_KEYED + 904  # rows: below and above the size from which an order is not stored
+PASSES = ["shuffle", "sequential", "blocks"]  # visit each row once an epoch
+
+each = pytest.mark.parametrize("sampler", [cls() for cls in SAMPLERS.values()], ids=repr)
+
+
+def start(sampler, n_rows, rows=None, seed=0, epoch=0):
+    return sampler.start(n_rows, rows, seed, epoch)
+
+
+def epochs(sampler, n_rows, count, rows=None, seed=0, sizes=None):
+    """The rows of some epochs, one array each."""
+    memory = start(sampler, n_rows, rows, seed)
+    wanted = n_rows if rows is None else rows.size
+    for _ in range(count):
+        order, weights, memory = sampler.draw(memory, np.array([wanted]) if sizes is None else sizes)
+        assert weights is None
+        yield rows_of(order, 0, wanted)
+
+
+def keyed(n_rows, block=1, subset=None, seed=0):
+    keys = np.random.Philox(key=[seed, 0]).random_raw(ROUNDS)
+    return keyed_order(n_rows, keys, block=block, subset=subset)
+
+
+def score(count: float, expected: float) -> float:
+    """Standard score of a Poisson count."""
+    return (count - expected) / np.sqrt(expected)
+
+
+def test_registry():
+    assert {"shuffle", "sequential", "blocks", "replacement"} <= set(SAMPLERS)
+
+
+@pytest.mark.parametrize("name", PASSES)
+@pytest.mark.parametrize("n_rows", [1, 2, STORED, 64, 65, KEYED, SMALLEST_KEYED * 64 + 5])
+def test_an_epoch_visits_each_row_once(name, n_rows):
+    for rows in epochs(SAMPLERS[name](), n_rows, 2):
+        np.testing.assert_array_equal(np.sort(rows), np.arange(n_rows))
+
+
+@pytest.mark.parametrize("name", PASSES)
+@pytest.mark.parametrize("n_rows", [STORED, 2 * KEYED])
+def test_only_rows_in_use_are_visited(name, n_rows):
+    used = np.flatnonzero(np.arange(n_rows) % 3 != 1)
+    for rows in epochs(SAMPLERS[name](), n_rows, 2, rows=used):
+        np.testing.assert_array_equal(np.sort(rows), used)
+
+
+@each
+def test_replacement_keeps_to_the_rows_in_use(sampler):
+    used = np.array([3, 5, 8])
+    for rows in epochs(sampler, 10, 3, rows=used):
+        assert rows.size == 3
+        assert np.isin(rows, used).all()
+
+
+@each
+@pytest.mark.parametrize("n_rows", [4 * STORED, KEYED])
+def test_draws_are_reproducible_and_epochs_differ(sampler, n_rows):
+    first, again = list(epochs(sampler, n_rows, 3)), list(epochs(sampler, n_rows, 3))
+    np.testing.assert_array_equal(first, again)
+    if isinstance(sampler, Sequential):
+        np.testing.assert_array_equal(first[0], np.arange(n_rows))
+        return
+    assert not np.array_equal(first[0], first[1])
+    other_seed = next(epochs(sampler, n_rows, 1, seed=1))
+    assert not np.array_equal(first[0], other_seed)
+
+
+@each
+@pytest.mark.parametrize("n_rows", [STORED, KEYED])
+def test_an_epoch_can_be_started_from_its_number(sampler, n_rows):
+    """Counter-based generators: the third epoch needs no first and second."""
+    third = list(epochs(sampler, n_rows, 3))[2]
+    order, _, _ = sampler.draw(start(sampler, n_rows, epoch=2), np.array([n_rows]))
+    np.testing.assert_array_equal(rows_of(order, 0, n_rows), third)
+
+
+@pytest.mark.parametrize("name", PASSES)
+@pytest.mark.parametrize("n_rows", [STORED, KEYED])
+def test_chunks_of_an_epoch_are_the_epoch(name, n_rows):
+    sampler = SAMPLERS[name]()
+    sizes = epoch_sizes(n_rows, 7)
+    whole = next(epochs(sampler, n_rows, 1))
+    memory, parts = start(sampler, n_rows), []
+    for some in np.array_split(sizes, 4):
+        order, _, memory = sampler.draw(memory, some)
+        parts.append(rows_of(order, 0, some.sum()))
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+@pytest.mark.parametrize("n_rows", [STORED, 200, KEYED])
+def test_blocks_stay_together(n_rows):
+    """Consecutive rows from a multiple of the size of a block; only the last block of the data is shorter."""
+    block = 64 if n_rows < KEYED else 4
+    sampler = Blocks(block)
+    rows = next(epochs(sampler, n_rows, 1))
+    cuts = np.flatnonzero(np.diff(rows) != 1) + 1
+    for run in np.split(rows, cuts):
+        assert run[0] % min(block, n_rows) == 0
+        assert run.size % block == 0 or run[-1] == n_rows - 1
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "block", "count"),
+    [(STORED, 1, 3000), (KEYED, 1, 400), (4 * STORED, 4, 3000), (4 * KEYED, 4, 150)],
+)
+def test_adjacent_rows_meet_as_often_as_in_a_uniform_permutation(n_rows, block, count):
+    """In a uniform order of n things, (n - 1) / n neighbours go up by one on average, and as many go down."""
+    n = n_rows // block
+    up = down = 0
+    for rows in epochs(Shuffle(block), n_rows, count):
+        places = rows[::block] // block
+        up += np.sum(np.diff(places) == 1)
+        down += np.sum(np.diff(places) == -1)
+    expected = count * (n - 1) / n
+    assert abs(score(up, expected)) < 4.5
+    assert abs(score(down, expected)) < 4.5
+
+
+def test_no_distance_is_favoured_in_a_keyed_order():
+    """Positions at some distances, and rows at some distances: those that two halves of a number would favour."""
+    count, width = 400, keyed(KEYED).width
+    orders = [rows_of(keyed(KEYED, seed=i), 0, KEYED) for i in range(count)]
+    for lag in (1, 2, width, width + 1):
+        differences = np.array([rows[lag:] - rows[:-lag] for rows in orders])
+        for distance in (1, -1, 2, width, -width, width + 1):
+            expected = count * (KEYED - lag) * (KEYED - abs(distance)) / (KEYED * (KEYED - 1))
+            assert abs(score(np.sum(differences == distance), expected)) < 4.5, (lag, distance)
+
+
+@pytest.mark.parametrize("sampler", [Shuffle(), SAMPLERS["replacement"]()], ids=repr)
+def test_positions_are_uniform_in_a_stored_order(sampler):
+    """Row by position, all 2,500 cells."""
+    cells = np.zeros((STORED, STORED))
+    for rows in epochs(sampler, STORED, 5000):
+        cells[np.arange(STORED), rows] += 1
+    statistic = np.sum((cells - 100) ** 2 / 100)
+    assert 1e-5 < chi2.sf(statistic, (STORED - 1) ** 2) < 1 - 1e-5
+
+
+def test_positions_are_uniform_in_a_keyed_order():
+    """Of one row in 16 parts, and of two consecutive or distant rows in 8 x 8 parts."""
+    count = 3000
+    chosen = np.array([0, 1, 2, KEYED // 2, KEYED - 1])
+    positions = np.empty((count, chosen.size), np.int64)
+    for i in range(count):
+        rows = rows_of(keyed(KEYED, seed=i), 0, KEYED)
+        positions[i] = np.flatnonzero(np.isin(rows, chosen))[np.argsort(rows[np.isin(rows, chosen)])]
+    for column in range(chosen.size):
+        observed = np.bincount(positions[:, column] * 16 // KEYED, minlength=16)
+        assert chisquare(observed).pvalue > 1e-5
+    for a, b in [(0, 1), (1, 2), (0, 3), (3, 4)]:
+        pairs = (positions[:, a] * 8 // KEYED) * 8 + positions[:, b] * 8 // KEYED
+        assert chisquare(np.bincount(pairs, minlength=64)).pvalue > 1e-5
+
+
+def test_epochs_are_independent():
+    """A row does not remember its place: its positions in two epochs, in 8 x 8 parts."""
+    orders = [np.argsort(rows) for rows in epochs(Shuffle(), KEYED, 20)]
+    for first, second in itertools.pairwise(orders):
+        pairs = (first * 8 // KEYED) * 8 + second * 8 // KEYED
+        expected = np.outer(np.bincount(first * 8 // KEYED), np.bincount(second * 8 // KEYED)).ravel() / KEYED
+        statistic = np.sum((np.bincount(pairs, minlength=64) - expected) ** 2 / expected)
+        assert chi2.sf(statistic, 49) > 1e-5
+
+
+ORDERS = {
+    "rows": keyed(KEYED),
+    "a square number of rows": keyed(71**2),
+    "one more": keyed(71**2 + 1),
+    "subset": keyed(KEYED // 2, subset=np.arange(0, KEYED, 2)),
+    "blocks": keyed(KEYED * 4, block=4),
+    "blocks, a short one": keyed(KEYED * 4 + 3, block=4, seed=1),
+    "blocks, a short one first or last": keyed(4 * 4 + 1, block=4, seed=2),
+    "blocks of a subset": keyed(1001, block=64, subset=np.arange(1001) * 3, seed=3),
+    "few rows": keyed(3),
+    "one row": keyed(1),
+    "stored": explicit_order(np.random.default_rng(0).permutation(STORED)),
+}
+each_order = pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+
+
+def length(order) -> int:
+    return order.explicit.size or order.n_rows
+
+
+@each_order
+def test_an_order_can_be_asked_in_any_sequence(order, rng):
+    whole = rows_of(order, 0, length(order))
+    assert np.unique(whole).size == length(order)
+    for i in rng.integers(length(order), size=50):
+        np.testing.assert_array_equal(rows_of(order, i, i + 1), whole[i : i + 1])
+    cut = length(order) // 3
+    np.testing.assert_array_equal(rows_of(order, cut, length(order)), whole[cut:])
+    if not order.explicit.size:
+        np.testing.assert_array_equal(rows_of(order._replace(start=cut), 0, length(order) - cut), whole[cut:])
+
+
+@njit
+def compiled_rows(order, start, stop):
+    layout, keys = (order.n_rows, order.block, order.short, order.width, order.start), order.keys
+    keys = (keys[0], keys[1], keys[2], keys[3], keys[4], keys[5])
+    rows = np.empty(stop - start, np.int64)
+    for i in range(start, stop):
+        row = keyed_row(layout, keys, i)
+        rows[i - start] = order.subset[row] if order.subset.size else row
+    return rows
+
+
+@pytest.mark.parametrize("name", [name for name in ORDERS if name != "stored"])
+def test_compiled_and_array_evaluation_agree(name):
+    order = ORDERS[name]
+    whole = rows_of(order, 0, length(order))
+    np.testing.assert_array_equal(compiled_rows(order, 0, length(order)), whole)
+    for cut in (0, length(order) // 3):
+        np.testing.assert_array_equal(compiled_rows(order._replace(start=cut), 0, length(order) - cut), whole[cut:])
+
+
+@each
+@pytest.mark.parametrize("n_rows", [60, KEYED])
+def test_the_weighted_gradient_is_unbiased(sampler, n_rows, rng):
+    """Batches, weighted as the plan says, have the mean gradient of all rows on average."""
+    gradients = rng.standard_normal(n_rows) + np.arange(n_rows) / n_rows
+    sizes = epoch_sizes(n_rows, 10)
+    ends = np.concatenate([[0], np.cumsum(sizes)])
+    memory, means = start(sampler, n_rows), []
+    for _ in range(200 if n_rows < 100 else 8):
+        order, weights, memory = sampler.draw(memory, sizes)
+        weighted = gradients[rows_of(order, 0, n_rows)] * (1.0 if weights is None else weights)
+        means.append(np.add.reduceat(weighted, ends[:-1]) / sizes)
+    means = np.array(means)
+    standard_error = gradients.std() / np.sqrt(len(means) * n_rows)
+    assert abs(np.average(means, weights=sizes, axis=1).mean() - gradients.mean()) < 4.5 * standard_error
+    if isinstance(sampler, Shuffle):  # each batch is a simple random sample, not only their mean
+        error = gradients.std() / np.sqrt(10 * len(means))
+        assert np.abs(means.mean(axis=0) - gradients.mean()).max() < 5.5 * error
+
+
+def test_batches_of_an_epoch_differ_by_at_most_one():
+    for n_rows in (1, 2, 3, 10, 63, 64, 65, 1000):
+        for batch_size in (1, 2, 3, 10, 64, 2000):
+            sizes = epoch_sizes(n_rows, batch_size)
+            assert sizes.sum() == n_rows
+            assert sizes.size == -(-n_rows // min(batch_size, n_rows))
+            assert sizes.max() - sizes.min() <= 1
+            assert sizes.max() <= batch_size
+
+
+@each
+def test_pickle_and_repr(sampler):
+    copy = pickle.loads(pickle.dumps(sampler))
+    assert type(copy) is type(sampler)
+    assert eval(repr(sampler), vars(samplers)) == sampler
+    _, _, memory = sampler.draw(start(sampler, STORED), np.array([20]))
+    order, _, _ = sampler.draw(pickle.loads(pickle.dumps(memory)), np.array([20]))
+    expected, _, _ = sampler.draw(memory, np.array([20]))
+    np.testing.assert_array_equal(rows_of(order, 0, 20), rows_of(expected, 0, 20))
+
+
+def test_shuffle_false_is_sequential():
+    assert isinstance(_resolve.sampler("shuffle", shuffle=False), Sequential)
+    assert isinstance(_resolve.sampler("sequential", shuffle=True), Sequential)
+    with pytest.raises(ValueError, match="shuffle=False contradicts sampler='blocks'"):
+        _resolve.sampler("blocks", shuffle=False)
+    with pytest.raises(ValueError, match="The 'block' of Blocks in the 'sampler' parameter must be"):
+        _resolve.sampler(Blocks(0), shuffle=True)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_fits(name, regression):
+    regressor = MiniBatchSGDRegressor(sampler=name, batch_size=16, device="base", random_state=0)
+    assert regressor.fit(*regression).score(*regression) > 0.95

@@ -1,0 +1,233 @@
+"""Every learning-rate schedule and scaling rule in the registries."""
+
+from __future__ import annotations
+
+import pickle
+from itertools import combinations
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor, _resolve, schedules
+from skminibatch._statistics import smoothness
+from skminibatch.losses import Logistic
+from skminibatch.optimizers import OPTIMIZERS, SGD
+from skminibatch.schedules import (
+    SCALING_RULES,
+    SCHEDULES,
+    Adaptive,
+    Auto,
+    Constant,
+    Cosine,
+    InverseScaling,
+    Optimal,
+)
+
+STATE = SimpleNamespace(step=0, reductions=0, smoothness=4.0, typical=5.0)
+SAMPLES = np.arange(0, 1000, 10).astype(float)
+
+# schedule -> its rates, from the formula in the literature
+REFERENCES = {
+    Constant(0.3): lambda t: 0.3,
+    InverseScaling(0.5, 0.25): lambda t: 0.5 / (t + 1) ** 0.25,
+    Optimal(0.01, 20.0): lambda t: 1 / (0.01 * (20.0 + t)),
+    Adaptive(0.2, 5.0): lambda t: 0.2,
+    Cosine(0.4, 500.0): lambda t: 0.2 * (1 + np.cos(np.pi * t / 500)) if t < 500 else 0.0,
+    Auto(1.5): lambda t: 1.5 / 4.0,
+    Auto(1.5, 0.03): lambda t: 0.03,
+}
+every_schedule = pytest.mark.parametrize("schedule", REFERENCES, ids=repr)
+
+
+def history(**parameters):
+    """The history of a regressor on 60 rows, without stopping."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((60, 3))
+    settings = {
+        "max_iter": 4,
+        "tol": None,
+        "batch_size": 10,
+        "device": "base",
+        "random_state": 0,
+        **parameters,
+    }
+    return MiniBatchSGDRegressor(**settings).fit(X, X @ [1.0, 2.0, 0.0] + rng.standard_normal(60)).history_
+
+
+def test_every_schedule_has_a_reference():
+    assert {type(schedule) for schedule in REFERENCES} == set(SCHEDULES.values())
+
+
+@every_schedule
+def test_rates_are_those_of_the_formula(schedule):
+    rates = schedule.rates(SAMPLES, STATE)
+    assert rates.dtype == np.float64
+    np.testing.assert_allclose(rates, [REFERENCES[schedule](t) for t in SAMPLES], rtol=1e-12, atol=1e-15)
+
+
+@every_schedule
+def test_rates_depend_on_the_samples_and_not_on_the_chunks(schedule):
+    """So that batch sizes can be compared: the rate after so many rows is the same."""
+    whole = schedule.rates(SAMPLES, STATE)
+    later = SimpleNamespace(**{**vars(STATE), "step": 40})
+    np.testing.assert_array_equal(
+        np.concatenate([schedule.rates(SAMPLES[:40], STATE), schedule.rates(SAMPLES[40:], later)]), whole
+    )
+    np.testing.assert_array_equal(schedule.rates(SAMPLES[::5], STATE), whole[::5])
+
+
+@every_schedule
+def test_pickle_and_repr(schedule):
+    copy = pickle.loads(pickle.dumps(schedule))
+    assert type(copy) is type(schedule)
+    assert copy == schedule
+    assert eval(repr(schedule), vars(schedules)) == schedule
+
+
+def test_adaptive_follows_the_reductions():
+    state = SimpleNamespace(reductions=3)
+    np.testing.assert_allclose(Adaptive(0.5, 10.0).rates(SAMPLES[:2], state), 5e-4)
+
+
+def test_adaptive_reduces_the_rate_until_it_is_small():
+    """Whenever `n_iter_no_change` epochs in a row bring nothing; training stops at the smallest rate."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((60, 3))
+    regressor = MiniBatchSGDRegressor(
+        learning_rate="adaptive",
+        eta0=0.1,
+        n_iter_no_change=2,
+        solver="sgd",
+        device="base",
+        random_state=0,
+        batch_size=10,
+    ).fit(X, rng.standard_normal(60))
+    rates = np.unique(regressor.history_["rate"])[::-1]
+    np.testing.assert_allclose(rates, 0.1 / 5.0 ** np.arange(rates.size))
+    assert 1e-6 < rates[-1] <= 5e-6
+    assert "adaptive rate fell below" in regressor.stop_reason_
+
+
+def test_optimal_starts_as_in_bottou_2012():
+    """``typical = sqrt(1 / sqrt(alpha))``, the first rate is ``typical / max(1, loss'(-typical, 1))``."""
+    alpha = 0.01
+    typical = np.sqrt(1 / np.sqrt(alpha))
+    schedule = _resolve.schedule(
+        "optimal",
+        optimizer=SGD(),
+        loss=Logistic(),
+        alpha=alpha,
+        eta0=None,
+        power_t=0.5,
+        horizon=None,
+        warmup=0,
+    )
+    np.testing.assert_allclose(schedule.rates(np.zeros(1), STATE), typical / max(1.0, -expit(typical)))
+
+
+def test_auto_warms_up_over_updates():
+    rates = Auto(1.0, warmup=10.0).rates(SAMPLES[:20], STATE)
+    np.testing.assert_allclose(rates, 0.25 * np.minimum(np.arange(1, 21) / 10, 1.0))
+    later = SimpleNamespace(**{**vars(STATE), "step": 5})
+    np.testing.assert_array_equal(Auto(1.0, warmup=10.0).rates(SAMPLES[:15], later), rates[5:])
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_auto_is_defined_for_every_solver(name):
+    """A constant where the solver states one, else a share of what the smoothness allows."""
+    part = OPTIMIZERS[name]()
+    schedule = _resolve.schedule(
+        "auto", optimizer=part, loss=Logistic(), alpha=1e-4, eta0=None, power_t=0.5, horizon=None, warmup=1
+    )
+    rate = schedule.rates(np.zeros(1), STATE)[0]
+    if part.auto_rate is None:
+        np.testing.assert_allclose(rate, part.auto_multiple() / STATE.smoothness)
+    else:
+        assert rate == part.auto_rate
+
+
+@pytest.mark.parametrize("solver", [name for name, part in OPTIMIZERS.items() if part.auto_rate is None])
+def test_auto_does_not_diverge_on_rows_of_huge_norm(solver):
+    """scikit-learn's SGDRegressor reaches 1e40 here."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((400, 3))
+    X[[7, 200]] *= [[100.0], [1000.0]]
+    y = X @ [1.0, 2.0, 0.0] + rng.standard_normal(400)
+    for order in (slice(None), slice(None, None, -1)):
+        regressor = MiniBatchSGDRegressor(
+            batch_size=4, solver=solver, device="base", max_iter=3, tol=None, shuffle=False
+        )
+        regressor.fit(X[order], y[order])
+        assert regressor.loss_curve_[-1] < 0.5 * np.mean((y - y.mean()) ** 2)
+
+
+@pytest.mark.parametrize("batch_size", range(1, 9))
+def test_smoothness_of_a_batch_bounds_the_expected_smoothness(batch_size):
+    """``E |g_B(w) - g_B(w*)|^2 <= 2 L(b) (F(w) - F*)`` over all batches (Gower et al. 2019)."""
+    rng = np.random.default_rng(3)
+    Z = rng.standard_normal((8, 2)) * [[1.0], [1.0], [0.3], [2.0], [1.0], [1.0], [0.1], [1.0]]
+    y = rng.standard_normal(8)
+    A = np.column_stack([Z, np.ones(8)])
+    optimum = np.linalg.lstsq(A, y, rcond=None)[0]
+    bound = smoothness(Z, np.ones(8), 0.0, True).of_batch(batch_size, 8)
+    for _ in range(20):
+        w = optimum + rng.standard_normal(3)
+        gap = 0.5 * np.mean((A @ w - y) ** 2) - 0.5 * np.mean((A @ optimum - y) ** 2)
+        differences = A * (A @ (w - optimum))[:, None]
+        squares = [np.sum(differences[list(B)].mean(axis=0) ** 2) for B in combinations(range(8), batch_size)]
+        assert np.mean(squares) <= 2 * bound * gap * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("rule", "factor"), [("linear", 1 / 4), ("sqrt", 1 / 2), (None, 1.0)], ids=["linear", "sqrt", "None"]
+)
+def test_scaling_rules(rule, factor):
+    """16 rows instead of 64: linear as in Goyal et al. (2017), the square root as in Krizhevsky (2014)."""
+    assert {"linear", "sqrt"} == set(SCALING_RULES)
+    rates = history(learning_rate="constant", eta0=0.02, batch_size=16, base_batch_size=64, lr_scaling=rule)["rate"]
+    np.testing.assert_allclose(rates, 0.02 * factor)
+
+
+def test_history_has_the_rate_of_the_last_step():
+    rates = history(learning_rate="invscaling", eta0=0.1, power_t=0.5, solver="sgd")["rate"]
+    np.testing.assert_allclose(rates, 0.1 / np.sqrt(60 * np.arange(1, 5) - 10 + 1))
+    rates = history(learning_rate="cosine", eta0=0.1, solver="sgd")["rate"]
+    np.testing.assert_allclose(rates, 0.05 * (1 + np.cos(np.pi * (60 * np.arange(1, 5) - 10) / 240)))
+
+
+def test_an_instance_is_a_schedule():
+    by_name = history(learning_rate="invscaling", eta0=0.05, power_t=0.3)
+    by_instance = history(learning_rate=InverseScaling(0.05, 0.3))
+    np.testing.assert_array_equal(by_name["loss"], by_instance["loss"])
+
+
+@pytest.mark.parametrize("learning_rate", ["cosine", Cosine(0.1, 1000.0)])
+def test_a_schedule_with_a_horizon_is_refused_by_partial_fit(learning_rate, binary):
+    classifier = MiniBatchSGDClassifier(learning_rate=learning_rate, device="base")
+    with pytest.raises(ValueError, match="'cosine' needs to know the number of epochs"):
+        classifier.partial_fit(*binary, classes=[0, 1])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"learning_rate": "auto", "eta0": 0.1}, "eta0=0.1 has no effect with learning_rate='auto'"),
+        ({"learning_rate": "optimal", "eta0": 0.1}, "eta0=0.1 has no effect with learning_rate='optimal'"),
+        ({"learning_rate": "optimal", "alpha": 0.0}, "alpha must be > 0 since learning_rate is 'optimal'"),
+        ({"lr_scaling": "linear"}, "lr_scaling='linear' needs an explicit learning rate"),
+        (
+            {"learning_rate": Constant(-1.0)},
+            "The 'eta0' of Constant in the 'learning_rate' parameter must be",
+        ),
+        (
+            {"learning_rate": Adaptive(0.1, 0.5)},
+            "The 'factor' of Adaptive in the 'learning_rate' parameter must be",
+        ),
+    ],
+    ids=str,
+)
+def test_contradictions_are_errors(parameters, message):
+    with pytest.raises(ValueError, match=message):
+        history(**parameters)
