@@ -133,8 +133,8 @@ def _docstring(summary: str, loss: str, extra: str, coef: str, outputs: str, cla
 
 REGRESSOR = _docstring(
     summary="Linear regression by mini-batch stochastic gradient descent.",
-    loss="""    loss : {'squared_error', 'huber', 'epsilon_insensitive', 'squared_epsilon_insensitive', 'poisson', 'quantile'} or part, \
-default='squared_error'
+    loss="""    loss : {'squared_error', 'huber', 'epsilon_insensitive', 'squared_epsilon_insensitive', 'poisson', 'quantile'} \
+or part, default='squared_error'
         The loss; 'poisson' predicts ``exp(X coef + intercept)`` and wants counts, at least 0.
 """,
     extra="",

@@ -33,7 +33,9 @@ def regressor_to_sklearn(ours):
     if isinstance(ours._pointwise_loss(), Poisson):
         if multi_output:
             raise ValueError("scikit-learn has no Poisson regression of several outputs.")
-        return _with_attributes(PoissonRegressor(), ours, coef_=coef.ravel(), intercept_=float(intercept[0]))
+        estimator = PoissonRegressor()
+        attributes = {"coef_": coef.ravel(), "intercept_": float(intercept[0]), "_base_loss": estimator._get_loss()}
+        return _with_attributes(estimator, ours, **attributes)
     if multi_output:
         return _with_attributes(LinearRegression(), ours, coef_=coef, intercept_=intercept)
     return _with_attributes(

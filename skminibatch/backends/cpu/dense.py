@@ -24,7 +24,18 @@ from skminibatch._parts import (
 from skminibatch.backends.cpu.compile import INLINED, Kernel, finite, inlined
 from skminibatch.backends.cpu.formulas import bounded_rate, coefficients_at, slots_at, store_slots
 from skminibatch.backends.cpu.intrinsics import give_way, load_acquire, store_release
-from skminibatch.backends.cpu.rows import AHEAD, GROUP, HALF, RING, TILE, look_ahead, n_slices, next_row, start_cursor
+from skminibatch.backends.cpu.rows import (
+    AHEAD,
+    GROUP,
+    HALF,
+    RING,
+    TILE,
+    look_ahead,
+    n_slices,
+    next_row,
+    share_of,
+    start_cursor,
+)
 
 SPINS = 2000  # looks at the other threads before a thread gives way
 
@@ -71,7 +82,23 @@ def products(A, rows, first, last, v, raw, square_lengths, measure):
             square_lengths[t], square_lengths[t + 1], square_lengths[t + 2], square_lengths[t + 3] = s0, s1, s2, s3
             b = v[0, d]
             raw[t, 0], raw[t + 1, 0], raw[t + 2, 0], raw[t + 3, 0] = a0 + b, a1 + b, a2 + b, a3 + b
-        for k in range(1 if measure else 0, v.shape[0]):
+        k = 1 if measure else 0
+        while k + 2 <= v.shape[0]:
+            a0, a1, a2, a3, s0, s1, s2, s3 = zero, zero, zero, zero, zero, zero, zero, zero
+            for j in range(d):
+                a0 += A[r0, j] * v[k, j]
+                a1 += A[r1, j] * v[k, j]
+                a2 += A[r2, j] * v[k, j]
+                a3 += A[r3, j] * v[k, j]
+                s0 += A[r0, j] * v[k + 1, j]
+                s1 += A[r1, j] * v[k + 1, j]
+                s2 += A[r2, j] * v[k + 1, j]
+                s3 += A[r3, j] * v[k + 1, j]
+            b, c = v[k, d], v[k + 1, d]
+            raw[t, k], raw[t + 1, k], raw[t + 2, k], raw[t + 3, k] = a0 + b, a1 + b, a2 + b, a3 + b
+            raw[t, k + 1], raw[t + 1, k + 1], raw[t + 2, k + 1], raw[t + 3, k + 1] = s0 + c, s1 + c, s2 + c, s3 + c
+            k += 2
+        if k < v.shape[0]:
             a0, a1, a2, a3 = zero, zero, zero, zero
             for j in range(d):
                 a0 += A[r0, j] * v[k, j]
@@ -104,7 +131,23 @@ def add_rows(A, rows, first, last, residuals, g):
     if last - first == TILE:
         t = first
         r0, r1, r2, r3 = rows[t], rows[t + 1], rows[t + 2], rows[t + 3]
-        for k in range(g.shape[0]):
+        k = 0
+        while k + 2 <= g.shape[0]:
+            f0, f1, f2, f3 = residuals[t, k], residuals[t + 1, k], residuals[t + 2, k], residuals[t + 3, k]
+            h0, h1, h2, h3 = (
+                residuals[t, k + 1],
+                residuals[t + 1, k + 1],
+                residuals[t + 2, k + 1],
+                residuals[t + 3, k + 1],
+            )
+            for j in range(d):
+                x0, x1, x2, x3 = A[r0, j], A[r1, j], A[r2, j], A[r3, j]
+                g[k, j] += f0 * x0 + f1 * x1 + f2 * x2 + f3 * x3
+                g[k + 1, j] += h0 * x0 + h1 * x1 + h2 * x2 + h3 * x3
+            g[k, d] += f0 + f1 + f2 + f3
+            g[k + 1, d] += h0 + h1 + h2 + h3
+            k += 2
+        if k < g.shape[0]:
             f0, f1, f2, f3 = residuals[t, k], residuals[t + 1, k], residuals[t + 2, k], residuals[t + 3, k]
             for j in range(d):
                 g[k, j] += f0 * A[r0, j] + f1 * A[r1, j] + f2 * A[r2, j] + f3 * A[r3, j]
@@ -306,7 +349,7 @@ def run(parts, X, y, weights, order, offsets, coefficients, plan_weights, axes, 
         n_parts = n_slices(size)
         parity = s % 2
         for part in range(thread, n_parts, n_threads):
-            first, last = start + size * part // n_parts, start + size * (part + 1) // n_parts
+            first, last = start + share_of(size, part, n_parts), start + share_of(size, part + 1, n_parts)
             G[parity, part] = 0
             sums[parity, part] = 0
             slice_gradient(

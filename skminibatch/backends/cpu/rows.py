@@ -39,6 +39,12 @@ def n_slices(size):
 
 
 @inlined
+def share_of(size, part, count):
+    """Where part number `part` of `count` begins; a small batch is one part and pays for no division."""
+    return part * size if count == 1 else size * part // count
+
+
+@inlined
 def keyed_row(layout, keys, i):
     """Position `i` of a keyed order, before the subset; scalars and tuples only, so that nothing is counted."""
     n_places, block, short, width, start = layout
@@ -67,8 +73,8 @@ def enter_slice(cursor, offsets, n_threads):
         size = offsets[cursor[STEP] + 1] - start
         count = n_slices(size)
         if cursor[SLICE] < count:
-            cursor[POSITION] = start + size * cursor[SLICE] // count
-            cursor[END] = start + size * (cursor[SLICE] + 1) // count
+            cursor[POSITION] = start + share_of(size, cursor[SLICE], count)
+            cursor[END] = start + share_of(size, cursor[SLICE] + 1, count)
             if cursor[POSITION] < cursor[END]:
                 return
             cursor[SLICE] += n_threads
