@@ -81,7 +81,8 @@ class ClassificationTarget(NamedTuple):
         if unknown.any():
             row = int(np.argmax(unknown))
             raise ValueError(
-                f"y contains the label {y[row : row + 1].tolist()[0]!r} in row {row}, which is not among the classes {self.classes.tolist()}."
+                f"y contains the label {y[row : row + 1].tolist()[0]!r} in row {row}, which is not among the classes "
+                f"{self.classes.tolist()}."
             )
         return found
 
