@@ -18,9 +18,9 @@ GOAL = 1e-3
 
 def relative_excess(X, y):
     """(F(w) - F*) / (F(0) - F*) of a model; F* by Newton steps in float64 to 1e-12."""
-    exact = LogisticRegression(
-        C=1 / (len(y) * problems.ALPHA), solver="newton-cholesky", tol=1e-12, max_iter=100
-    ).fit(X, y)
+    exact = LogisticRegression(C=1 / (len(y) * problems.ALPHA), solver="newton-cholesky", tol=1e-12, max_iter=100).fit(
+        X, y
+    )
     best = problems.classifier_objective(*peers.coefficients(exact), X, y)
     start = problems.classifier_objective(np.zeros(X.shape[1]), 0.0, X, y)
 
@@ -99,9 +99,7 @@ def run(context):
         note="Every fit has another random_state.",
     )
     columns = ["dtype", "family", "solver", "setting", "excess", "fit (ms)", "ours (ms)", "times faster"]
-    every = Table(
-        "Every solver", columns, note="'Times faster' is the time of its fit over that of our default fit."
-    )
+    every = Table("Every solver", columns, note="'Times faster' is the time of its fit over that of our default fit.")
     for dtype in (np.float64, np.float32):
         Z, kind = X.astype(dtype), np.dtype(dtype).name
         own, fastest = peer_rows(context, records, every, Z, y, excess, kind)

@@ -28,9 +28,7 @@ def sgd_classifier(X, y, max_iter):
 
 
 def ours(X, y, parameters, max_iter):
-    MiniBatchSGDClassifier(loss="log_loss", max_iter=max_iter, tol=None, random_state=0, **parameters).fit(
-        X, y
-    )
+    MiniBatchSGDClassifier(loss="log_loss", max_iter=max_iter, tol=None, random_state=0, **parameters).fit(X, y)
 
 
 def against_sklearn(context, records, batch_size, thread_choices, goal):

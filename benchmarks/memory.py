@@ -63,9 +63,7 @@ def measure(estimator, dtype):
 
 def in_child(estimator, dtype):
     command = [sys.executable, __file__, estimator, dtype]
-    return json.loads(
-        subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
-    )
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
 
 
 def run(context):
@@ -85,9 +83,7 @@ def run(context):
             goal = "below 10" if estimator.startswith("MiniBatch") else ""
             megabytes = f"{np.median(beyond) / 1e6:.1f}"
             table.rows.append([estimator, dtype, f"{data / 1e6:.0f}", megabytes, share, goal])
-            records.append(
-                {"estimator": estimator, "dtype": dtype, "data_bytes": data, "beyond_bytes": beyond}
-            )
+            records.append({"estimator": estimator, "dtype": dtype, "data_bytes": data, "beyond_bytes": beyond})
     question = (
         f"Is the caller's X copied? Peak memory of one fit on {SHAPE[0]:,} x {SHAPE[1]} in a fresh process, "
         "beyond what was there when it started."

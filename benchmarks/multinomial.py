@@ -16,9 +16,7 @@ MEASURES = {"fit of one pass": lambda fit: Call(lambda: fit(1)), "epoch": Epoch}
 
 
 def ours(X, y, batch_size, n_jobs, max_iter):
-    MiniBatchSGDClassifier(
-        max_iter=max_iter, tol=None, batch_size=batch_size, n_jobs=n_jobs, random_state=0
-    ).fit(X, y)
+    MiniBatchSGDClassifier(max_iter=max_iter, tol=None, batch_size=batch_size, n_jobs=n_jobs, random_state=0).fit(X, y)
 
 
 def one_vs_rest(X, y, n_jobs, max_iter):

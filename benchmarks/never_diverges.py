@@ -86,9 +86,7 @@ def run(context):
             for chunk in (None, *CHUNKS):
                 ratio, cell = outcome(make, X, y, chunk)
                 cells.append(cell)
-                records.append(
-                    {"data": name, "features": features, "chunk": chunk, "ratio": ratio, "cell": cell}
-                )
+                records.append({"data": name, "features": features, "chunk": chunk, "ratio": ratio, "cell": cell})
             table.rows.append([name, features, *cells])
             print("   ", *table.rows[-1], flush=True)
     question = (

@@ -38,27 +38,19 @@ class Context:
 
 
 def arguments(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default_data = os.environ.get("SKMINIBATCH_DATA", ROOT.parent / "shared" / "data")
     parser.add_argument("--only", nargs="+", choices=NAMES, metavar="NAME", help=f"of {', '.join(NAMES)}")
-    parser.add_argument(
-        "--data", type=Path, default=Path(default_data), help="folder with load.py and the data sets"
-    )
+    parser.add_argument("--data", type=Path, default=Path(default_data), help="folder with load.py and the data sets")
     parser.add_argument("--repeats", type=int, default=9, help="pairs of measurements (default 9)")
-    parser.add_argument(
-        "--output", type=Path, default=ROOT / "docs" / "benchmarks", help="where the tables go"
-    )
+    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks", help="where the tables go")
     parser.add_argument(
         "--environment",
         type=Path,
         default=ROOT / ".benchmarks-env",
         help="virtual environment of the benchmarks",
     )
-    parser.add_argument(
-        "--here", action="store_true", help="use the running interpreter, with the peers that it has"
-    )
+    parser.add_argument("--here", action="store_true", help="use the running interpreter, with the peers that it has")
     return parser.parse_args(argv)
 
 
@@ -92,9 +84,7 @@ def run_benchmark(name, context, output):
 
     benchmark = importlib.import_module(name)
     if benchmark.NEEDS_DATA and not problems.has_data(context.data):
-        print(
-            f"{name}: skipped, it needs a data folder with load.py (--data or SKMINIBATCH_DATA)", flush=True
-        )
+        print(f"{name}: skipped, it needs a data folder with load.py (--data or SKMINIBATCH_DATA)", flush=True)
         return
     print(f"{name}: running", flush=True)
     start = time.perf_counter()

@@ -62,9 +62,7 @@ def print_table(batch_sizes, measured):
     for i, batch_size in enumerate(batch_sizes):
         score = f"{accuracy[i].mean():.4f} ± {accuracy[i].std(ddof=1):.4f}"
         passes, updates = measured["passes"][i].mean(), measured["updates"][i].mean()
-        print(
-            f"{batch_size:>10}  {score:>15}  {measured['seconds'][i]:>8.3f}  {passes:>7.1f}  {updates:>8.0f}"
-        )
+        print(f"{batch_size:>10}  {score:>15}  {measured['seconds'][i]:>8.3f}  {passes:>7.1f}  {updates:>8.0f}")
 
     best = accuracy.mean(axis=1).argmax()
     behind = accuracy[best] - accuracy  # in the same split
@@ -90,9 +88,7 @@ def draw(batch_sizes, measured):
 
     accuracy = 100 * measured["accuracy"]
     splits = axes[0].plot(batch_sizes, accuracy, "o", color=grey, markersize=3.5, zorder=1)
-    mean = axes[0].errorbar(
-        batch_sizes, accuracy.mean(axis=1), accuracy.std(axis=1, ddof=1), zorder=2, **style
-    )
+    mean = axes[0].errorbar(batch_sizes, accuracy.mean(axis=1), accuracy.std(axis=1, ddof=1), zorder=2, **style)
     axes[0].set(title="Score", ylabel="test accuracy (%)")
 
     passes = measured["passes"]
@@ -123,9 +119,7 @@ def draw(batch_sizes, measured):
 def main():
     """Compare, print and draw."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--output", type=Path, default=Path("compare_batch_sizes.png"), help="the figure to write"
-    )
+    parser.add_argument("--output", type=Path, default=Path("compare_batch_sizes.png"), help="the figure to write")
     output = parser.parse_args().output
 
     X, y = load_digits(return_X_y=True)

@@ -23,7 +23,7 @@ def validation_score(
     """
     X, y, sample_weight = given
     X_val, y_val, weights = separate
-    if X_val is None and y_val is None:
+    if X_val is None and y_val is None and weights is None:
         if not estimator.early_stopping:
             return None, rows
         rows, held_out = split(estimator, target, X, y, rows, rng)
@@ -31,7 +31,7 @@ def validation_score(
         weights = None if sample_weight is None else _check_sample_weight(sample_weight, X)[held_out]
     else:
         if X_val is None or y_val is None:
-            raise ValueError("X_val and y_val must be given together.")
+            raise ValueError("X_val and y_val must be given together, and sample_weight_val only with them.")
         X_val, y_val = estimator._check_X_y(X_val, y_val, reset=False)
         target.encode(y_val, np.dtype(X.dtype))
         if weights is not None:

@@ -32,7 +32,7 @@ VARIANTS = [
     AdamW(0.8, 0.95, 1e-3),
 ]
 PLAIN = [cls() for cls in OPTIMIZERS.values()] + VARIANTS
-AVERAGED = [Averaging(part, start) for part in PLAIN if not hasattr(part, "result") for start in (0.0, 50.0)]
+AVERAGED = [Averaging(part, start) for part in PLAIN if not hasattr(part, "result") for start in (0.0, 49.0)]
 each_plain = pytest.mark.parametrize("part", PLAIN, ids=repr)
 each = pytest.mark.parametrize("part", PLAIN + AVERAGED, ids=repr)
 

@@ -350,7 +350,7 @@ def test_contradictions(estimator, method, match, binary):
         ({"intercept_init": np.inf}, r"intercept_init contains infinity"),
         ({"X_val": np.ones((4, 5))}, r"X_val and y_val must be given together"),
         ({"y_val": np.ones(4)}, r"X_val and y_val must be given together"),
-        ({"sample_weight_val": np.ones(4)}, r"sample_weight_val with them only"),
+        ({"sample_weight_val": np.ones(4)}, r"sample_weight_val only with them"),
         (
             {"X_val": np.ones((4, 3)), "y_val": [0, 1, 0, 1]},
             r"X has 3 features, but .* is expecting 5 features",

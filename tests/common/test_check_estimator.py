@@ -38,7 +38,6 @@ def test_check(estimator, check):
     [
         MiniBatchSGDClassifier(batch_size=4),
         MiniBatchSGDRegressor(batch_size=4),
-        MiniBatchSGDClassifier(batch_size=4, loss="hinge"),
         MiniBatchSGDClassifier(solver="sgd", batch_size=1),
         MiniBatchSGDRegressor(solver="sgd", batch_size=1),
     ],

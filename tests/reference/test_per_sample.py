@@ -57,9 +57,7 @@ class TestSameSteps:
         theirs = SGDClassifier(**self.settings(loss, penalty, schedule))
         weights = weights if weighted else None
         labels = np.where(y > 0.8, "yes", "no")
-        assert_same(
-            ours(theirs).fit(X, labels, sample_weight=weights), theirs.fit(X, labels, sample_weight=weights)
-        )
+        assert_same(ours(theirs).fit(X, labels, sample_weight=weights), theirs.fit(X, labels, sample_weight=weights))
 
     @pytest.mark.parametrize("loss", REGRESSION)
     def test_regressor(self, data, loss, penalty, weighted, schedule):
@@ -74,9 +72,7 @@ class TestSameSteps:
         theirs = SGDClassifier(**self.settings(loss, penalty, schedule))
         weights = weights if weighted else None
         labels = np.digitize(y, [0, 1])
-        assert_same(
-            ours(theirs).fit(X, labels, sample_weight=weights), theirs.fit(X, labels, sample_weight=weights)
-        )
+        assert_same(ours(theirs).fit(X, labels, sample_weight=weights), theirs.fit(X, labels, sample_weight=weights))
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: schedule["learning_rate"])

@@ -1,0 +1,140 @@
+"""What is estimated from the data: moments, samples, coordinates, the noise scale."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import sparse
+from scipy.stats import kstest
+
+from skminibatch._statistics import (
+    Moments,
+    Reservoir,
+    Smoothness,
+    gentle_coordinates,
+    noise_scale,
+    sample_rows,
+    smoothness,
+    standard_coordinates,
+)
+
+
+@pytest.mark.parametrize("storage", ["dense", "sparse"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_moments_of_chunks_are_those_of_all_rows(storage, weighted, rng):
+    X = rng.standard_normal((5000, 3)) * [1.0, 100.0, 0.0] + [0.0, 1e4, 7.0]
+    weights = rng.uniform(0, 2, 5000) if weighted else None
+    given = sparse.csr_matrix(X) if storage == "sparse" else X
+    moments = Moments.none(3)
+    for rows in np.array_split(np.arange(5000), [1, 2, 700, 701]):
+        moments = moments.updated(given[rows], None if weights is None else weights[rows])
+    mean = np.average(X, axis=0, weights=weights)
+    np.testing.assert_allclose(moments.mean, mean, rtol=1e-10)
+    variance = np.average((X - mean) ** 2, axis=0, weights=weights)
+    np.testing.assert_allclose(moments.deviation[:2], np.sqrt(variance)[:2], rtol=1e-6)
+    assert moments.deviation[2] == pytest.approx(7.0)  # constant so far: its size
+
+
+def test_moments_ignore_rows_of_no_weight(rng):
+    X = rng.standard_normal((10, 2))
+    moments = Moments.none(2).updated(X, np.zeros(10))
+    assert moments.count == 0
+    np.testing.assert_array_equal(moments.deviation, 1)
+
+
+@pytest.mark.parametrize("rows", [None, np.arange(5, 500, 2)])
+def test_sample_rows_is_sorted_and_uniform(rows):
+    n = 300 if rows is None else rows.size
+    counts = np.zeros(500)
+    for seed in range(400):
+        sample = sample_rows(n, 50, np.random.default_rng(seed), rows)
+        assert sample.size == np.unique(sample).size == 50
+        assert np.all(np.diff(sample) > 0)
+        counts[sample] += 1
+    possible = np.arange(300) if rows is None else rows
+    assert counts.sum() == counts[possible].sum()
+    expected = 400 * 50 / n
+    assert np.abs(counts[possible] - expected).max() < 5 * np.sqrt(expected)
+    np.testing.assert_array_equal(sample_rows(n, 1000, np.random.default_rng(0), rows), possible)
+
+
+@pytest.mark.parametrize("storage", ["dense", "sparse"])
+def test_reservoir_is_a_uniform_sample_of_the_stream(storage):
+    """Row number among all that came, against the uniform distribution; X, y and weights stay together."""
+    numbers, n = [], 3000
+    X = np.arange(n, dtype=float)[:, None]
+    X = sparse.csr_matrix(X) if storage == "sparse" else X
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        reservoir = Reservoir.of(X[:10], np.arange(10.0), np.arange(10.0), 10, rng)
+        for rows in np.array_split(np.arange(10, n), 20):
+            reservoir = reservoir.updated(X[rows], rows.astype(float), rows.astype(float), rng)
+        assert reservoir.seen == n
+        held = np.asarray(reservoir.X.toarray() if storage == "sparse" else reservoir.X).ravel()
+        np.testing.assert_array_equal(held, reservoir.y)
+        np.testing.assert_array_equal(held, reservoir.weights)
+        assert np.unique(held).size == held.size
+        numbers.append(held)
+    assert kstest(np.concatenate(numbers) / n, "uniform").pvalue > 1e-4
+
+
+def test_gentle_coordinates_leave_standardised_features_alone(rng):
+    X = rng.standard_normal((1000, 4)) * [1.0, 1.1, 300.0, 0.001] + [0.0, 0.1, 1000.0, 0.0]
+    axes = gentle_coordinates(Moments.none(4).updated(X), np.float64, True)
+    assert np.all(np.log2(axes.scale) % 1 == 0)  # powers of two: nothing is rounded
+    scaled = (X - axes.center) * axes.scale
+    assert np.all((scaled.std(axis=0) > 0.7) & (scaled.std(axis=0) < 1.5))
+    np.testing.assert_array_equal(axes.scale[:2], 1)
+    np.testing.assert_array_equal(axes.center[[0, 1, 3]], 0)
+    np.testing.assert_array_equal(axes.stretch, axes.scale)
+    again = gentle_coordinates(Moments.none(4).updated(X * 1.4 + 0.05), np.float64, True, axes)
+    np.testing.assert_array_equal(again.scale, axes.scale)  # a stream does not move with every chunk
+    uncentered = gentle_coordinates(Moments.none(4).updated(X), np.float32, False)
+    np.testing.assert_array_equal(uncentered.center, 0)
+    assert uncentered.scale.dtype == np.float32
+
+
+def test_standard_coordinates_standardise(rng):
+    X = rng.standard_normal((100, 3)) * [2.0, 0.1, 50.0] + [3.0, 0.0, -1.0]
+    axes = standard_coordinates(Moments.none(3).updated(X), np.float64, True)
+    scaled = (X - axes.center) * axes.scale
+    np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(scaled.std(axis=0), 1)
+    np.testing.assert_array_equal(axes.stretch, 1)
+
+
+@pytest.mark.parametrize("shape", [(400, 5), (50, 300), (400, 300)], ids=["long", "wide", "large"])
+@pytest.mark.parametrize("storage", ["dense", "sparse"])
+def test_smoothness_of_all_shapes_and_storages(shape, storage, rng):
+    """The largest eigenvalue from a full matrix or by products, enlarged a little; at most the mean row."""
+    Z = rng.standard_normal(shape) * rng.uniform(0.5, 2.0, shape[1])
+    curvatures = rng.uniform(0.1, 1.0, shape[0])
+    A = np.column_stack([Z, np.ones(shape[0])])
+    largest = np.linalg.eigvalsh(A.T @ (curvatures[:, None] * A) / shape[0])[-1]
+    each = curvatures * np.sum(A**2, axis=1)
+    found = smoothness(sparse.csr_matrix(Z) if storage == "sparse" else Z, curvatures, 0.5, True)
+    assert largest + 0.5 <= found.mean <= min(1.16 * largest, each.mean()) + 0.5
+    assert found.typical == pytest.approx(each.mean())
+    assert each.mean() + 0.5 <= found.worst <= each.max() + 0.5
+
+
+def test_smoothness_of_a_batch_goes_from_the_worst_row_to_the_mean():
+    smooth = Smoothness(2.0, 50.0, 10.0)
+    assert smooth.of_batch(1, 1000) == pytest.approx(50.0)
+    assert smooth.of_batch(1000, 1000) == pytest.approx(2.0)
+    sizes = [smooth.of_batch(b, 1000) for b in (1, 2, 8, 64, 512, 1000, 5000)]
+    assert np.all(np.diff(sizes[:-1]) < 0)
+    assert sizes[-1] == sizes[-2]
+
+
+def test_noise_scale_is_the_ratio_of_unbiased_estimates(rng):
+    """``tr(Sigma) / |G|^2`` of gradients with known moments, from batches of two sizes."""
+    G, deviation, d = np.full(10, 0.3), 2.0, 10
+    sizes = np.tile([8, 9], 10_000)
+    norms, squares = np.empty(sizes.size), np.empty(sizes.size)
+    for i, b in enumerate(sizes):
+        gradients = G + deviation * rng.standard_normal((b, d))
+        norms[i], squares[i] = np.sum(gradients.mean(axis=0) ** 2), np.sum(gradients**2)
+    assert noise_scale(sizes, norms, squares) == pytest.approx(d * deviation**2 / np.sum(G**2), rel=0.1)
+    assert np.isnan(noise_scale(np.ones(5, int), norms[:5], squares[:5]))
+    assert noise_scale(np.full(3, 4), np.zeros(3), np.ones(3)) == np.inf
