@@ -46,7 +46,7 @@ def test_check(estimator, check):
 def test_weights_are_repetitions_on_average(estimator, container):
     """Over 30 seeds, the means of the coefficients differ by less than chance and a fiftieth of their size."""
     rng = np.random.default_rng(0)
-    X = rng.standard_normal((40, 3)) + [0, 1, 0]
+    X = rng.standard_normal((40, 3)) + np.array([0, 1, 0])
     y = (X @ [1, -1, 0.5] + rng.standard_normal(40) > 0).astype(int)
     times = rng.integers(0, 4, 40)
 
