@@ -105,7 +105,10 @@ class LinearModel:
             zero = np.zeros_like(params[0])
             _, _, step = update(self.optimizer, params[0], zero, tuple(params[1:]), coefficients)
             step = np.broadcast_to(step, zero.shape)[:, :-1]
-            coef = prox(self.penalty, coef * axes.stretch, step * axes.stretch**2) / axes.stretch
+            small = prox(self.penalty, coef * axes.stretch, step * axes.stretch**2) == 0
+            # a small coefficient is noise, unless the last iterate agrees with the average
+            settled = np.abs(params[0][:, :-1] - coef) <= 0.1 * np.abs(coef)
+            coef = np.where(small & ~settled, 0, coef)
         coef = coef * axes.scale
         return coef.astype(self.coef_dtype), (intercept - coef @ axes.center).astype(self.coef_dtype)
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-ROUNDS = 4  # of a Feistel network, enough for a pseudorandom permutation (Luby and Rackoff 1988)
+ROUNDS = 6  # of a Feistel network; four show in how often neighbours stay neighbours
 MULTIPLIER = np.uint64(0xFF51AFD7ED558CCD)
 HALF_WORD = np.uint64(32)
 SMALLEST_KEYED = 1 << 12  # below, an exactly uniform order is stored; above, a keyed one has bits enough to mix
@@ -64,6 +64,8 @@ def scramble(x, width, keys):
     right = turn(right, left, keys[1], w)
     left = turn(left, right, keys[2], w)
     right = turn(right, left, keys[3], w)
+    left = turn(left, right, keys[4], w)
+    right = turn(right, left, keys[5], w)
     return left * w + right
 
 

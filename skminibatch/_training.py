@@ -235,7 +235,7 @@ class _Watch:
             self.best_score = max(self.best_score, progress.score)
             return improved
         # the first rates may be too large: then the first epochs end above the start, and falling is progress
-        needed = self.recipe.tol * abs(self.start - self.best) if np.isfinite(self.best) else 0.0
+        needed = self.recipe.tol * share * abs(self.start - self.best) if np.isfinite(self.best) else 0.0
         improved = progress.objective < self.best - needed
         self.best = min(self.best, progress.objective)
         return improved

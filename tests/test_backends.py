@@ -375,6 +375,15 @@ def test_the_number_of_threads_changes_no_bit(dtype, batch_size):
             np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.parametrize("batch_size", [127, 128, 600, 3000])
+def test_large_batches_agree(batch_size):
+    """They are cut into slices, whose gradients are added up."""
+    X = rows_of_data(3000)
+    plan = plan_of(ScheduleFree(), 3000, batch_size, n_epochs=1, safety=(0.08, 0.5, 1.0))
+    weights = np.random.default_rng(0).uniform(0.5, 2.0, 3000)
+    assert_agree(X, *SOME, plan=plan, weights=weights)
+
+
 def test_n_jobs_changes_no_bit():
     rng = np.random.default_rng(0)
     X = rng.standard_normal((5000, 4))

@@ -337,7 +337,7 @@ def run(parts, X, y, weights, order, offsets, coefficients, plan_weights, axes, 
     losses, square_norms, row_squares, rates = stats
     d = X.shape[1]
     layout, keys = (order.n_rows, order.block, order.short, order.width, order.start), order.keys
-    keys = (keys[0], keys[1], keys[2], keys[3])
+    keys = (keys[0], keys[1], keys[2], keys[3], keys[4], keys[5])
     ahead = (order.explicit, order.subset, keys, layout, offsets, n_threads, flat, fit_intercept)
     start_cursor(cursor, thread, offsets, n_threads)
     look_ahead(AHEAD, cursor, ring, order.explicit, order.subset, keys, layout, offsets, n_threads, flat, d)

@@ -290,7 +290,7 @@ def run_linear(parts, X, y, weights, order, offsets, coefficients, plan_weights,
     thresholded = l1 > 0.0
     explicit, subset = order.explicit, order.subset
     layout, keys = (order.n_rows, order.block, order.short, order.width, order.start), order.keys
-    keys = (keys[0], keys[1], keys[2], keys[3])
+    keys = (keys[0], keys[1], keys[2], keys[3], keys[4], keys[5])
     now = 0
     for s in range(offsets.shape[0] - 1):
         start = offsets[s]
@@ -345,7 +345,7 @@ def run_lazy(parts, X, y, weights, order, offsets, coefficients, plan_weights, l
     K, d = params.shape[1], params.shape[2] - 1
     explicit, subset = order.explicit, order.subset
     layout, keys = (order.n_rows, order.block, order.short, order.width, order.start), order.keys
-    keys = (keys[0], keys[1], keys[2], keys[3])
+    keys = (keys[0], keys[1], keys[2], keys[3], keys[4], keys[5])
     for s in range(offsets.shape[0] - 1):
         start = offsets[s]
         size = offsets[s + 1] - start
