@@ -116,7 +116,9 @@ def test_n1_a_package_in_an_archive_can_be_imported(package_copy, tmp_path, run_
 
 
 RACE = """
-import multiprocessing
+import multiprocessing, warnings
+
+warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of any fork beside threads
 
 def fit(i, barrier, queue):
     import numpy as np
