@@ -15,7 +15,7 @@ MEASURED_STEPS = 16  # at the end of a chunk of sparse rows; the norm of a gradi
 
 def run_dense(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, n_threads=1):
     """Carry out a plan on dense rows."""
-    from skminibatch.backends.cpu.dense import run, work_space
+    from skminibatch.backends.cpu.dense import WorkSpace, run
     from skminibatch.backends.cpu.rows import GROUP, MOST_SLICES, ROWS_A_SLICE
 
     stats = empty_stats(len(plan.offsets) - 1)
@@ -27,23 +27,18 @@ def run_dense(loss, penalty, optimizer, X, y, weights, plan, coordinates, params
     else:
         axes = tuple(coordinates)
     plan_weights = _NONE if plan.weights is None else plan.weights
-    shared = (
-        np.empty((2, slices, *params.shape[1:]), params.dtype),
-        np.empty((2, slices, 3)),
-        np.zeros(n_threads * 8, np.int64),
-    )
+    spaces = WorkSpace.of(params, 0 if coordinates is None else GROUP, slices, n_threads)
 
     def work(thread):
         limits = (fit_intercept, plan.safety, plan.clip_norm, thread, n_threads)
-        space = work_space(params, 0 if coordinates is None else GROUP)
-        mine = params if thread == 0 else params.copy()
         results = stats[:4] if thread == 0 else tuple(np.empty_like(a) for a in stats[:4])
         return lambda: run(
             (loss, penalty, optimizer), readonly(X), readonly(y), readonly(weights), plan.rows, plan.offsets,
-            plan.coefficients, plan_weights, (*axes, readonly(X.reshape(-1))), limits, mine, shared, space, results,
+            plan.coefficients, plan_weights, (*axes, readonly(X.reshape(-1))), limits, spaces[thread], results,
         )  # fmt: skip
 
     failed = _together([work(thread) for thread in range(n_threads)])
+    params[...] = spaces[0].params[..., : params.shape[2]]
     return stats._replace(failed=failed)
 
 

@@ -7,6 +7,9 @@ threads, and the gradients of even and odd steps stand in different places, so t
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
 import numpy as np
 from numba.extending import overload
 
@@ -26,6 +29,7 @@ from skminibatch.backends.cpu.formulas import bounded_rate, coefficients_at, slo
 from skminibatch.backends.cpu.intrinsics import give_way, load_acquire, store_release
 from skminibatch.backends.cpu.rows import (
     AHEAD,
+    BURST,
     GROUP,
     HALF,
     RING,
@@ -35,8 +39,10 @@ from skminibatch.backends.cpu.rows import (
     next_row,
     share_of,
     start_cursor,
+    unpacked,
 )
 
+LINE = 64  # bytes of a cache line
 SPINS = 2000  # looks at the other threads before a thread gives way
 
 
@@ -61,9 +67,8 @@ def _bring(X, rows, n, center, scale, tile):
 
 
 @inlined
-def products(A, rows, first, last, v, raw, square_lengths, measure):
+def products(A, rows, first, last, d, v, raw, square_lengths, measure):
     """``raw[t, k] = A[rows[t]] . v[k] + intercept`` and ``|A[rows[t]]|^2`` for the rows ``first`` to ``last - 1``."""
-    d = A.shape[1]
     zero = A.dtype.type(0)
     if last - first == TILE:
         t = first
@@ -125,9 +130,8 @@ def products(A, rows, first, last, v, raw, square_lengths, measure):
 
 
 @inlined
-def add_rows(A, rows, first, last, residuals, g):
+def add_rows(A, rows, first, last, d, residuals, g):
     """``g[k] += sum_t residuals[t, k] (A[rows[t]], 1)`` for the rows ``first`` to ``last - 1``."""
-    d = A.shape[1]
     if last - first == TILE:
         t = first
         r0, r1, r2, r3 = rows[t], rows[t + 1], rows[t + 2], rows[t + 3]
@@ -201,7 +205,7 @@ def slice_gradient(
     loss, X, y, weights, plan_weights, center, scale, start, stop, cursor, ring, ahead, v, work, g, sums
 ):
     """Add the gradients of the rows at the positions ``start`` to ``stop - 1`` to `g`."""
-    explicit, subset, keys, layout, offsets, n_threads, flat, fit_intercept = ahead
+    burst, order, offsets, n_threads, flat, fit_intercept = ahead
     rows, raw, square_lengths, row_weights, tile, out = work
     d = X.shape[1]
     position = start
@@ -216,15 +220,15 @@ def slice_gradient(
         A = bring(X, rows[0], n, center, scale, tile)
         # the memory of later rows is asked for in small portions, between which there is work to do
         for t in range(0, n, TILE):
-            look_ahead(min(HALF, n - t), cursor, ring, explicit, subset, keys, layout, offsets, n_threads, flat, d)
-            products(A, rows[0], t, min(t + TILE, n), v, raw, square_lengths, True)
+            look_ahead(min(HALF, n - t), cursor, ring, burst, order, offsets, n_threads, flat, d)
+            products(A, rows[0], t, min(t + TILE, n), d, v, raw, square_lengths, True)
         for t in range(n):
             square_lengths[t] += fit_intercept
         residuals_of(loss, raw, y, rows[1], row_weights, n, square_lengths, out, sums)
         for t in range(0, n, TILE):
             count = max(0, min(TILE, n - t) - HALF)
-            look_ahead(count, cursor, ring, explicit, subset, keys, layout, offsets, n_threads, flat, d)
-            add_rows(A, rows[0], t, min(t + TILE, n), raw, g)
+            look_ahead(count, cursor, ring, burst, order, offsets, n_threads, flat, d)
+            add_rows(A, rows[0], t, min(t + TILE, n), d, raw, g)
         position += n
 
 
@@ -252,10 +256,12 @@ def points(optimizer, params, coefficients, s, v):
 
 
 @inlined
-def take_step(penalty, optimizer, params, g, c, ratio, stretches):
-    """Update the parameters with ``ratio * g``; the last column, the intercept, has no penalty."""
-    K, d = g.shape[0], g.shape[1] - 1
-    for k in range(K):
+def take_step(penalty, optimizer, params, g, c, following, ratio, stretches, d, v):
+    """Update the parameters with ``ratio * g``, and `v` where the step with the coefficients `following` looks.
+
+    Column d, the intercept, has no penalty.
+    """
+    for k in range(g.shape[0]):
         for j in range(d):
             w, f = params[0, k, j], g[k, j] * ratio
             stretch = stretches[j] if stretches.size else params.dtype.type(1)
@@ -266,11 +272,15 @@ def take_step(penalty, optimizer, params, g, c, ratio, stretches):
                 f += pull
             w, slots, step = update(optimizer, w, f, slots_at(optimizer, params, k, j), c)
             w = prox(penalty, w * stretch, step * stretch * stretch) / stretch
+            slots = follow(optimizer, w, slots, c)
             params[0, k, j] = w
-            store_slots(optimizer, params, k, j, follow(optimizer, w, slots, c))
+            store_slots(optimizer, params, k, j, slots)
+            v[k, j] = point(optimizer, w, slots, following)
         w, slots, step = update(optimizer, params[0, k, d], g[k, d] * ratio, slots_at(optimizer, params, k, d), c)
+        slots = follow(optimizer, w, slots, c)
         params[0, k, d] = w
-        store_slots(optimizer, params, k, d, follow(optimizer, w, slots, c))
+        store_slots(optimizer, params, k, d, slots)
+        v[k, d] = point(optimizer, w, slots, following)
 
 
 def decoupled(optimizer):
@@ -290,57 +300,107 @@ def is_decoupled(optimizer) -> bool:
 
 
 @inlined
-def whole_gradient(G, n_parts, size, fit_intercept, g):
+def whole_gradient(G, n_parts, size, d, fit_intercept, g):
     """The mean gradient of a batch from those of its slices; its squared norm."""
-    K, d = g.shape[0], g.shape[1] - 1
     share = g.dtype.type(1.0 / size)
     square_norm = 0.0
-    for k in range(K):
-        for j in range(d + 1):
-            g[k, j] = G[0, k, j]
-        for part in range(1, n_parts):
+    for k in range(g.shape[0]):
+        if n_parts > 1:
             for j in range(d + 1):
-                g[k, j] += G[part, k, j]
-        if not fit_intercept:
-            g[k, d] = 0
+                g[k, j] = G[0, k, j] + G[1, k, j]
+            for part in range(2, n_parts):
+                for j in range(d + 1):
+                    g[k, j] += G[part, k, j]
+        whole = g if n_parts > 1 else G[0]
         total = g.dtype.type(0)
-        for j in range(d + 1):
-            g[k, j] *= share
+        for j in range(d):
+            g[k, j] = whole[k, j] * share
             total += g[k, j] * g[k, j]
-        square_norm += total
+        g[k, d] = whole[k, d] * share * fit_intercept
+        square_norm += total + g[k, d] * g[k, d]
     return square_norm
 
 
-def work_space(params, n_tile):
-    """What the kernel needs to write to, for one thread: (gradient, point, cursor, ring, for a group of rows)."""
-    K, width = params.shape[1:]
-    group = (
-        np.empty((2, GROUP), np.int64),
-        np.empty((GROUP, K), params.dtype),
-        np.empty(GROUP),
-        np.empty(GROUP),
-        np.empty((n_tile, width - 1), params.dtype),
-        np.empty(max(K, GROUP)),
-    )
-    gradient, point_ = np.empty((K, width), params.dtype), np.empty((K, width), params.dtype)
-    return gradient, point_, np.zeros(8, np.int64), np.zeros(RING, np.int64), group
+def side_by_side(*kinds):
+    """Arrays of zeros, one for each (dtype, shape), in one piece of memory, each from a cache line of its own.
+
+    A load waits for any earlier store at the same distance from a page's start, and a vector across two lines costs
+    twice: with arrays wherever the allocator puts them, an epoch of single rows takes up to twice as long.
+    """
+    sizes = [math.prod(shape) * np.dtype(dtype).itemsize for dtype, shape in kinds]
+    memory = np.zeros(sum(-(-size // LINE) * LINE for size in sizes) + LINE, np.uint8)
+    start = -memory.ctypes.data % LINE
+    arrays = []
+    for (dtype, shape), size in zip(kinds, sizes, strict=True):
+        arrays.append(memory[start : start + size].view(dtype).reshape(shape))
+        start += -(-size // LINE) * LINE
+    return arrays
+
+
+class WorkSpace(NamedTuple):
+    """What the kernel writes to, for one thread; parameters, gradients and points have rows of full cache lines.
+
+    ``partial`` are the gradients of slices, for even and odd steps, ``sums`` (loss, squares, stiffness) of slices and
+    ``progress`` the finished steps of each thread: these three are shared by the threads.
+    """
+
+    params: np.ndarray
+    gradient: np.ndarray
+    point: np.ndarray
+    cursor: np.ndarray
+    ring: np.ndarray
+    burst: np.ndarray
+    group: tuple
+    partial: np.ndarray
+    sums: np.ndarray
+    progress: np.ndarray
+
+    @classmethod
+    def of(cls, params, n_tile, n_slices, n_threads) -> list[WorkSpace]:
+        """One for each thread, with a copy of the parameters and a tile of `n_tile` rows."""
+        dtype, (m, K, width) = params.dtype, params.shape
+        line = LINE // dtype.itemsize
+        full = -(-width // line) * line
+        shared = (
+            (dtype, (2, n_slices, K, full)),
+            (np.float64, (2, n_slices, 3)),
+            (np.int64, (n_threads * 8,)),
+        )
+        own = (
+            (dtype, (m, K, full)),
+            (dtype, (K, full)),
+            (dtype, (K, full)),
+            (np.int64, (8,)),
+            (np.int64, (RING,)),
+            (np.uint64, (2, BURST)),
+            (np.int64, (2, GROUP)),
+            (dtype, (GROUP, K)),
+            (np.float64, (GROUP,)),
+            (np.float64, (GROUP,)),
+            (dtype, (n_tile, full)),
+            (np.float64, (max(K, GROUP),)),
+        )
+        arrays = side_by_side(*shared, *own * n_threads)
+        spaces = []
+        for start in range(len(shared), len(arrays), len(own)):
+            mine = arrays[start : start + len(own)]
+            mine[0][..., :width] = params
+            spaces.append(cls(*mine[:6], tuple(mine[6:]), *arrays[: len(shared)]))
+        return spaces
 
 
 @Kernel
-def run(parts, X, y, weights, order, offsets, coefficients, plan_weights, axes, limits, params, shared, space, stats):
+def run(parts, X, y, weights, order, offsets, coefficients, plan_weights, axes, limits, space, stats):
     """Carry out a plan as thread `thread` of `n_threads`; the failed step, or -1."""
     loss, penalty, optimizer = parts
     center, scale, stretch, flat = axes
     fit_intercept, safety, clip_norm, thread, n_threads = limits
-    G, sums, progress = shared
-    g, v, cursor, ring, work = space
+    params, g, v, cursor, ring, burst, work, G, sums, progress = space
     losses, square_norms, row_squares, rates = stats
     d = X.shape[1]
-    layout, keys = (order.n_rows, order.block, order.short, order.width, order.start), order.keys
-    keys = (keys[0], keys[1], keys[2], keys[3], keys[4], keys[5])
-    ahead = (order.explicit, order.subset, keys, layout, offsets, n_threads, flat, fit_intercept)
+    ahead = (burst, unpacked(order), offsets, n_threads, flat, fit_intercept)
     start_cursor(cursor, thread, offsets, n_threads)
-    look_ahead(AHEAD, cursor, ring, order.explicit, order.subset, keys, layout, offsets, n_threads, flat, d)
+    look_ahead(AHEAD, cursor, ring, burst, ahead[1], offsets, n_threads, flat, d)
     points(optimizer, params, coefficients, 0, v)
     n_steps = offsets.shape[0] - 1
     for s in range(n_steps):
@@ -357,7 +417,7 @@ def run(parts, X, y, weights, order, offsets, coefficients, plan_weights, axes, 
                 G[parity, part], sums[parity, part],
             )  # fmt: skip
         meet(progress, thread, n_threads, s)
-        square_norm = whole_gradient(G[parity], n_parts, size, fit_intercept, g)
+        square_norm = whole_gradient(G[parity], n_parts, size, d, fit_intercept, g)
         total, squares, stiff = 0.0, 0.0, 0.0
         for part in range(n_parts):
             total += sums[parity, part, 0]
@@ -369,6 +429,7 @@ def run(parts, X, y, weights, order, offsets, coefficients, plan_weights, axes, 
             return s
         ratio = clip_norm / np.sqrt(square_norm) if square_norm > clip_norm * clip_norm else 1.0
         c = coefficients_at(optimizer, coefficients, s, rate)
-        take_step(penalty, optimizer, params, g, c, params.dtype.type(ratio), stretch)
-        points(optimizer, params, coefficients, min(s + 1, n_steps - 1), v)
+        after = min(s + 1, n_steps - 1)
+        following = coefficients_at(optimizer, coefficients, after, coefficients[after, 0])
+        take_step(penalty, optimizer, params, g, c, following, params.dtype.type(ratio), stretch, d, v)
     return -1

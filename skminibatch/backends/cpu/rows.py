@@ -6,11 +6,12 @@ import numpy as np
 from numba.extending import overload
 
 from skminibatch import _permutation
-from skminibatch._permutation import scramble
+from skminibatch._permutation import ROUNDS, scramble, turn
 from skminibatch.backends.cpu.compile import INLINED, inlined
 from skminibatch.backends.cpu.intrinsics import prefetch
 
-RING = 32  # rows that are known ahead, a power of two
+RING = 64  # rows that are known ahead, a power of two
+BURST = 32  # positions of a keyed order that are evaluated at once, in vectors
 AHEAD = 16  # rows between the request of a row and its use, no fewer than a group
 TILE = 4  # rows that share a pass over the parameters
 HALF = 2  # of a tile, looked ahead for while outputs are computed; the rest while gradients are added
@@ -19,7 +20,7 @@ ROWS_A_SLICE = 64  # a batch is cut into slices of about this many rows, whateve
 MOST_SLICES = 8
 
 # the fields of a cursor
-STEP, SLICE, POSITION, END, KNOWN, USED, THREAD = 0, 1, 2, 3, 4, 5, 6
+STEP, SLICE, POSITION, END, KNOWN, ASKED, USED, THREAD = 0, 1, 2, 3, 4, 5, 6, 7
 
 
 @overload(_permutation.turn, jit_options=INLINED)
@@ -45,23 +46,77 @@ def share_of(size, part, count):
 
 
 @inlined
-def keyed_row(layout, keys, i):
-    """Position `i` of a keyed order, before the subset; scalars and tuples only, so that nothing is counted."""
-    n_places, block, short, width, start = layout
+def unpacked(order):
+    """A `RowOrder` as (explicit, subset, keys, layout), the layout as a tuple."""
+    return order.explicit, order.subset, order.keys, (order.n_rows, order.block, order.short, order.width, order.start)
+
+
+@inlined
+def place_of(layout, i):
+    """Position `i` of an order of blocks as (place of its block, position in the block)."""
+    n_rows, block, short, _, start = layout
     i += start
-    inside = 0
-    if block > 1:
-        n_rows = n_places
-        n_places = (n_rows + block - 1) // block
-        gap = n_places * block - n_rows if short < n_places else 0
-        if i >= (short + 1) * block - gap:
-            i += gap
-        inside = i % block
-        i //= block
-    x = scramble(np.uint64(i), width, keys)
-    while x >= np.uint64(n_places):
+    n_places = (n_rows + block - 1) // block
+    gap = n_places * block - n_rows if short < n_places else 0
+    if i >= (short + 1) * block - gap:
+        i += gap
+    return i // block, i % block
+
+
+@inlined
+def walk(x, n, width, keys):
+    """The first number below `n` on the way of `x` through the permutation."""
+    while x >= np.uint64(n):
         x = scramble(x, width, keys)
-    return np.int64(x) * block + inside
+    return np.int64(x)
+
+
+@inlined
+def scramble_burst(i, width, keys, halves):
+    """``halves[0, t] = scramble(i + t)`` for a width of at least `BURST`.
+
+    Round after round for all positions: the numbers of one round do not wait for each other.
+    """
+    w = np.uint64(width)
+    left, right = halves[0], halves[1]
+    quotient = i // w
+    remainder = i - quotient * w
+    for t in range(BURST):
+        r = remainder + np.uint64(t)
+        left[t] = quotient + np.uint64(r >= w)
+        right[t] = np.minimum(r, r - w)
+    for k in range(0, ROUNDS, 2):
+        key, next_key = keys[k], keys[k + 1]
+        for t in range(BURST):
+            left[t] = turn(left[t], right[t], key, w)
+        for t in range(BURST):
+            right[t] = turn(right[t], left[t], next_key, w)
+    for t in range(BURST):
+        left[t] = left[t] * w + right[t]
+
+
+@inlined
+def find_rows(order, start, stop, out, first, mask, burst):
+    """``out[first & mask], ...``: the rows at the positions ``start`` to ``stop - 1``; `burst` is written to."""
+    explicit, subset, keys, layout = order
+    n_rows, block, _, width, shift = layout
+    if explicit.size:
+        for t in range(stop - start):
+            out[(first + t) & mask] = explicit[start + t]
+    elif block > 1 or width < BURST:
+        known, x = -1, 0
+        n_places = (n_rows + block - 1) // block
+        for t in range(stop - start):
+            place, inside = place_of(layout, start + t)
+            if place != known:
+                known, x = place, walk(scramble(np.uint64(place), width, keys), n_places, width, keys) * block
+            out[(first + t) & mask] = subset[x + inside] if subset.size else x + inside
+    else:
+        for base in range(0, stop - start, BURST):
+            scramble_burst(np.uint64(start + base + shift), width, keys, burst)
+            for t in range(min(BURST, stop - start - base)):
+                row = walk(burst[0, t], n_rows, width, keys)
+                out[(first + base + t) & mask] = subset[row] if subset.size else row
 
 
 @inlined
@@ -84,42 +139,48 @@ def enter_slice(cursor, offsets, n_threads):
 
 
 @inlined
-def look_ahead(count, cursor, ring, explicit, subset, keys, layout, offsets, n_threads, flat, row_length):
-    """Learn `count` more rows of this thread's sequence and ask for their memory."""
-    last = offsets.shape[0] - 1
+def learn(cursor, ring, burst, order, offsets, n_threads):
+    """Find out up to `BURST` more rows of this thread's sequence."""
+    position, end = cursor[POSITION], cursor[END]
+    stop = min(position + BURST, end)
+    find_rows(order, position, stop, ring, cursor[KNOWN], RING - 1, burst)
+    cursor[KNOWN] += stop - position
+    cursor[POSITION] = stop
+    if stop == end:
+        cursor[SLICE] += n_threads
+        enter_slice(cursor, offsets, n_threads)
+
+
+@inlined
+def look_ahead(count, cursor, ring, burst, order, offsets, n_threads, flat, row_length):
+    """Ask for the memory of `count` more rows of this thread's sequence."""
     line = 64 // flat.itemsize
-    known, position, end = cursor[KNOWN], cursor[POSITION], cursor[END]
+    asked = cursor[ASKED]
     for _ in range(count):
-        if cursor[STEP] >= last:
-            break
-        if explicit.size:
-            row = explicit[position]
-        else:
-            row = keyed_row(layout, keys, position)
-            if subset.size:
-                row = subset[row]
-        ring[known & (RING - 1)] = row
-        known += 1
-        place = row * row_length
+        if asked == cursor[KNOWN]:
+            learn(cursor, ring, burst, order, offsets, n_threads)
+            if asked == cursor[KNOWN]:
+                break
+        place = ring[asked & (RING - 1)] * row_length
+        asked += 1
         stop = place + row_length
         while place < stop:
             prefetch(flat, place)
             place += line
-        position += 1
-        if position == end:
-            cursor[SLICE] += n_threads
-            enter_slice(cursor, offsets, n_threads)
-            position, end = cursor[POSITION], cursor[END]
-    cursor[KNOWN], cursor[POSITION] = known, position
+    cursor[ASKED] = asked
 
 
 @inlined
 def start_cursor(cursor, thread, offsets, n_threads):
     """Put the cursor before the first row of this thread's sequence."""
     cursor[:] = 0
-    cursor[SLICE] = thread
     cursor[THREAD] = thread
-    enter_slice(cursor, offsets, n_threads)
+    if n_threads == 1:  # all slices, one behind the other
+        cursor[STEP] = offsets.shape[0] - 1
+        cursor[END] = offsets[cursor[STEP]]
+    else:
+        cursor[SLICE] = thread
+        enter_slice(cursor, offsets, n_threads)
 
 
 @inlined

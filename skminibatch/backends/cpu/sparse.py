@@ -23,23 +23,11 @@ from skminibatch.backends.cpu.dense import decoupled, residuals_of
 from skminibatch.backends.cpu.formulas import bounded_rate, coefficients_at, slot_count, slots_at, store_slots
 from skminibatch.backends.cpu.intrinsics import prefetch
 from skminibatch.backends.cpu.lazy import catch_up, make_explicit, multiply, solve, transition
-from skminibatch.backends.cpu.rows import keyed_row
+from skminibatch.backends.cpu.rows import BURST, find_rows, unpacked
 
 CONDITION = 1e6  # of P, above which a sweep is due
 FAR, NEAR = 16, 8  # rows ahead
-
-
-@inlined
-def batch_rows(explicit, subset, keys, layout, start, stop, rows):
-    """The rows at the positions ``start`` to ``stop - 1``."""
-    for i in range(start, stop):
-        if explicit.size:
-            row = explicit[i]
-        else:
-            row = keyed_row(layout, keys, i)
-            if subset.size:
-                row = subset[row]
-        rows[i - start] = row
+EVERY = -1  # a mask that keeps all bits
 
 
 def scalars(optimizer, numbers):
@@ -228,6 +216,7 @@ def work_space(params, longest, n_steps, l1, measured):
     m, K, d = params.shape[0], params.shape[1], params.shape[2] - 1
     batch = (
         np.empty(longest, np.int64),
+        np.empty((2, BURST), np.uint64),
         np.empty((longest, K)),
         np.empty(longest),
         np.empty(longest),
@@ -279,7 +268,7 @@ def run_linear(parts, X, y, weights, order, offsets, coefficients, plan_weights,
     loss, penalty, optimizer = parts
     data, indices, indptr = X
     fit_intercept, safety, clip_norm, measured_from, l1 = limits
-    (rows, raw, squares, row_weights, out, sums, intercept), matrices, thresholds, (g, touched) = space
+    (rows, burst, raw, squares, row_weights, out, sums, intercept), matrices, thresholds, (g, touched) = space
     square, row, _, unit = matrices
     A, P = square[0], square[1]
     G, h, e, eP, scratch = row[0], row[1], row[2], row[3], row[4]
@@ -288,15 +277,13 @@ def run_linear(parts, X, y, weights, order, offsets, coefficients, plan_weights,
     m, K, flat = params.shape[0], params.shape[1], U.reshape(U.size)
     y_flat = y.reshape(y.size)
     thresholded = l1 > 0.0
-    explicit, subset = order.explicit, order.subset
-    layout, keys = (order.n_rows, order.block, order.short, order.width, order.start), order.keys
-    keys = (keys[0], keys[1], keys[2], keys[3], keys[4], keys[5])
+    places = unpacked(order)
     now = 0
     for s in range(offsets.shape[0] - 1):
         start = offsets[s]
         size = offsets[s + 1] - start
         share = 1.0 / size
-        batch_rows(explicit, subset, keys, layout, start, offsets[s + 1], rows)
+        find_rows(places, start, offsets[s + 1], rows, 0, EVERY, burst)
         row_weights_of(weights, plan_weights, rows, size, start, row_weights)
         if thresholded:
             for t in range(size):
@@ -340,17 +327,15 @@ def run_lazy(parts, X, y, weights, order, offsets, coefficients, plan_weights, l
     loss, penalty, optimizer = parts
     data, indices, indptr = X
     fit_intercept, safety, clip_norm, _, _ = limits
-    (rows, raw, squares, row_weights, out, sums, _), _, _, (g, touched) = space
+    (rows, burst, raw, squares, row_weights, out, sums, _), _, _, (g, touched) = space
     losses, square_norms, row_squares, rates = stats
     K, d = params.shape[1], params.shape[2] - 1
-    explicit, subset = order.explicit, order.subset
-    layout, keys = (order.n_rows, order.block, order.short, order.width, order.start), order.keys
-    keys = (keys[0], keys[1], keys[2], keys[3], keys[4], keys[5])
+    places = unpacked(order)
     for s in range(offsets.shape[0] - 1):
         start = offsets[s]
         size = offsets[s + 1] - start
         share = 1.0 / size
-        batch_rows(explicit, subset, keys, layout, start, offsets[s + 1], rows)
+        find_rows(places, start, offsets[s + 1], rows, 0, EVERY, burst)
         row_weights_of(weights, plan_weights, rows, size, start, row_weights)
         c = coefficients_at(optimizer, coefficients, s, coefficients[s, 0])
         for t in range(size):
