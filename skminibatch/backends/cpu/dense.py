@@ -130,8 +130,8 @@ def products(A, rows, first, last, d, v, raw, square_lengths, measure):
 
 
 @inlined
-def add_rows(A, rows, first, last, d, residuals, g):
-    """``g[k] += sum_t residuals[t, k] (A[rows[t]], 1)`` for the rows ``first`` to ``last - 1``."""
+def add_rows(A, rows, first, last, d, residuals, alone, g):
+    """``g[k] += sum_t residuals[t, k] (A[rows[t]], 1)`` for the rows ``first`` to ``last - 1``; ``=`` for one `alone`."""
     if last - first == TILE:
         t = first
         r0, r1, r2, r3 = rows[t], rows[t + 1], rows[t + 2], rows[t + 3]
@@ -161,9 +161,14 @@ def add_rows(A, rows, first, last, d, residuals, g):
         r0 = rows[t]
         for k in range(g.shape[0]):
             f0 = residuals[t, k]
-            for j in range(d):
-                g[k, j] += f0 * A[r0, j]
-            g[k, d] += f0
+            if alone:
+                for j in range(d):
+                    g[k, j] = f0 * A[r0, j]
+                g[k, d] = f0
+            else:
+                for j in range(d):
+                    g[k, j] += f0 * A[r0, j]
+                g[k, d] += f0
 
 
 def residuals_of(loss, raw, y, rows, weights, n, square_lengths, out, sums):
@@ -228,7 +233,7 @@ def slice_gradient(
         for t in range(0, n, TILE):
             count = max(0, min(TILE, n - t) - HALF)
             look_ahead(count, cursor, ring, burst, order, offsets, n_threads, flat, d)
-            add_rows(A, rows[0], t, min(t + TILE, n), d, raw, g)
+            add_rows(A, rows[0], t, min(t + TILE, n), d, raw, stop - start == 1, g)
         position += n
 
 
@@ -410,7 +415,8 @@ def run(parts, X, y, weights, order, offsets, coefficients, plan_weights, axes, 
         parity = s % 2
         for part in range(thread, n_parts, n_threads):
             first, last = start + share_of(size, part, n_parts), start + share_of(size, part + 1, n_parts)
-            G[parity, part] = 0
+            if last - first > 1:
+                G[parity, part] = 0
             sums[parity, part] = 0
             slice_gradient(
                 loss, X, y, weights, plan_weights, center, scale, first, last, cursor, ring, ahead, v, work,
