@@ -79,6 +79,7 @@ class ClassificationTarget(NamedTuple):
         found = np.minimum(np.searchsorted(self.classes, y), len(self.classes) - 1)
         unknown = self.classes[found] != y
         if unknown.any():
+            check_classification_targets(y)
             row = int(np.argmax(unknown))
             raise ValueError(
                 f"y contains the label {y[row : row + 1].tolist()[0]!r} in row {row}, which is not among the classes "
@@ -98,7 +99,6 @@ class ClassificationTarget(NamedTuple):
                 raise ValueError(f"y of several labels must be a matrix of 0 and 1; row {row} is {y[row].tolist()}.")
             y = np.ascontiguousarray(np.where(y != 0, 1, -1), dtype)
             return y if self.n_outputs > 1 else y.ravel()
-        check_classification_targets(y)
         column_or_1d(y)
         if self.n_outputs > 1:
             return self.indices(y)[:, None].astype(dtype)
@@ -120,7 +120,7 @@ class ClassificationTarget(NamedTuple):
         if self.n_outputs > 1 and not self.multilabel:
             counts = np.maximum(np.bincount(y[:, 0].astype(int), weights, self.n_outputs), 1.0)
             return np.log(counts) - np.log(counts).mean()
-        positive = weights @ (y > 0)
+        positive = weights @ (y > 0).astype(weights.dtype)
         return np.log(np.maximum(positive, 1.0) / np.maximum(weights.sum() - positive, 1.0))
 
     def log_probabilities(self, raw: np.ndarray, loss) -> np.ndarray:

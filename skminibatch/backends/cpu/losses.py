@@ -36,17 +36,20 @@ def csr(parts, X, y, weights, rows, v):
     data, indices, indptr = X
     n = rows.size if rows.size else indptr.size - 1
     K = v.shape[1]
-    group, raw, out = np.empty(1, np.int64), np.empty((1, K)), np.empty(K)
-    lengths, row_weights, sums = np.ones(1), np.ones(1), np.zeros(3)
-    for i in range(n):
-        row = rows[i] if rows.size else i
-        for k in range(K):
-            raw[0, k] = v[v.shape[0] - 1, k]
-        for q in range(indptr[row], indptr[row + 1]):
+    group, raw = np.empty(GROUP, np.int64), np.empty((GROUP, K))
+    out = np.empty(max(GROUP, K))
+    lengths, row_weights, sums = np.ones(GROUP), np.ones(GROUP), np.zeros(3)
+    for first in range(0, n, GROUP):
+        size = min(GROUP, n - first)
+        for t in range(size):
+            row = rows[first + t] if rows.size else first + t
+            group[t] = row
+            if weights.size:
+                row_weights[t] = weights[row]
             for k in range(K):
-                raw[0, k] += data[q] * v[indices[q], k]
-        group[0] = row
-        if weights.size:
-            row_weights[0] = weights[row]
-        residuals_of(loss, raw, y, group, row_weights, 1, lengths, out, sums)
+                raw[t, k] = v[v.shape[0] - 1, k]
+            for q in range(indptr[row], indptr[row + 1]):
+                for k in range(K):
+                    raw[t, k] += data[q] * v[indices[q], k]
+        residuals_of(loss, raw, y, group, row_weights, size, lengths, out, sums)
     return sums[0]
