@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 
 import numpy as np
@@ -15,12 +15,21 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+from sklearn.utils.validation import _check_sample_weight
 
 from skminibatch import _resolve
 from skminibatch._models import Data
-from skminibatch._scale import first_smoothness, of_batch, placed, stream_smoothness, stretched
-from skminibatch._statistics import EXAMINED, Moments, Reservoir, Smoothness, sample_rows
+from skminibatch._scale import first_smoothness, of_batch, placed, stream_smoothness
+from skminibatch._statistics import (
+    EXAMINED,
+    OF_EVALUATION,
+    OF_SCALE,
+    Moments,
+    Reservoir,
+    Smoothness,
+    sample_rows,
+    stream,
+)
 from skminibatch._training import Diverged, History, Progress, Recipe, TrainState, train
 from skminibatch._validation import validation_score
 from skminibatch.samplers import SAMPLERS
@@ -127,17 +136,16 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             model = self._model(target, X)
             data = Data(X, target.encode(y, np.dtype(X.dtype)), weights, rows)
             batch_size = _resolve.batch_size(self.batch_size, data.n_rows)
-            sampled = sample_rows(X.shape[0], EXAMINED, np.random.Generator(np.random.Philox(key=[seed, 2**32])), rows)
+            sampled = sample_rows(X.shape[0], EXAMINED, stream(seed, OF_SCALE), rows)
             moments, automatic = Moments.none(X.shape[1]), self.learning_rate == "auto"
             model, moments = placed(model, data, sampled, moments, None, self.standardize, automatic)
-            data = stretched(data, model)
             if previous is not None and coef_init is None:
                 coef_init, intercept_init = previous.model.what_predicts(previous.params, None)
             params = model.start(*self._start(model, target, data, coef_init, intercept_init))
             rates = self._schedule(model, self.max_iter * data.n_rows, data.n_rows / batch_size)
             smooth, reservoir = None, None
             if self._follows_smoothness(model):
-                smooth, reservoir = first_smoothness(model, data, X, sampled, params, seed)
+                smooth, reservoir = first_smoothness(model, data, sampled, params, seed)
             recipe = self._recipe(model, data, rates, batch_size, validation, seed, self.max_iter)
             state = TrainState(
                 **of_batch(smooth, batch_size, data.n_rows),
@@ -162,7 +170,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
 
         def on_epoch(progress: Progress) -> bool:
             # the parameters of an epoch that is done, should the next one be interrupted
-            done[:] = [Progress(**{**vars(progress), "params": progress.params.copy()})]
+            done[:] = [replace(progress, params=progress.params.copy())]
             if self.verbose:
                 print(
                     f"-- Epoch {progress.state.epoch}: objective {progress.objective:.6g}, rate "
@@ -181,14 +189,12 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
 
         begin()
         try:
-            progress = train(fitted.model, data, fitted.params, recipe, fitted.state, fitted.history, on_epoch)
+            progress = self._trained(fitted, data, recipe, on_epoch)
         except KeyboardInterrupt:
             if done:
                 done[0].reason = f"interrupted; the {done[0].state.epoch} epochs before are kept"
                 self._publish(fitted, done[0], recipe)
             raise
-        except Diverged as failure:
-            raise ValueError(f"{failure} {self._advice(failure, data)}") from None
         self._publish(fitted, progress, recipe)
         root.call_on_fit_task_end(
             estimator=self,
@@ -203,6 +209,13 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
                 ConvergenceWarning,
                 stacklevel=4,
             )
+
+    def _trained(self, fitted: Fitted, data: Data, recipe: Recipe, *on_epoch) -> Progress:
+        """The progress after training; a divergence is an error that says what to do."""
+        try:
+            return train(fitted.model, data, fitted.params, recipe, fitted.state, fitted.history, *on_epoch)
+        except Diverged as failure:
+            raise ValueError(f"{failure} {self._advice(failure, data)}") from None
 
     def _advice(self, failure: Diverged, data: Data) -> str:
         """What to do about a divergence: the rate, and the features whose scale is the likely cause."""
@@ -242,10 +255,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
                 return self
             seed = old.seed if old else int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
             fitted, data, recipe = self._resumed(old, target, data, seed, counts)
-            try:
-                progress = train(fitted.model, data, fitted.params, recipe, fitted.state, fitted.history)
-            except Diverged as failure:
-                raise ValueError(f"{failure} {self._advice(failure, data)}") from None
+            progress = self._trained(fitted, data, recipe)
             progress.reason = "partial_fit does one pass"
             self._publish(fitted, progress, recipe)
         return self
@@ -255,13 +265,10 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         X = data.X
         model = self._model(target, X)
         epoch = old.state.epoch if old else 0
-        sampled = sample_rows(
-            X.shape[0], EXAMINED, np.random.Generator(np.random.Philox(key=[seed, 2**32 + epoch])), data.rows
-        )
+        sampled = sample_rows(X.shape[0], EXAMINED, stream(seed, OF_SCALE, epoch), data.rows)
         moments = old.moments if old else Moments.none(X.shape[1])
         axes = old.model.coordinates if old else None
         model, moments = placed(model, data, sampled, moments, axes, self.standardize, self.learning_rate == "auto")
-        data = stretched(data, model)
         batch_size = _resolve.batch_size(self.batch_size, data.n_rows)
         rates = self._schedule(model, None, None)
         if old is None:
@@ -272,15 +279,12 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             params = model.start(*old.model.what_predicts(old.params, old.state.coefficients))
         reservoir, smooth = None, None
         if self._follows_smoothness(model):
-            reservoir, smooth = stream_smoothness(model, Data(X, *data[1:]), params, old, seed, epoch)
+            reservoir, smooth = stream_smoothness(model, data, params, old, seed, epoch)
         recipe = self._recipe(model, data, rates, batch_size, None, seed, None)
-        state = old.state if old else TrainState()
-        state = TrainState(
-            **{
-                **vars(state),
-                **of_batch(smooth, batch_size, STREAM_ROWS),
-                "sampler_memory": recipe.sampler.start(X.shape[0], data.rows, seed, epoch),
-            }
+        state = replace(
+            old.state if old else TrainState(),
+            **of_batch(smooth, batch_size, STREAM_ROWS),
+            sampler_memory=recipe.sampler.start(X.shape[0], data.rows, seed, epoch),
         )
         history = History({name: list(numbers) for name, numbers in old.history.items()}) if old else History()
         return Fitted(target, model, params, state, seed, moments, reservoir, smooth, history, counts), data, recipe
@@ -350,9 +354,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
 
     def _recipe(self, model, data: Data, schedule, batch_size: int, validation, seed, epochs) -> Recipe:
         rule = _resolve.scaling_rule(self.lr_scaling, self.learning_rate)
-        few = sample_rows(
-            data.X.shape[0], EVALUATED, np.random.Generator(np.random.Philox(key=[seed, 2**33])), data.rows
-        )
+        few = sample_rows(data.X.shape[0], EVALUATED, stream(seed, OF_EVALUATION), data.rows)
         return Recipe(
             sampler=_resolve.sampler(self.sampler, self.shuffle),
             schedule=schedule,
@@ -373,7 +375,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         params = progress.params
         if params is None:  # the best epoch was restored: go on from there
             params = fitted.model.start(progress.coef, progress.intercept)
-        state = TrainState(**{**vars(progress.state), "sampler_memory": None})
+        state = replace(progress.state, sampler_memory=None)
         history = progress.history.arrays()
         attributes = {
             **self._attributes(progress.coef, progress.intercept, fitted.target),
@@ -397,6 +399,3 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "coef_")
-
-    def _check_fitted(self):
-        check_is_fitted(self)

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils import assert_all_finite
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skminibatch import _resolve
 from skminibatch._estimator import BaseMiniBatchEstimator
@@ -85,7 +85,7 @@ class LinearEstimator(BaseMiniBatchEstimator):
 
     def _raw(self, X) -> np.ndarray:
         """Raw outputs (n, K)."""
-        self._check_fitted()
+        check_is_fitted(self)
         X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
         coef = self.coef_ if sparse.issparse(self.coef_) else np.atleast_2d(self.coef_)
         return raw_outputs(X, coef, self.intercept_)
@@ -97,7 +97,7 @@ class LinearEstimator(BaseMiniBatchEstimator):
         -------
         self : object
         """
-        self._check_fitted()
+        check_is_fitted(self)
         self.coef_ = sparse.csr_matrix(np.atleast_2d(self.coef_) if not sparse.issparse(self.coef_) else self.coef_)
         return self
 
@@ -108,7 +108,7 @@ class LinearEstimator(BaseMiniBatchEstimator):
         -------
         self : object
         """
-        self._check_fitted()
+        check_is_fitted(self)
         if sparse.issparse(self.coef_):
             coef = self.coef_.toarray()
             single = isinstance(self._target, RegressionTarget) and not self._target.multi_output

@@ -90,11 +90,11 @@ class LinearModel:
         """Carry out a plan; `params` is updated in place."""
         backend = backends.choose(self.device)
         parts = (self.loss, self.penalty, self.optimizer)
-        arrays = (data.X, data.y, data.weights, plan)
-        if sparse.issparse(data.X):
-            return backend.run_csr(*parts, *arrays, params, self.fit_intercept)
         coordinates = None if self.coordinates is None or self.coordinates.trivial else self.coordinates
-        return backend.run_dense(*parts, *arrays, coordinates, params, self.fit_intercept, self.n_threads)
+        arrays = (data.X, data.y, data.weights, plan, coordinates, params, self.fit_intercept)
+        if sparse.issparse(data.X):
+            return backend.run_csr(*parts, *arrays)
+        return backend.run_dense(*parts, *arrays, self.n_threads)
 
     def what_predicts(self, params: np.ndarray, coefficients: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Coefficients (K, d) and intercepts (K,) of the features as given; `coefficients`: of the last step."""
@@ -131,17 +131,23 @@ class LinearModel:
         follows, so that the unit in which y is measured does not matter.
         """
         Z = data.X[rows]
-        if not sparse.issparse(Z):
-            Z = Z.astype(np.float64)
-            if self.coordinates is not None:
-                Z -= self.coordinates.center
-                Z *= self.coordinates.scale
+        if sparse.issparse(Z):
+            Z = Z.multiply(self._axes().scale).tocsr()
+        else:
+            Z = (Z.astype(np.float64) - self._axes().center) * self._axes().scale
         weights = data.weights[rows] if data.weights.size else np.ones(len(rows))
         y = data.y[rows]
         unit = self._unit(y, intercept)
         ridge = float(np.max(self.penalty.gradient(self._axes().stretch ** 2), initial=0.0))
         curvatures = weights * self._curvatures(y, intercept)
         return smoothness(Z, unit * curvatures, ridge, self.fit_intercept)._replace(unit=unit)
+
+    def largest_stretch(self) -> float:
+        """The stretch of a feature from which on the penalty is stiffer in its coordinate than the loss."""
+        ridge = float(self.penalty.gradient(1.0))
+        return (
+            float(np.sqrt((curvature_of(self.loss) or 1.0) / ridge)) if ridge > 0 else float(np.finfo(np.float32).max)
+        )
 
     def _unit(self, y: np.ndarray, intercept: np.ndarray) -> float:
         """The curvature of the expected loss that stands for that of a loss of residuals with a kink."""

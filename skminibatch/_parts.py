@@ -45,12 +45,8 @@ def stiffness(self, raw, y):
     """Bound of the second derivative at a raw output; what limits the step of a batch."""
     if hasattr(self, "stiffness"):
         return self.stiffness(raw, y)
-    return constant_stiffness(type(self), self)
-
-
-def constant_stiffness(cls, part) -> float:
-    """The curvature of a loss; 1 for a loss with kinks, so that one step moves a raw output by at most its slope."""
-    curvature = curvature_of(part)
+    curvature = curvature_of(self)
+    # with kinks: one step moves a raw output by at most the slope of the loss
     return 1.0 if curvature is None else float(curvature)
 
 

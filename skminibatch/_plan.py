@@ -83,7 +83,7 @@ class Coordinates(NamedTuple):
     center, scale : ndarray of shape (n_features,), dtype of the parameters
     stretch : ndarray of shape (n_features,), dtype of the parameters
         The penalty acts on the parameters times `stretch`: equal to `scale`, the objective is unchanged; one, the
-        coefficients of the scaled features are penalised.
+        coefficients of the scaled features are penalised. On sparse rows a power of two.
     """
 
     center: np.ndarray

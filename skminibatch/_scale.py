@@ -9,7 +9,18 @@ from scipy import sparse
 
 from skminibatch._models import Data, LinearModel
 from skminibatch._plan import Coordinates
-from skminibatch._statistics import RESERVOIR, Moments, Reservoir, Smoothness, gentle_coordinates, standard_coordinates
+from skminibatch._statistics import (
+    OF_RESERVOIR,
+    RESERVOIR,
+    Moments,
+    Reservoir,
+    Smoothness,
+    gentle_coordinates,
+    sparse_coordinates,
+    standard_coordinates,
+    stream,
+    within,
+)
 
 
 def placed(
@@ -30,9 +41,13 @@ def placed(
         X, _, weights = used(data)
         moments = moments.updated(X, weights if weights.size else None)
         axes = standard_coordinates(moments, model.dtype, dense and model.fit_intercept)
-    elif automatic and dense:
+    elif automatic:
         moments = moments.updated(data.X[sampled], data.weights[sampled] if data.weights.size else None)
-        axes = gentle_coordinates(moments, model.dtype, model.fit_intercept, old)
+        if dense:
+            axes = gentle_coordinates(moments, model.dtype, model.fit_intercept, old)
+        else:
+            axes = sparse_coordinates(moments, model.dtype, old)
+        axes = within(axes, model.largest_stretch())
     else:
         return model, moments
     return replace(model, coordinates=axes), moments
@@ -45,21 +60,12 @@ def used(data: Data) -> tuple:
     return data.X[data.rows], data.y[data.rows], data.weights[data.rows] if data.weights.size else data.weights
 
 
-def stretched(data: Data, model: LinearModel) -> Data:
-    """Sparse rows in the coordinates of the model; dense ones are changed by the kernel."""
-    if not sparse.issparse(data.X) or model.coordinates is None:
-        return data
-    X = data.X.copy()
-    X.data *= model.coordinates.scale[X.indices].astype(X.dtype)
-    return data._replace(X=X)
-
-
-def first_smoothness(model: LinearModel, data: Data, X, sampled: np.ndarray, params: np.ndarray, seed: int):
-    """The smoothness of the rows of `fit`, and a sample of them, `X` being as given, should a stream follow."""
+def first_smoothness(model: LinearModel, data: Data, sampled: np.ndarray, params: np.ndarray, seed: int):
+    """The smoothness of the rows of `fit`, and a sample of them, should a stream follow."""
     smooth = model.smoothness(data, sampled, model.what_predicts(params, None)[1])
     few = sampled[:: -(-len(sampled) // RESERVOIR)]
     weights = data.weights[few] if data.weights.size else data.weights
-    return smooth, Reservoir.of(X[few], data.y[few], weights, data.n_rows, np.random.default_rng(seed))
+    return smooth, Reservoir.of(data.X[few], data.y[few], weights, data.n_rows, np.random.default_rng(seed))
 
 
 def stream_smoothness(model: LinearModel, data: Data, params, old, seed: int, epoch: int):
@@ -67,7 +73,7 @@ def stream_smoothness(model: LinearModel, data: Data, params, old, seed: int, ep
 
     `old` is what was fitted before, or None.
     """
-    rng = np.random.Generator(np.random.Philox(key=[seed, 2**34 + epoch]))
+    rng = stream(seed, OF_RESERVOIR, epoch)
     arrays = used(data)
     same_kind = old is not None and old.reservoir is not None
     same_kind = same_kind and sparse.issparse(old.reservoir.X) == sparse.issparse(data.X)
@@ -77,7 +83,7 @@ def stream_smoothness(model: LinearModel, data: Data, params, old, seed: int, ep
         reservoir = old.reservoir.updated(*arrays, rng)
         if not reservoir.due and model.at_home(old.model):
             return reservoir, old.smoothness
-    sample = stretched(Data(reservoir.X, reservoir.y, reservoir.weights), model)
+    sample = Data(reservoir.X, reservoir.y, reservoir.weights)
     rows = np.arange(reservoir.keys.size)
     smooth = model.smoothness(sample, rows, model.what_predicts(params, None)[1])
     return reservoir._replace(estimated_at=reservoir.seen), smooth

@@ -16,7 +16,17 @@ SAFETY = 1.1  # of the largest eigenvalue of a sample
 SMALL_GRAM = 256  # rows or features up to which eigenvalues are computed from a full matrix
 RESERVOIR = 512  # rows of a stream that are kept
 GROWTH = 1.25  # of the rows seen, between two estimates on a stream
+MOST_KINDS = 8  # of stretches of sparse features
 NEGLIGIBLE_SHIFT = 0.25  # of a standard deviation: a mean that is no better moved to zero
+
+
+# purposes of random numbers, each with a sequence of its own for each turn; the samplers have those from zero on
+OF_SCALE, OF_EVALUATION, OF_RESERVOIR = 1 << 32, 1 << 33, 1 << 34
+
+
+def stream(seed: int, purpose: int, turn: int = 0) -> np.random.Generator:
+    """Random numbers for one purpose, the same at each call."""
+    return np.random.Generator(np.random.Philox(key=[seed, purpose + turn]))
 
 
 def sample_rows(n_rows: int, size: int, rng: np.random.Generator, rows: np.ndarray | None = None) -> np.ndarray:
@@ -27,15 +37,19 @@ def sample_rows(n_rows: int, size: int, rng: np.random.Generator, rows: np.ndarr
 
 
 class Moments(NamedTuple):
-    """Running count, mean and sum of squared deviations of the features, float64 (Chan, Golub and LeVeque 1983)."""
+    """Running count, mean and sum of squared deviations of the features, float64 (Chan, Golub and LeVeque 1983).
+
+    ``stored`` counts, for each feature, the rows that store a value of it: all of them where rows are dense.
+    """
 
     count: float
     mean: np.ndarray
     squares: np.ndarray
+    stored: np.ndarray
 
     @classmethod
     def none(cls, n_features: int) -> Moments:
-        return cls(0.0, np.zeros(n_features), np.zeros(n_features))
+        return cls(0.0, *np.zeros((3, n_features)))
 
     def updated(self, X, weights: np.ndarray | None = None) -> Moments:
         """With more rows, weighted or not; in portions, so that nothing as large as X is made."""
@@ -50,22 +64,36 @@ class Moments(NamedTuple):
         if total == 0:
             return self
         mean = np.asarray(weights @ X, np.float64).ravel() / total
+        stored = total
         if sparse.issparse(X):
             squares = np.asarray(weights @ X.multiply(X)).ravel() - total * mean**2
+            stored = weights @ X.astype(bool)
         else:
             squares = weights @ (X - mean) ** 2
         count = self.count + total
         shift = mean - self.mean
         squares = self.squares + np.maximum(squares, 0) + shift**2 * self.count * total / count
-        return Moments(count, self.mean + shift * total / count, squares)
+        return Moments(count, self.mean + shift * total / count, squares, self.stored + stored)
 
     @property
     def deviation(self) -> np.ndarray:
-        """Standard deviation; of a feature that was constant so far, what a new value may be: 1 or its size."""
+        """Standard deviation; of a feature that was constant so far, what a new value may be: 1, or its size if larger."""
         variance = self.squares / max(self.count, 1.0)
         constant = variance <= 1e-12 * self.mean**2  # rounding
-        size = np.where(self.mean == 0, 1.0, np.abs(self.mean))
+        size = np.maximum(1.0, np.abs(self.mean))
         return np.where(constant, size, np.sqrt(np.where(constant, 1.0, variance)))
+
+    @property
+    def size_of_stored(self) -> np.ndarray:
+        """Root mean square of the stored values of each feature; of one without, that of the feature in the middle."""
+        seen = (self.stored > 0) & (self.squares + self.mean**2 > 0)
+        if not seen.any():
+            return np.ones_like(self.mean)
+        squares = self.squares[seen] + self.count * self.mean[seen] ** 2
+        size = np.empty_like(self.mean)
+        size[seen] = np.sqrt(squares / self.stored[seen])
+        size[~seen] = np.median(size[seen])
+        return size
 
 
 class Reservoir(NamedTuple):
@@ -127,6 +155,29 @@ def gentle_coordinates(moments: Moments, dtype, centered: bool, old: Coordinates
         center = np.zeros_like(center)
     scale = scale.astype(dtype)
     return Coordinates(center.astype(dtype), scale, scale)
+
+
+def sparse_coordinates(moments: Moments, dtype, old: Coordinates | None = None) -> Coordinates:
+    """Features stretched by powers of two, so that their stored values are about as large, at an unchanged objective.
+
+    Not by the deviation, which would make a value the larger the rarer it is; a one-hot encoding stays as it is. No more
+    than `MOST_KINDS` different stretches, since each has a cost in every step; `old` ones are kept within a factor of two.
+    """
+    exponents = -np.round(np.log2(moments.size_of_stored))
+    if old is not None:
+        before = np.log2(old.scale.astype(np.float64))
+        exponents = np.where(np.abs(exponents - before) <= 1, before, exponents)
+    grain = 1
+    while np.unique(np.round(exponents / grain).astype(np.int16)).size > MOST_KINDS:
+        grain *= 2
+    scale = np.exp2(grain * np.round(exponents / grain)).astype(dtype)
+    return Coordinates(np.zeros_like(scale), scale, scale)
+
+
+def within(axes: Coordinates, largest: float) -> Coordinates:
+    """The coordinates with no stretch above the largest one, rounded down to a power of two."""
+    scale = np.minimum(axes.scale, np.exp2(np.floor(np.log2(largest)))).astype(axes.scale.dtype)
+    return Coordinates(axes.center, scale, scale)
 
 
 def standard_coordinates(moments: Moments, dtype, centered: bool) -> Coordinates:

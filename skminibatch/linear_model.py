@@ -12,6 +12,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression, SGDClassi
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
 
 from skminibatch import _interchange
 from skminibatch._docs import CLASSIFIER, REGRESSOR
@@ -170,7 +171,7 @@ class MiniBatchSGDRegressor(RegressorMixin, LinearEstimator):
         estimator : SGDRegressor, LinearRegression (several outputs) or PoissonRegressor
             With copies of the fitted attributes.
         """
-        self._check_fitted()
+        check_is_fitted(self)
         return _interchange.regressor_to_sklearn(self)
 
     @classmethod
@@ -431,7 +432,7 @@ class MiniBatchSGDClassifier(ClassifierMixin, LinearEstimator):
         ValueError
             For multilabel y, for which scikit-learn has no linear model.
         """
-        self._check_fitted()
+        check_is_fitted(self)
         return _interchange.classifier_to_sklearn(self)
 
     @classmethod

@@ -77,7 +77,7 @@ def run(backend, X, loss, optimizer, penalty=NET, plan=None, weights=NOTHING, co
     params = start_of(loss, optimizer, X.shape[1], dtype)
     options = {"fit_intercept": True, **options}
     if sparse.issparse(X):
-        stats = backend.run_csr(loss, penalty, optimizer, X, y, weights, plan, params, **options)
+        stats = backend.run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, **options)
     else:
         stats = backend.run_dense(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, **options)
     return params, stats
@@ -226,11 +226,12 @@ def test_clipping_keeps_the_direction():
 
 
 @pytest.mark.parametrize("loss", [Logistic(), SquaredError()], ids=repr)
+@pytest.mark.parametrize("centered", [True, False])
 @pytest.mark.parametrize("stretched", [True, False])
-def test_coordinates_agree(loss, stretched):
+def test_coordinates_agree(loss, stretched, centered):
     rng = np.random.default_rng(7)
     X, scale = rows_of_data(), rng.uniform(0.5, 2.0, D)
-    coordinates = Coordinates(rng.standard_normal(D), scale, scale if stretched else np.ones(D))
+    coordinates = Coordinates(rng.standard_normal(D) * centered, scale, scale if stretched else np.ones(D))
     assert_agree(X, loss, ScheduleFree(), coordinates=coordinates)
 
 
@@ -254,6 +255,31 @@ def test_losses_of_float32_accumulate_in_float64():
 # -- sparse rows
 
 LINEAR = [part for part in OPTIMIZER_CASES if part.linear] + [Averaging(Momentum())]
+
+
+def kinds_of_coordinates(stretched):
+    """Features of four scales; the penalty follows them or does not."""
+    scale = 2.0 ** np.random.default_rng(8).integers(-2, 2, D)
+    return Coordinates(np.zeros(D), scale, scale if stretched else np.ones(D))
+
+
+@pytest.mark.parametrize("optimizer", [*OPTIMIZER_CASES, Averaging(Momentum())], ids=repr)
+@pytest.mark.parametrize("penalty", [ElasticNet(0.3, 0.0), ElasticNet(0.1, 0.02)], ids=repr)
+@pytest.mark.parametrize("stretched", [True, False])
+def test_coordinates_agree_on_sparse_rows(optimizer, penalty, stretched):
+    settings = {"penalty": penalty, "coordinates": kinds_of_coordinates(stretched)}
+    assert_agree(rows_of_data(density=0.3), Logistic(), optimizer, **settings)
+    if type(optimizer) in (SGD, ScheduleFree):
+        assert_agree(rows_of_data(density=0.3), Softmax(), optimizer, **settings)
+
+
+@pytest.mark.parametrize("optimizer", [part for part in OPTIMIZER_CASES if part.linear], ids=repr)
+def test_scaled_sparse_rows_give_what_dense_ones_give(optimizer):
+    X = rows_of_data(density=0.3)
+    settings = {"penalty": ElasticNet(0.3, 0.0), "coordinates": kinds_of_coordinates(True)}
+    sparse_params, _ = run(cpu, X, Logistic(), optimizer, **settings)
+    dense_params, _ = run(cpu, X.toarray(), Logistic(), optimizer, **settings)
+    np.testing.assert_allclose(sparse_params, dense_params, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("optimizer", [*OPTIMIZER_CASES, Averaging(Momentum())], ids=repr)

@@ -13,7 +13,9 @@ from scipy.stats import chi2, chisquare
 from skminibatch import MiniBatchSGDRegressor, _resolve, samplers
 from skminibatch._permutation import ROUNDS, SMALLEST_KEYED, explicit_order, keyed_order, rows_of
 from skminibatch._training import epoch_sizes
-from skminibatch.backends.cpu.rows import keyed_row
+from skminibatch.backends.cpu.compile import OPTIONS
+from skminibatch.backends.cpu.rows import BURST, find_rows, unpacked
+from skminibatch.backends.cpu.sparse import EVERY
 from skminibatch.samplers import SAMPLERS, Blocks, Sequential, Shuffle
 
 STORED, KEYED = 50, SMALLEST_KEYED + 904  # rows: below and above the size from which an order is not stored
@@ -216,14 +218,14 @@ def test_an_order_can_be_asked_in_any_sequence(order, rng):
         np.testing.assert_array_equal(rows_of(order._replace(start=cut), 0, length(order) - cut), whole[cut:])
 
 
-@njit
-def compiled_rows(order, start, stop):
-    layout, keys = (order.n_rows, order.block, order.short, order.width, order.start), order.keys
-    keys = (keys[0], keys[1], keys[2], keys[3], keys[4], keys[5])
+@njit(**OPTIONS)
+def compiled_rows(order, start, stop, rows, burst):
+    find_rows(unpacked(order), start, stop, rows, 0, EVERY, burst)
+
+
+def compiled(order, start, stop):
     rows = np.empty(stop - start, np.int64)
-    for i in range(start, stop):
-        row = keyed_row(layout, keys, i)
-        rows[i - start] = order.subset[row] if order.subset.size else row
+    compiled_rows(order, start, stop, rows, np.empty((2, BURST), np.uint64))
     return rows
 
 
@@ -231,9 +233,9 @@ def compiled_rows(order, start, stop):
 def test_compiled_and_array_evaluation_agree(name):
     order = ORDERS[name]
     whole = rows_of(order, 0, length(order))
-    np.testing.assert_array_equal(compiled_rows(order, 0, length(order)), whole)
+    np.testing.assert_array_equal(compiled(order, 0, length(order)), whole)
     for cut in (0, length(order) // 3):
-        np.testing.assert_array_equal(compiled_rows(order._replace(start=cut), 0, length(order) - cut), whole[cut:])
+        np.testing.assert_array_equal(compiled(order._replace(start=cut), 0, length(order) - cut), whole[cut:])
 
 
 @each

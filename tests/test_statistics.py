@@ -8,6 +8,7 @@ from scipy import sparse
 from scipy.stats import kstest
 
 from skminibatch._statistics import (
+    MOST_KINDS,
     Moments,
     Reservoir,
     Smoothness,
@@ -15,7 +16,9 @@ from skminibatch._statistics import (
     noise_scale,
     sample_rows,
     smoothness,
+    sparse_coordinates,
     standard_coordinates,
+    within,
 )
 
 
@@ -92,6 +95,34 @@ def test_gentle_coordinates_leave_standardised_features_alone(rng):
     uncentered = gentle_coordinates(Moments.none(4).updated(X), np.float32, False)
     np.testing.assert_array_equal(uncentered.center, 0)
     assert uncentered.scale.dtype == np.float32
+
+
+def test_sparse_coordinates_follow_stored_values(rng):
+    X = sparse.random(2000, 6, density=0.1, random_state=0, format="csr")
+    X.data = rng.uniform(0.9, 1.1, X.nnz)
+    X = (X @ sparse.diags([1.0, 1.0, 250.0, 0.001, 1.0, 0.0])).tocsr()
+    X.eliminate_zeros()
+    axes = sparse_coordinates(Moments.none(6).updated(X), np.float64)
+    # rare values stay as they are, and so does a feature of which nothing is known
+    np.testing.assert_array_equal(axes.scale, [1, 1, 2.0**-8, 2.0**10, 1, 1])
+    np.testing.assert_array_equal(axes.center, 0)
+    np.testing.assert_array_equal(axes.stretch, axes.scale)
+    again = sparse_coordinates(Moments.none(6).updated(X * 1.4), np.float64, axes)
+    np.testing.assert_array_equal(again.scale, axes.scale)  # a stream does not move with every chunk
+    many = sparse.csr_matrix(np.diag(2.0 ** np.arange(40)))
+    assert np.unique(sparse_coordinates(Moments.none(40).updated(many), np.float64).scale).size <= MOST_KINDS
+
+
+def test_no_stretch_makes_the_penalty_stiffer_than_the_loss(rng):
+    axes = gentle_coordinates(Moments.none(2).updated(rng.standard_normal((500, 2)) * [1e-4, 1e4]), np.float64, True)
+    limited = within(axes, 50.0)
+    np.testing.assert_array_equal(limited.scale, [32, axes.scale[1]])
+    np.testing.assert_array_equal(limited.stretch, limited.scale)
+
+
+def test_a_feature_without_variance_is_not_blown_up():
+    moments = Moments.none(3).updated(np.tile([0.0, -0.02, 500.0], (10, 1)))
+    np.testing.assert_array_equal(moments.deviation, [1, 1, 500])
 
 
 def test_standard_coordinates_standardise(rng):

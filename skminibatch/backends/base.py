@@ -3,7 +3,7 @@
 Verbs
 -----
 run_dense(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, n_threads) -> StepStats
-run_csr(loss, penalty, optimizer, X, y, weights, plan, params, fit_intercept) -> StepStats
+run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept) -> StepStats
 loss_dense(loss, X, y, weights, rows, coef, intercept) -> float
 loss_csr(loss, X, y, weights, rows, coef, intercept) -> float
 
@@ -50,14 +50,16 @@ def run_dense(loss, penalty, optimizer, X, y, weights, plan, coordinates, params
     return _run(loss, penalty, optimizer, batch, y, weights, plan, stretch, params, fit_intercept, lazy=False)
 
 
-def run_csr(loss, penalty, optimizer, X, y, weights, plan, params, fit_intercept):
-    """Carry out a plan on sparse rows."""
+def run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept):
+    """Carry out a plan on sparse rows, whose coordinates are scaled but not centered."""
 
     def batch(rows):
-        return X[rows].toarray()
+        Xb = X[rows].toarray()
+        return Xb if coordinates is None else Xb * coordinates.scale
 
     lazy = is_lazy(optimizer, penalty)
-    return _run(loss, penalty, optimizer, batch, y, weights, plan, 1.0, params, fit_intercept, lazy=lazy)
+    stretch = 1.0 if coordinates is None else coordinates.stretch
+    return _run(loss, penalty, optimizer, batch, y, weights, plan, stretch, params, fit_intercept, lazy=lazy)
 
 
 def is_lazy(optimizer, penalty) -> bool:

@@ -521,3 +521,18 @@ def test_t18_default_parameters_regress(load):
     X, y = load(return_X_y=True)
     best = LinearRegression().fit(X, y).score(X, y)
     assert MiniBatchSGDRegressor().fit(X, y).score(X, y) > best - 0.05
+
+
+def test_t18_sparse_features_in_any_units():
+    """T18: counts and shares in one sparse matrix reach what the same features in equal units reach, fit and stream."""
+    rng = np.random.default_rng(0)
+    X = sparse.random(4000, 30, density=0.2, random_state=0, format="csr")
+    X.data = rng.standard_normal(X.nnz) + 0.5
+    y = (X @ rng.standard_normal(30) + 0.5 * rng.logistic(size=4000) > 0).astype(int)
+    units = (X @ sparse.diags(10.0 ** rng.uniform(-1, 3, 30))).tocsr()
+    equal = MiniBatchSGDClassifier(alpha=0.0, random_state=0).fit(X, y).score(X, y)
+    assert MiniBatchSGDClassifier(alpha=0.0, random_state=0).fit(units, y).score(units, y) > equal - 0.01
+    streamed = MiniBatchSGDClassifier(alpha=0.0, random_state=0)
+    for rows in np.array_split(np.arange(4000), 8):
+        streamed.partial_fit(units[rows], y[rows], classes=[0, 1])
+    assert streamed.score(units, y) > equal - 0.06  # without scales: equal - 0.18

@@ -21,20 +21,21 @@ def run_dense(loss, penalty, optimizer, X, y, weights, plan, coordinates, params
     stats = empty_stats(len(plan.offsets) - 1)
     slices = max(1, min(MOST_SLICES, int(np.diff(plan.offsets).max()) // ROWS_A_SLICE))
     n_threads = max(1, min(n_threads, slices))
-    if coordinates is None:  # a center without a dimension is a type of its own: rows are read in place
-        nothing = np.empty(0, params.dtype)
-        axes = (np.array(0, params.dtype), nothing, nothing)
-    else:
-        axes = tuple(coordinates)
+    # what changes nothing is an array without a dimension, a type of its own: rows are read in place, nothing is scaled
+    center = scale = np.array(0, params.dtype)
+    stretch = np.empty(0, params.dtype)
+    if coordinates is not None:
+        scale, stretch = coordinates.scale, coordinates.stretch
+        center = coordinates.center if coordinates.center.any() else center
     plan_weights = _NONE if plan.weights is None else plan.weights
-    spaces = WorkSpace.of(params, 0 if coordinates is None else GROUP, slices, n_threads)
+    spaces = WorkSpace.of(params, GROUP if center.ndim else 0, slices, n_threads)
 
     def work(thread):
         limits = (fit_intercept, plan.safety, plan.clip_norm, thread, n_threads)
         results = stats[:4] if thread == 0 else tuple(np.empty_like(a) for a in stats[:4])
         return lambda: run(
             (loss, penalty, optimizer), readonly(X), readonly(y), readonly(weights), plan.rows, plan.offsets,
-            plan.coefficients, plan_weights, (*axes, readonly(X.reshape(-1))), limits, spaces[thread], results,
+            plan.coefficients, plan_weights, (center, scale, stretch, readonly(X.reshape(-1))), limits, spaces[thread], results,
         )  # fmt: skip
 
     failed = _together([work(thread) for thread in range(n_threads)])
@@ -54,7 +55,7 @@ def _together(calls):
     return first
 
 
-def run_csr(loss, penalty, optimizer, X, y, weights, plan, params, fit_intercept):
+def run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept):
     """Carry out a plan on sparse rows, on one thread."""
     from skminibatch.backends.cpu.sparse import run_lazy, run_linear, work_space
 
@@ -64,12 +65,21 @@ def run_csr(loss, penalty, optimizer, X, y, weights, plan, params, fit_intercept
     clips = plan.clip_norm < np.inf
     measured_from = 0 if clips or plan.measure else max(0, len(plan.offsets) - 1 - MEASURED_STEPS)
     limits = (fit_intercept, plan.safety, plan.clip_norm, measured_from, penalty.l1)
+    scale, kinds, stretches = np.array(1.0), np.array(0), np.ones(1)  # see run_dense
+    if coordinates is not None:
+        scale = np.ascontiguousarray(coordinates.scale, np.float64)
+        # stretches are powers of two; their exponents, as short integers, are sorted in linear time
+        _, exponents = np.frexp(coordinates.stretch)
+        exponents, kinds = np.unique(exponents.astype(np.int16), return_inverse=True)
+        stretches = np.exp2(exponents - 1.0)
     common = (
         (loss, penalty, optimizer), _csr(X), readonly(y), readonly(weights), plan.rows, plan.offsets,
-        plan.coefficients, plan_weights, limits,
+        plan.coefficients, plan_weights, limits, (scale, kinds, stretches),
     )  # fmt: skip
     n_steps, longest = len(plan.offsets) - 1, int(np.diff(plan.offsets).max())
-    space = work_space(params, longest, n_steps, 0.0 if lazy else penalty.l1, lazy or measured_from < n_steps)
+    space = work_space(
+        params, longest, n_steps, len(stretches), 0.0 if lazy else penalty.l1, lazy or measured_from < n_steps
+    )
     if lazy:
         averaged = hasattr(optimizer, "follow")
         return stats._replace(failed=run_lazy(*common, params, averaged, space, stats[:4]))

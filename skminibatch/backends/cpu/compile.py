@@ -17,7 +17,6 @@ OPTIONS["_nrt"] = False
 INLINED = {**{name: OPTIONS[name] for name in ("fastmath", "error_model", "_nrt")}, "forceinline": True}
 inlined = njit(forceinline=True, **OPTIONS)
 ALLOCATING = {**OPTIONS, "_nrt": True}
-allocating = njit(forceinline=True, **ALLOCATING)
 
 
 @inlined

@@ -46,29 +46,38 @@ LINE = 64  # bytes of a cache line
 SPINS = 2000  # looks at the other threads before a thread gives way
 
 
-def bring(X, rows, n, center, scale, tile):
-    """The rows as the optimizer sees them: (array, row numbers in it)."""
+def bring(X, rows, n, center, tile):
+    """The rows minus the center: (array, row numbers in it)."""
 
 
 @overload(bring, jit_options=INLINED)
-def _bring(X, rows, n, center, scale, tile):
-    if center.ndim == 0:  # no change of coordinates: read the rows where they are
-        return lambda X, rows, n, center, scale, tile: X
+def _bring(X, rows, n, center, tile):
+    if center.ndim == 0:  # no center: read the rows where they are
+        return lambda X, rows, n, center, tile: X
 
-    def changed(X, rows, n, center, scale, tile):
+    def moved(X, rows, n, center, tile):
         for t in range(n):
             row = rows[t]
             for j in range(X.shape[1]):
-                tile[t, j] = (X[row, j] - center[j]) * scale[j]
+                tile[t, j] = X[row, j] - center[j]
             rows[t] = t
         return tile
 
-    return changed
+    return moved
+
+
+def scaled(x, scale, j):
+    """``x * scale[j]``, or x where nothing is scaled."""
+
+
+@overload(scaled, jit_options=INLINED)
+def _scaled(x, scale, j):
+    return (lambda x, scale, j: x) if scale.ndim == 0 else (lambda x, scale, j: x * scale[j])
 
 
 @inlined
-def products(A, rows, first, last, d, v, raw, square_lengths, measure):
-    """``raw[t, k] = A[rows[t]] . v[k] + intercept`` and ``|A[rows[t]]|^2`` for the rows ``first`` to ``last - 1``."""
+def products(A, rows, first, last, d, v, raw, scale, square_lengths, measure):
+    """``raw[t, k] = A[rows[t]] . v[k] + intercept`` and ``|scale A[rows[t]]|^2`` for the rows ``first`` to ``last - 1``."""
     zero = A.dtype.type(0)
     if last - first == TILE:
         t = first
@@ -80,10 +89,10 @@ def products(A, rows, first, last, d, v, raw, square_lengths, measure):
                 a1 += A[r1, j] * v[0, j]
                 a2 += A[r2, j] * v[0, j]
                 a3 += A[r3, j] * v[0, j]
-                s0 += A[r0, j] * A[r0, j]
-                s1 += A[r1, j] * A[r1, j]
-                s2 += A[r2, j] * A[r2, j]
-                s3 += A[r3, j] * A[r3, j]
+                s0 += scaled(A[r0, j], scale, j) * scaled(A[r0, j], scale, j)
+                s1 += scaled(A[r1, j], scale, j) * scaled(A[r1, j], scale, j)
+                s2 += scaled(A[r2, j], scale, j) * scaled(A[r2, j], scale, j)
+                s3 += scaled(A[r3, j], scale, j) * scaled(A[r3, j], scale, j)
             square_lengths[t], square_lengths[t + 1], square_lengths[t + 2], square_lengths[t + 3] = s0, s1, s2, s3
             b = v[0, d]
             raw[t, 0], raw[t + 1, 0], raw[t + 2, 0], raw[t + 3, 0] = a0 + b, a1 + b, a2 + b, a3 + b
@@ -119,7 +128,7 @@ def products(A, rows, first, last, d, v, raw, square_lengths, measure):
             a0, s0 = zero, zero
             for j in range(d):
                 a0 += A[r0, j] * v[0, j]
-                s0 += A[r0, j] * A[r0, j]
+                s0 += scaled(A[r0, j], scale, j) * scaled(A[r0, j], scale, j)
             square_lengths[t] = s0
             raw[t, 0] = a0 + v[0, d]
         for k in range(1 if measure else 0, v.shape[0]):
@@ -222,11 +231,11 @@ def slice_gradient(
             rows[1, t] = row
             s = weights[row] if weights.size else 1.0
             row_weights[t] = s * plan_weights[position + t] if plan_weights.size else s
-        A = bring(X, rows[0], n, center, scale, tile)
+        A = bring(X, rows[0], n, center, tile)
         # the memory of later rows is asked for in small portions, between which there is work to do
         for t in range(0, n, TILE):
             look_ahead(min(HALF, n - t), cursor, ring, burst, order, offsets, n_threads, flat, d)
-            products(A, rows[0], t, min(t + TILE, n), d, v, raw, square_lengths, True)
+            products(A, rows[0], t, min(t + TILE, n), d, v, raw, scale, square_lengths, True)
         for t in range(n):
             square_lengths[t] += fit_intercept
         residuals_of(loss, raw, y, rows[1], row_weights, n, square_lengths, out, sums)
@@ -252,16 +261,17 @@ def meet(progress, thread, n_threads, s):
 
 
 @inlined
-def points(optimizer, params, coefficients, s, v):
-    """Where step `s` takes the gradient."""
+def points(optimizer, params, coefficients, s, scale, d, v):
+    """Where step `s` takes the gradient, to be multiplied with rows that are not scaled."""
     c = coefficients_at(optimizer, coefficients, s, coefficients[s, 0])
     for k in range(v.shape[0]):
-        for j in range(v.shape[1]):
-            v[k, j] = point(optimizer, params[0, k, j], slots_at(optimizer, params, k, j), c)
+        for j in range(d):
+            v[k, j] = scaled(point(optimizer, params[0, k, j], slots_at(optimizer, params, k, j), c), scale, j)
+        v[k, d] = point(optimizer, params[0, k, d], slots_at(optimizer, params, k, d), c)
 
 
 @inlined
-def take_step(penalty, optimizer, params, g, c, following, ratio, stretches, d, v):
+def take_step(penalty, optimizer, params, g, c, following, ratio, stretches, scale, d, v):
     """Update the parameters with ``ratio * g``, and `v` where the step with the coefficients `following` looks.
 
     Column d, the intercept, has no penalty.
@@ -280,7 +290,7 @@ def take_step(penalty, optimizer, params, g, c, following, ratio, stretches, d, 
             slots = follow(optimizer, w, slots, c)
             params[0, k, j] = w
             store_slots(optimizer, params, k, j, slots)
-            v[k, j] = point(optimizer, w, slots, following)
+            v[k, j] = scaled(point(optimizer, w, slots, following), scale, j)
         w, slots, step = update(optimizer, params[0, k, d], g[k, d] * ratio, slots_at(optimizer, params, k, d), c)
         slots = follow(optimizer, w, slots, c)
         params[0, k, d] = w
@@ -305,7 +315,7 @@ def is_decoupled(optimizer) -> bool:
 
 
 @inlined
-def whole_gradient(G, n_parts, size, d, fit_intercept, g):
+def whole_gradient(G, n_parts, size, d, fit_intercept, scale, g):
     """The mean gradient of a batch from those of its slices; its squared norm."""
     share = g.dtype.type(1.0 / size)
     square_norm = 0.0
@@ -319,7 +329,7 @@ def whole_gradient(G, n_parts, size, d, fit_intercept, g):
         whole = g if n_parts > 1 else G[0]
         total = g.dtype.type(0)
         for j in range(d):
-            g[k, j] = whole[k, j] * share
+            g[k, j] = scaled(whole[k, j] * share, scale, j)
             total += g[k, j] * g[k, j]
         g[k, d] = whole[k, d] * share * fit_intercept
         square_norm += total + g[k, d] * g[k, d]
@@ -406,7 +416,7 @@ def run(parts, X, y, weights, order, offsets, coefficients, plan_weights, axes, 
     ahead = (burst, unpacked(order), offsets, n_threads, flat, fit_intercept)
     start_cursor(cursor, thread, offsets, n_threads)
     look_ahead(AHEAD, cursor, ring, burst, ahead[1], offsets, n_threads, flat, d)
-    points(optimizer, params, coefficients, 0, v)
+    points(optimizer, params, coefficients, 0, scale, d, v)
     n_steps = offsets.shape[0] - 1
     for s in range(n_steps):
         start = offsets[s]
@@ -423,7 +433,7 @@ def run(parts, X, y, weights, order, offsets, coefficients, plan_weights, axes, 
                 G[parity, part], sums[parity, part],
             )  # fmt: skip
         meet(progress, thread, n_threads, s)
-        square_norm = whole_gradient(G[parity], n_parts, size, d, fit_intercept, g)
+        square_norm = whole_gradient(G[parity], n_parts, size, d, fit_intercept, scale, g)
         total, squares, stiff = 0.0, 0.0, 0.0
         for part in range(n_parts):
             total += sums[parity, part, 0]
@@ -437,5 +447,5 @@ def run(parts, X, y, weights, order, offsets, coefficients, plan_weights, axes, 
         c = coefficients_at(optimizer, coefficients, s, rate)
         after = min(s + 1, n_steps - 1)
         following = coefficients_at(optimizer, coefficients, after, coefficients[after, 0])
-        take_step(penalty, optimizer, params, g, c, following, params.dtype.type(ratio), stretch, d, v)
+        take_step(penalty, optimizer, params, g, c, following, params.dtype.type(ratio), stretch, scale, d, v)
     return -1

@@ -6,15 +6,16 @@
 from __future__ import annotations
 
 import numpy as np
+from numba.extending import overload
 
 from skminibatch._parts import follow, point, smooth_gradient, update
-from skminibatch.backends.cpu.compile import inlined
+from skminibatch.backends.cpu.compile import INLINED, inlined
 from skminibatch.backends.cpu.dense import decoupled
 from skminibatch.backends.cpu.formulas import coefficients_at, slots_at, store_slots
 
 
 @inlined
-def transition(penalty, optimizer, coefficients, s, rate, A, G, e, unit):
+def transition(penalty, optimizer, coefficients, s, rate, A, G, e, unit, stretch):
     """Fill in the map of an untouched coordinate, the response to a unit gradient, and the point of the gradient."""
     m = A.shape[0]
     c = coefficients_at(optimizer, coefficients, s, rate)
@@ -23,7 +24,7 @@ def transition(penalty, optimizer, coefficients, s, rate, A, G, e, unit):
         if i < m:
             unit[i] = 1
         w = unit[0, 0, 0]
-        pull = smooth_gradient(penalty, w) if i < m else 1.0
+        pull = smooth_gradient(penalty, w * stretch) * stretch if i < m else 1.0
         if i < m and decoupled(optimizer):
             w -= rate * pull
             pull = 0.0
@@ -115,16 +116,28 @@ def catch_up(U, j, K, m, since, now, Q, C, R):
 
 
 @inlined
-def make_explicit(U, K, m, AP, s, thresholded, since, now, Q, C, R):
-    """``u <- A P u`` for all coordinates, which are then up to date."""
+def make_explicit(U, K, product, s, kinds, thresholded, thresholds, now):
+    """``u <- A P u`` for all coordinates, which are then up to date; `product` has a matrix for each kind of them."""
+    since, Q, C, R = thresholds
+    m = s.size
     for j in range(U.shape[0]):
+        kind = kind_of(kinds, j)
         if thresholded:
-            catch_up(U, j, K, m, since, now, Q, C, R)
+            catch_up(U, j, K, m, since, now, Q[kind], C[kind], R[kind])
             since[j] = 0
         for k in range(K):
             for i in range(m):
                 s[i] = 0.0
                 for q in range(m):
-                    s[i] += AP[i, q] * U[j, k * m + q]
+                    s[i] += product[kind, i, q] * U[j, k * m + q]
             for i in range(m):
                 U[j, k * m + i] = s[i]
+
+
+def kind_of(kinds, j):
+    """The kind of coordinate `j`; 0 where all are of one kind, and `kinds` has no dimension."""
+
+
+@overload(kind_of, jit_options=INLINED)
+def _kind_of(kinds, j):
+    return (lambda kinds, j: 0) if kinds.ndim == 0 else (lambda kinds, j: kinds[j])

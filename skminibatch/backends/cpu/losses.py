@@ -24,7 +24,7 @@ def dense(parts, X, y, weights, rows, v):
             if weights.size:
                 row_weights[t] = weights[group[t]]
         for t in range(0, size, TILE):
-            products(X, group, t, min(t + TILE, size), X.shape[1], v, raw, lengths, False)
+            products(X, group, t, min(t + TILE, size), X.shape[1], v, raw, lengths, lengths, False)
         residuals_of(loss, raw, y, group, row_weights, size, lengths, out, sums)
     return sums[0]
 

@@ -7,6 +7,10 @@ P^-1 (response to a unit gradient)``, and the raw output of a row is the dot pro
 ``e`` is what the optimizer makes of ``P`` at the point of the gradient. Before ``P`` becomes ill-conditioned, ``u`` is made
 explicit and ``P`` starts again from the identity (a sweep).
 
+Features in coordinates of their own (see `Coordinates`) are multiplied by their scale where a value is read, and the
+penalty acts on them by their stretch: a power of two, so that there are few kinds of coordinates, each with its own ``A``,
+``P``, ``h`` and ``e``. Where nothing is scaled, there is one kind, and the arrays that would tell have no dimension.
+
 An l1 penalty subtracts a threshold from |w| in every step. Where w does not depend on the slots, thresholds in the
 coordinates of ``u`` simply add up, so that a coordinate catches up at its next touch; an average of w misses what the
 thresholds took since then, which prefix sums over the steps give exactly.
@@ -19,10 +23,10 @@ from numba.extending import overload
 
 from skminibatch._parts import follow, point, prox, smooth_gradient, update
 from skminibatch.backends.cpu.compile import INLINED, Kernel, finite, inlined
-from skminibatch.backends.cpu.dense import decoupled, residuals_of
+from skminibatch.backends.cpu.dense import decoupled, residuals_of, scaled
 from skminibatch.backends.cpu.formulas import bounded_rate, coefficients_at, slot_count, slots_at, store_slots
 from skminibatch.backends.cpu.intrinsics import prefetch
-from skminibatch.backends.cpu.lazy import catch_up, make_explicit, multiply, solve, transition
+from skminibatch.backends.cpu.lazy import catch_up, kind_of, make_explicit, multiply, solve, transition
 from skminibatch.backends.cpu.rows import BURST, find_rows, unpacked
 
 CONDITION = 1e6  # of P, above which a sweep is due
@@ -80,6 +84,21 @@ def _state_add(h, U, j, g):
     return (one_slot, two_slots, three_slots)[len(h) - 1]
 
 
+def pick(common, numbers, kinds, j):
+    """The row of `numbers` for the kind of coordinate `j`, a tuple: `common` where there is one kind."""
+
+
+@overload(pick, jit_options=INLINED)
+def _pick(common, numbers, kinds, j):
+    if kinds.ndim == 0:
+        return lambda common, numbers, kinds, j: common
+    return (
+        lambda common, numbers, kinds, j: (numbers[kinds[j], 0],),
+        lambda common, numbers, kinds, j: (numbers[kinds[j], 0], numbers[kinds[j], 1]),
+        lambda common, numbers, kinds, j: (numbers[kinds[j], 0], numbers[kinds[j], 1], numbers[kinds[j], 2]),
+    )[len(common) - 1]
+
+
 @inlined
 def ask_for(data, indices, indptr, y, rows, t, size):
     """Ask for the memory of the rows that come next: their bounds and targets far ahead, their entries nearer."""
@@ -96,8 +115,10 @@ def ask_for(data, indices, indptr, y, rows, t, size):
 
 
 @inlined
-def outputs(data, indices, indptr, y, rows, size, flat, K, e, raw, squares):
+def outputs(data, indices, indptr, y, rows, size, flat, K, e, axes, raw, squares):
     """Raw outputs of the rows of a batch without the intercept, and their squared lengths."""
+    scale, kinds, _ = axes
+    common = e[0]
     for t in range(size):
         ask_for(data, indices, indptr, y, rows, t, size)
         # unsigned numbers: a signed index costs a look at its sign, as it might count from the end
@@ -106,39 +127,47 @@ def outputs(data, indices, indptr, y, rows, size, flat, K, e, raw, squares):
         if K == 1:
             total = 0.0
             for q in range(start, stop):
-                x = np.float64(data[q])
+                j = np.uint64(indices[q])
+                x = scaled(np.float64(data[q]), scale, j)
                 square += x * x
-                total += x * state_dot(e, flat, np.uint64(indices[q]))
+                total += x * state_dot(pick(common, e[1], kinds, j), flat, j)
             raw[t, 0] = total
         else:
             for k in range(K):
                 raw[t, k] = 0.0
             for q in range(start, stop):
-                x, first = np.float64(data[q]), np.uint64(indices[q]) * np.uint64(K)
+                j = np.uint64(indices[q])
+                x, first = scaled(np.float64(data[q]), scale, j), j * np.uint64(K)
                 square += x * x
+                mine = pick(common, e[1], kinds, j)
                 for k in range(K):
-                    raw[t, k] += x * state_dot(e, flat, first + np.uint64(k))
+                    raw[t, k] += x * state_dot(mine, flat, first + np.uint64(k))
         squares[t] = square
 
 
 @inlined
-def add_to_state(data, indices, indptr, rows, size, flat, K, h, raw, share):
+def add_to_state(data, indices, indptr, rows, size, flat, K, h, axes, raw, share):
     """``u += h g`` for the gradients of the rows of a batch."""
+    scale, kinds, _ = axes
+    common = h[0]
     for t in range(size):
         start, stop = np.uint64(indptr[rows[t]]), np.uint64(indptr[rows[t] + 1])
         if K == 1:
             r = raw[t, 0] * share
             for q in range(start, stop):
-                state_add(h, flat, np.uint64(indices[q]), r * np.float64(data[q]))
+                j = np.uint64(indices[q])
+                state_add(pick(common, h[1], kinds, j), flat, j, r * scaled(np.float64(data[q]), scale, j))
         else:
             for q in range(start, stop):
-                x, first = np.float64(data[q]) * share, np.uint64(indices[q]) * np.uint64(K)
+                j = np.uint64(indices[q])
+                x, first = scaled(np.float64(data[q]), scale, j) * share, j * np.uint64(K)
+                mine = pick(common, h[1], kinds, j)
                 for k in range(K):
-                    state_add(h, flat, first + np.uint64(k), raw[t, k] * x)
+                    state_add(mine, flat, first + np.uint64(k), raw[t, k] * x)
 
 
 @inlined
-def touch(data, indices, indptr, rows, size, raw, share, g, touched):
+def touch(data, indices, indptr, rows, size, scale, raw, share, g, touched):
     """Add up the gradient of a batch in `g` and list the coordinates that it touches; their number."""
     K = raw.shape[1]
     n_touched = 0
@@ -152,7 +181,7 @@ def touch(data, indices, indptr, rows, size, raw, share, g, touched):
                 touched[n_touched] = j
                 n_touched += 1
             for k in range(K):
-                g[j, k] += raw[t, k] * np.float64(data[q]) * share
+                g[j, k] += raw[t, k] * scaled(np.float64(data[q]), scale, j) * share
     return n_touched
 
 
@@ -199,19 +228,23 @@ def row_weights_of(weights, plan_weights, rows, size, start, row_weights):
 
 
 @inlined
-def next_points(optimizer, params, coefficients, s, e, P, eP, intercept):
-    """Where step `s` takes the gradient: ``e P`` for the states, and the intercepts."""
+def look(penalty, optimizer, params, coefficients, s, rate, matrices, axes, intercept):
+    """The maps of step `s` at a rate and where it takes the gradient: ``e P`` for the states, and the intercepts."""
+    A, P, _, G, _, e, eP, _, _, unit = matrices
     m, K, d = params.shape[0], params.shape[1], params.shape[2] - 1
-    c = coefficients_at(optimizer, coefficients, s, coefficients[s, 0])
+    c = coefficients_at(optimizer, coefficients, s, rate)
     for k in range(K):
         intercept[k] = point(optimizer, params[0, k, d], slots_at(optimizer, params, k, d), c)
-    for i in range(m):
-        eP[i] = 0.0
-        for q in range(m):
-            eP[i] += e[q] * P[q, i]
+    stretches = axes[2]
+    for kind in range(stretches.size):
+        transition(penalty, optimizer, coefficients, s, rate, A[kind], G[kind], e[kind], unit, stretches[kind])
+        for i in range(m):
+            eP[kind, i] = 0.0
+            for q in range(m):
+                eP[kind, i] += e[kind, q] * P[kind, q, i]
 
 
-def work_space(params, longest, n_steps, l1, measured):
+def work_space(params, longest, n_steps, n_kinds, l1, measured):
     """What the kernels need to write to: (for a batch, small matrices, for thresholds, for a gradient)."""
     m, K, d = params.shape[0], params.shape[1], params.shape[2] - 1
     batch = (
@@ -224,55 +257,56 @@ def work_space(params, longest, n_steps, l1, measured):
         np.empty(3),
         np.empty(K),
     )
-    square, row = np.zeros((3, m, m)), np.zeros((5, m))
-    square[1] = np.eye(m)
-    matrices = (square, row, np.zeros((m, 2 * m + 1)), np.zeros((m, 1, 1)))
+    A, P, AP = np.zeros((3, n_kinds, m, m))
+    P[:] = np.eye(m)
+    G, h, e, eP = np.zeros((4, n_kinds, m))
+    matrices = (A, P, AP, G, h, e, eP, np.zeros(m), np.zeros((m, 2 * m + 1)), np.zeros((m, 1, 1)))
     n_thresholds = n_steps + 1 if l1 > 0 else 1
-    thresholds = (np.zeros(d if l1 > 0 else 0, np.int64), *np.zeros((3, n_thresholds)))
+    thresholds = (np.zeros(d if l1 > 0 else 0, np.int64), *np.zeros((3, n_kinds, n_thresholds)))
     gradient = (np.zeros((d if measured else 0, K + 1)), np.empty(d if measured else 0, np.int64))
     return batch, matrices, thresholds, gradient
 
 
 @inlined
-def advance(U, K, matrices, l1, rate, thresholds, now):
-    """Take the map of a step into the product, or sweep where it would become ill-conditioned; the step's number."""
-    square, row, M, _ = matrices
-    A, P, AP = square[0], square[1], square[2]
-    G, h, scratch = row[0], row[1], row[4]
-    since, Q, C, R = thresholds
-    m = A.shape[0]
-    multiply(A, P, AP)
-    if solve(AP, G, h, M) > CONDITION:
-        make_explicit(U, K, m, AP, scratch, l1 > 0.0, since, now, Q, C, R)
+def advance(U, K, matrices, axes, l1, rate, thresholds, now):
+    """Take the maps of a step into their products, or sweep where one would become ill-conditioned; the step's number."""
+    A, P, AP, G, h, _, _, scratch, M, _ = matrices
+    _, kinds, stretches = axes
+    _, Q, C, R = thresholds
+    m = scratch.size
+    condition = 0.0
+    for kind in range(stretches.size):
+        multiply(A[kind], P[kind], AP[kind])
+        condition = max(condition, solve(AP[kind], G[kind], h[kind], M))
+    sweep = condition > CONDITION
+    if sweep:
+        make_explicit(U, K, AP, scratch, kinds, l1 > 0.0, thresholds, now)
         now = 0
+    for kind in range(stretches.size):
         for i in range(m):
-            h[i] = G[i]
+            if sweep:
+                h[kind, i] = G[kind, i]
             for q in range(m):
-                P[i, q] = 1.0 if i == q else 0.0
-    else:
-        for i in range(m):
-            for q in range(m):
-                P[i, q] = AP[i, q]
-    if l1 > 0.0:  # what this step takes from |u|, and what an average misses for each unit of it
-        taken = rate * l1 / P[0, 0]
-        R[now] = (P[1, 0] - A[1, 0] / A[0, 0] * P[0, 0]) / P[1, 1] if m > 1 else 0.0
-        Q[now + 1] = Q[now] + taken
-        C[now + 1] = C[now] + taken * R[now]
-        now += 1
-    return now
+                P[kind, i, q] = (1.0 if i == q else 0.0) if sweep else AP[kind, i, q]
+        if l1 > 0.0:  # what this step takes from |u|, and what an average misses for each unit of it
+            a, p = A[kind], P[kind]
+            taken = rate * l1 * stretches[kind] / p[0, 0]
+            R[kind, now] = (p[1, 0] - a[1, 0] / a[0, 0] * p[0, 0]) / p[1, 1] if m > 1 else 0.0
+            Q[kind, now + 1] = Q[kind, now] + taken
+            C[kind, now + 1] = C[kind, now] + taken * R[kind, now]
+    return now + 1 if l1 > 0.0 else now
 
 
 @Kernel
-def run_linear(parts, X, y, weights, order, offsets, coefficients, plan_weights, limits, params, U, space, stats):
+def run_linear(parts, X, y, weights, order, offsets, coefficients, plan_weights, limits, axes, params, U, space, stats):
     """Carry out a plan for a linear optimizer; `U` is the state by coordinate, (d, K * m). The failed step, or -1."""
     loss, penalty, optimizer = parts
     data, indices, indptr = X
     fit_intercept, safety, clip_norm, measured_from, l1 = limits
     (rows, burst, raw, squares, row_weights, out, sums, intercept), matrices, thresholds, (g, touched) = space
-    square, row, _, unit = matrices
-    A, P = square[0], square[1]
-    G, h, e, eP, scratch = row[0], row[1], row[2], row[3], row[4]
+    _, P, _, _, h, _, eP, scratch, _, _ = matrices
     since, Q, C, R = thresholds
+    kinds = axes[1]
     losses, square_norms, row_squares, rates = stats
     m, K, flat = params.shape[0], params.shape[1], U.reshape(U.size)
     y_flat = y.reshape(y.size)
@@ -288,10 +322,11 @@ def run_linear(parts, X, y, weights, order, offsets, coefficients, plan_weights,
         if thresholded:
             for t in range(size):
                 for q in range(indptr[rows[t]], indptr[rows[t] + 1]):
-                    catch_up(U, indices[q], K, m, since, now, Q, C, R)
-        transition(penalty, optimizer, coefficients, s, coefficients[s, 0], A, G, e, unit)
-        next_points(optimizer, params, coefficients, s, e, P, eP, intercept)
-        outputs(data, indices, indptr, y_flat, rows, size, flat, K, scalars(optimizer, eP), raw, squares)
+                    kind = kind_of(kinds, indices[q])
+                    catch_up(U, indices[q], K, m, since, now, Q[kind], C[kind], R[kind])
+        look(penalty, optimizer, params, coefficients, s, coefficients[s, 0], matrices, axes, intercept)
+        points = (scalars(optimizer, eP[0]), eP)
+        outputs(data, indices, indptr, y_flat, rows, size, flat, K, points, axes, raw, squares)
         for t in range(size):
             squares[t] += fit_intercept
             for k in range(K):
@@ -300,29 +335,32 @@ def run_linear(parts, X, y, weights, order, offsets, coefficients, plan_weights,
         residuals_of(loss, raw, y, rows, row_weights, size, squares, out, sums)
         square_norm = np.nan
         if s >= measured_from:
-            n_touched = touch(data, indices, indptr, rows, size, raw, share, g, touched)
+            n_touched = touch(data, indices, indptr, rows, size, axes[0], raw, share, g, touched)
             square_norm = square_norm_of(g, touched, n_touched, raw, size, share, fit_intercept)
             clear(g, touched, n_touched)
         rate = bounded_rate(coefficients[s, 0], safety, sums[2] * share)
         losses[s], square_norms[s], row_squares[s], rates[s] = sums[0], square_norm, sums[1], rate
         if not finite(sums[0]) or (s >= measured_from and not finite(square_norm)):
-            make_explicit(U, K, m, P, scratch, thresholded, since, now, Q, C, R)
+            make_explicit(U, K, P, scratch, kinds, thresholded, thresholds, now)
             return s
         ratio = clip_norm / np.sqrt(square_norm) if square_norm > clip_norm * clip_norm else 1.0
         if rate < coefficients[s, 0]:
-            transition(penalty, optimizer, coefficients, s, rate, A, G, e, unit)
-        now = advance(U, K, matrices, l1, rate, thresholds, now)
-        add_to_state(data, indices, indptr, rows, size, flat, K, scalars(optimizer, h), raw, share * ratio)
+            look(penalty, optimizer, params, coefficients, s, rate, matrices, axes, intercept)
+        now = advance(U, K, matrices, axes, l1, rate, thresholds, now)
+        responses = (scalars(optimizer, h[0]), h)
+        add_to_state(data, indices, indptr, rows, size, flat, K, responses, axes, raw, share * ratio)
         if fit_intercept:
             step_intercept(
                 optimizer, params, raw, size, share, coefficients_at(optimizer, coefficients, s, rate), ratio
             )
-    make_explicit(U, K, m, P, scratch, thresholded, since, now, Q, C, R)
+    make_explicit(U, K, P, scratch, kinds, thresholded, thresholds, now)
     return -1
 
 
 @Kernel
-def run_lazy(parts, X, y, weights, order, offsets, coefficients, plan_weights, limits, params, averaged, space, stats):
+def run_lazy(
+    parts, X, y, weights, order, offsets, coefficients, plan_weights, limits, axes, params, averaged, space, stats
+):
     """Carry out a plan for any optimizer, updating the coordinates that a batch touches. The failed step, or -1."""
     loss, penalty, optimizer = parts
     data, indices, indptr = X
@@ -343,13 +381,14 @@ def run_lazy(parts, X, y, weights, order, offsets, coefficients, plan_weights, l
             for k in range(K):
                 raw[t, k] = point(optimizer, params[0, k, d], slots_at(optimizer, params, k, d), c)
             for q in range(indptr[rows[t]], indptr[rows[t] + 1]):
-                j, x = indices[q], np.float64(data[q])
+                j = indices[q]
+                x = scaled(np.float64(data[q]), axes[0], j)
                 squares[t] += x * x
                 for k in range(K):
                     raw[t, k] += x * point(optimizer, params[0, k, j], slots_at(optimizer, params, k, j), c)
         sums[:] = 0
         residuals_of(loss, raw, y, rows, row_weights, size, squares, out, sums)
-        n_touched = touch(data, indices, indptr, rows, size, raw, share, g, touched)
+        n_touched = touch(data, indices, indptr, rows, size, axes[0], raw, share, g, touched)
         square_norm = square_norm_of(g, touched, n_touched, raw, size, share, fit_intercept)
         rate = bounded_rate(coefficients[s, 0], safety, sums[2] * share)
         losses[s], square_norms[s], row_squares[s], rates[s] = sums[0], square_norm, sums[1], rate
@@ -358,7 +397,8 @@ def run_lazy(parts, X, y, weights, order, offsets, coefficients, plan_weights, l
         ratio = clip_norm / np.sqrt(square_norm) if square_norm > clip_norm * clip_norm else 1.0
         c = coefficients_at(optimizer, coefficients, s, rate)
         for i in range(n_touched):
-            step_coordinate(penalty, optimizer, params, touched[i], g, ratio, c, averaged)
+            stretch = axes[2][kind_of(axes[1], touched[i])]
+            step_coordinate(penalty, optimizer, params, touched[i], g, ratio, c, stretch, averaged)
         clear(g, touched, n_touched)
         if fit_intercept:
             step_intercept(optimizer, params, raw, size, share, c, ratio)
@@ -371,16 +411,16 @@ def run_lazy(parts, X, y, weights, order, offsets, coefficients, plan_weights, l
 
 
 @inlined
-def step_coordinate(penalty, optimizer, params, j, g, ratio, c, averaged):
+def step_coordinate(penalty, optimizer, params, j, g, ratio, c, stretch, averaged):
     """Update one touched coordinate of all outputs."""
     for k in range(params.shape[1]):
         w, f = params[0, k, j], g[j, k] * ratio
-        pull = smooth_gradient(penalty, w)
+        pull = smooth_gradient(penalty, w * stretch) * stretch
         if decoupled(optimizer):
             w -= c[0] * pull
         else:
             f += pull
         w, slots, step = update(optimizer, w, f, slots_at(optimizer, params, k, j), c)
-        w = prox(penalty, w, step)
+        w = prox(penalty, w * stretch, step * stretch * stretch) / stretch
         params[0, k, j] = w
         store_slots(optimizer, params, k, j, slots if averaged else follow(optimizer, w, slots, c))
