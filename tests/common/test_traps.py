@@ -536,3 +536,17 @@ def test_t18_sparse_features_in_any_units():
     for rows in np.array_split(np.arange(4000), 8):
         streamed.partial_fit(units[rows], y[rows], classes=[0, 1])
     assert streamed.score(units, y) > equal - 0.06  # without scales: equal - 0.18
+
+
+@pytest.mark.parametrize("chunk", [1, 7])
+def test_t18_a_stream_in_order(chunk):
+    """T18: rows that resemble their neighbours, as a file of flights by day: no blow-up."""
+    rng = np.random.default_rng(0)
+    centers = np.repeat(3 * rng.standard_normal((60, 20)), 70, axis=0)
+    X = centers + 0.3 * rng.standard_normal(centers.shape)
+    drift = np.repeat(rng.standard_normal(60), 70)
+    y = X @ rng.standard_normal(20) + 20 * drift + rng.standard_normal(len(X))
+    streamed = MiniBatchSGDRegressor(random_state=0)
+    for start in range(0, len(X), chunk):
+        streamed.partial_fit(X[start : start + chunk], y[start : start + chunk])
+    assert np.mean((y - streamed.predict(X)) ** 2) < 3 * np.var(y)
