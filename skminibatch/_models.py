@@ -107,7 +107,7 @@ class LinearModel:
             step = np.broadcast_to(step, zero.shape)[:, :-1]
             small = prox(self.penalty, coef * axes.stretch, step * axes.stretch**2) == 0
             # a small coefficient is noise, unless the last iterate agrees with the average
-            settled = np.abs(params[0][:, :-1] - coef) <= 0.1 * np.abs(coef)
+            settled = np.abs(params[0][:, :-1] - coef) <= 0.25 * np.abs(coef)
             coef = np.where(small & ~settled, 0, coef)
         coef = coef * axes.scale
         return coef.astype(self.coef_dtype), (intercept - coef @ axes.center).astype(self.coef_dtype)

@@ -244,8 +244,8 @@ def test_a_validation_set_without_early_stopping_gives_the_curve(estimator_class
 
 def test_validation_weights_count(binary):
     X, y = binary
-    X_val, y_val = X[:40], y[:40]
-    weights = (np.arange(40) < 20).astype(float)
+    X_val, y_val = X[:47], y[:47]
+    weights = (np.arange(47) < 20).astype(float)
     fits = [
         MiniBatchSGDClassifier(max_iter=3, tol=None, **QUICK).fit(X, y, X_val=X_val, y_val=y_val, sample_weight_val=w)
         for w in (weights, None)
