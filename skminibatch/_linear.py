@@ -70,10 +70,7 @@ class LinearEstimator(BaseMiniBatchEstimator):
         if intercept_init is not None:
             intercept = _shaped(intercept_init, intercept.shape, "intercept_init", model.dtype)
         elif coef_init is None and self.learning_rate == "auto" and self.fit_intercept:
-            y = data.y if data.rows is None else data.y[data.rows]
-            weights = np.ones(len(y)) if not data.weights.size else data.weights
-            weights = weights if data.rows is None or not data.weights.size else weights[data.rows]
-            intercept[:] = target.baseline(y, weights, self._pointwise_loss())
+            intercept[:] = target.baseline(*data.targets, self._pointwise_loss())
         return coef, intercept
 
     def _attributes(self, coef, intercept, target) -> dict:

@@ -28,6 +28,14 @@ class Data(NamedTuple):
         """Number of rows in use."""
         return self.X.shape[0] if self.rows is None else self.rows.size
 
+    @property
+    def targets(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """`y` and the weights (None: equal) of the rows in use."""
+        weights = self.weights if self.weights.size else None
+        if self.rows is None:
+            return self.y, weights
+        return self.y[self.rows], None if weights is None else weights[self.rows]
+
 
 @dataclass(frozen=True)
 class LinearModel:

@@ -39,7 +39,7 @@ def placed(
     dense = not sparse.issparse(data.X)
     if standardize:
         X, _, weights = used(data)
-        moments = moments.updated(X, weights if weights.size else None)
+        moments = moments.updated(X, weights)
         axes = standard_coordinates(moments, model.dtype, dense and model.fit_intercept)
     elif automatic:
         moments = moments.updated(data.X[sampled], data.weights[sampled] if data.weights.size else None)
@@ -54,17 +54,15 @@ def placed(
 
 
 def used(data: Data) -> tuple:
-    """X, y and weights of the rows in use."""
-    if data.rows is None:
-        return data.X, data.y, data.weights
-    return data.X[data.rows], data.y[data.rows], data.weights[data.rows] if data.weights.size else data.weights
+    """X, y and weights (None: equal) of the rows in use."""
+    return data.X if data.rows is None else data.X[data.rows], *data.targets
 
 
 def first_smoothness(model: LinearModel, data: Data, sampled: np.ndarray, params: np.ndarray, seed: int):
     """The smoothness of the rows of `fit`, and a sample of them, should a stream follow."""
     smooth = model.smoothness(data, sampled, model.what_predicts(params, None)[1])
     few = sampled[:: -(-len(sampled) // RESERVOIR)]
-    weights = data.weights[few] if data.weights.size else data.weights
+    weights = data.weights[few] if data.weights.size else None
     return smooth, Reservoir.of(data.X[few], data.y[few], weights, data.n_rows, np.random.default_rng(seed))
 
 

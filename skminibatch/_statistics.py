@@ -18,7 +18,7 @@ RESERVOIR = 512  # rows of a stream that are kept
 GROWTH = 1.25  # of the rows seen, between two estimates on a stream
 MOST_KINDS = 8  # of stretches of sparse features
 NEGLIGIBLE_SHIFT = 0.25  # of a standard deviation: a mean that is no better moved to zero
-
+NEGLIGIBLE_STRETCH = 2.0  # features that are stretched by no more are left as they are
 
 # purposes of random numbers, each with a sequence of its own for each turn; the samplers have those from zero on
 OF_SCALE, OF_EVALUATION, OF_RESERVOIR = 1 << 32, 1 << 33, 1 << 34
@@ -111,20 +111,20 @@ class Reservoir(NamedTuple):
     estimated_at: int = 0
 
     @classmethod
-    def of(cls, X, y, weights: np.ndarray, seen: int, rng: np.random.Generator) -> Reservoir:
+    def of(cls, X, y, weights: np.ndarray | None, seen: int, rng: np.random.Generator) -> Reservoir:
         """A sample of some rows, themselves a sample of `seen` ones."""
         empty = cls(X[:0], y[:0], np.empty(0), np.empty(0))
         return empty.updated(X, y, weights, rng)._replace(seen=seen, estimated_at=seen)
 
-    def updated(self, X, y, weights: np.ndarray, rng: np.random.Generator) -> Reservoir:
-        """With the rows of one more chunk."""
+    def updated(self, X, y, weights: np.ndarray | None, rng: np.random.Generator) -> Reservoir:
+        """With the rows of one more chunk, weighted or not."""
         keys = rng.random(X.shape[0])
         limit = self.keys.max() if self.keys.size >= RESERVOIR else np.inf
         new = np.flatnonzero(keys < limit)
         seen = self.seen + X.shape[0]
         if not new.size:
             return self._replace(seen=seen)
-        weights = weights[new] if weights.size else np.ones(new.size)
+        weights = np.ones(new.size) if weights is None else weights[new]
         keys = np.concatenate([self.keys, keys[new]])
         kept = np.sort(np.argsort(keys, kind="stable")[:RESERVOIR])
         rows = sparse.vstack([self.X, X[new]]).tocsr() if sparse.issparse(X) else np.vstack([self.X, X[new]])
@@ -141,11 +141,14 @@ class Reservoir(NamedTuple):
 def gentle_coordinates(moments: Moments, dtype, centered: bool, old: Coordinates | None = None) -> Coordinates:
     """Features moved and stretched so far that none dominates, at an unchanged objective.
 
-    Stretches are powers of two and small shifts are left out, so that standardised data stay as they are and a stream
-    does not change its coordinates with every chunk: `old` ones are kept within a factor of two.
+    Stretches are powers of two, and small ones and small shifts are left out, so that standardised data stay as they are,
+    whatever the rows from which they are judged, and a stream does not change its coordinates with every chunk: `old` ones
+    are kept within a factor of two.
     """
     deviation = moments.deviation
-    scale = np.exp2(-np.round(np.log2(deviation)))
+    exponents = np.log2(deviation)
+    near = np.abs(exponents).max(initial=0.0) <= np.log2(NEGLIGIBLE_STRETCH)
+    scale = np.ones_like(deviation) if near else np.exp2(-np.round(exponents))
     center = np.where(np.abs(moments.mean) > NEGLIGIBLE_SHIFT * deviation, moments.mean, 0.0)
     if old is not None:
         near = (scale <= 2 * old.scale) & (scale >= 0.5 * old.scale)

@@ -36,10 +36,20 @@ class RegressionTarget(NamedTuple):
         return np.ascontiguousarray(y, dtype)
 
     def baseline(self, y, weights, loss) -> np.ndarray:
-        """The best constant raw outputs."""
+        """The best constant raw outputs; weights of None: all rows count the same."""
         if not hasattr(loss, "baseline"):
             return np.zeros(self.n_outputs)
         return np.array([loss.baseline(column, weights) for column in y.reshape(len(y), -1).T])
+
+
+def _labels(y: np.ndarray) -> np.ndarray:
+    """The distinct labels, sorted; an error for what are no labels, such as fractions."""
+    if y.dtype.kind in "biu":  # these are labels, and sorted ten times as soon as looked up twice
+        labels = np.unique(y, return_counts=True)[0]
+        if 2 * len(labels) <= len(y):  # else scikit-learn warns of numbers that may be no labels
+            return labels
+    check_classification_targets(y)
+    return np.unique(column_or_1d(y))  # labels of several kinds at once are an error
 
 
 class ClassificationTarget(NamedTuple):
@@ -51,13 +61,12 @@ class ClassificationTarget(NamedTuple):
     @classmethod
     def of(cls, y, classes=None) -> ClassificationTarget:
         """From the labels themselves, or from all classes that will come."""
-        if y is not None:
+        if y is not None and y.ndim == 2:
             check_classification_targets(y)
-        if y is not None and getattr(y, "ndim", 1) == 2 and type_of_target(y, input_name="y") == "multilabel-indicator":
-            return cls(np.arange(y.shape[1]) if classes is None else np.unique(classes), True)
-        if y is not None:
-            column_or_1d(y)  # labels of several kinds at once are an error
-        classes = np.unique(y if classes is None else np.asarray(classes))
+            if type_of_target(y, input_name="y") == "multilabel-indicator":
+                return cls(np.arange(y.shape[1]) if classes is None else np.unique(classes), True)
+        labels = None if y is None else _labels(y)
+        classes = labels if classes is None else np.unique(classes)
         if len(classes) < 2:
             raise ValueError(f"The number of classes has to be greater than one; got {len(classes)} class")
         return cls(classes, False)
@@ -113,15 +122,15 @@ class ClassificationTarget(NamedTuple):
         return column_or_1d(y, warn=True)
 
     def baseline(self, y, weights, loss) -> np.ndarray:
-        """The best constant raw outputs, no class being rarer than one row."""
+        """The best constant raw outputs, no class being rarer than one row; weights of None: all rows count the same."""
         if not isinstance(loss, Logistic):
             return np.zeros(self.n_outputs)
-        weights = weights / weights.mean()
         if self.n_outputs > 1 and not self.multilabel:
-            counts = np.maximum(np.bincount(y[:, 0].astype(int), weights, self.n_outputs), 1.0)
+            counts = np.bincount(y[:, 0].astype(int), weights, self.n_outputs)
+            counts = np.maximum(counts * (len(y) / counts.sum()), 1.0)
             return np.log(counts) - np.log(counts).mean()
-        positive = weights @ (y > 0).astype(weights.dtype)
-        return np.log(np.maximum(positive, 1.0) / np.maximum(weights.sum() - positive, 1.0))
+        positive = len(y) * np.average(y > 0, axis=0, weights=weights)
+        return np.log(np.maximum(positive, 1.0) / np.maximum(len(y) - positive, 1.0))
 
     def log_probabilities(self, raw: np.ndarray, loss) -> np.ndarray:
         """Logarithms of the probabilities, exact where these underflow."""

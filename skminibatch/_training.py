@@ -14,7 +14,7 @@ from skminibatch._statistics import noise_scale
 
 LONGEST_CHUNK = 1 << 15  # steps; what a plan and its statistics take stays small beside the data
 LONGEST_HISTORY = 500  # entries
-CHECKED_OFTEN, CHECKS = 2048, 4  # epochs of so many updates are checked so often
+CHECKED_OFTEN, CHECKS = 2048, 6  # epochs of so many updates are checked so often
 
 
 @dataclass(frozen=True)
