@@ -159,14 +159,21 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         """Train with scikit-learn's callbacks, one task an epoch; an interrupt keeps the epochs that were done."""
         X, y, sample_weight = given
         metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
+        facts = {"estimator": self, "X": X, "y": y, "metadata": metadata}
         root = self._init_callback_context(max_subtasks=epochs)
-        root.call_on_fit_task_begin(estimator=self, X=X, y=y, metadata=metadata)
+        root.call_on_fit_task_begin(**facts)
         tasks, done = [], []
 
         def begin():
             task = root.subcontext(task_name="epoch")
-            task.call_on_fit_task_begin(estimator=self, X=X, y=y, metadata=metadata)
+            task.call_on_fit_task_begin(**facts)
             tasks.append(task)
+
+        def end(task, progress: Progress) -> bool:
+            def attributes():
+                return self._attributes(progress.coef, progress.intercept, fitted.target)
+
+            return task.call_on_fit_task_end(**facts, reconstruction_attributes=attributes)
 
         def on_epoch(progress: Progress) -> bool:
             # the parameters of an epoch that is done, should the next one be interrupted
@@ -176,13 +183,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
                     f"-- Epoch {progress.state.epoch}: objective {progress.objective:.6g}, rate "
                     f"{progress.history['rate'][-1]:.3g}, {progress.history['seconds'][-1]:.2f} s"
                 )
-            stop = tasks[-1].call_on_fit_task_end(
-                estimator=self,
-                X=X,
-                y=y,
-                metadata=metadata,
-                reconstruction_attributes=lambda: self._attributes(progress.coef, progress.intercept, fitted.target),
-            )
+            stop = end(tasks[-1], progress)
             if len(tasks) < epochs and not (stop or progress.reason):
                 begin()
             return stop
@@ -196,13 +197,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
                 self._publish(fitted, done[0], recipe)
             raise
         self._publish(fitted, progress, recipe)
-        root.call_on_fit_task_end(
-            estimator=self,
-            X=X,
-            y=y,
-            metadata=metadata,
-            reconstruction_attributes=lambda: self._attributes(progress.coef, progress.intercept, fitted.target),
-        )
+        end(root, progress)
         if not progress.converged and recipe.tol is not None:
             warnings.warn(
                 "Maximum number of iteration reached before convergence. Consider increasing max_iter to improve the fit.",

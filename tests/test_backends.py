@@ -168,24 +168,32 @@ KEYED = keyed_order(N, KEYS, block=4)
 KEYED_SUBSET = keyed_order(N, KEYS, subset=np.random.default_rng(8).integers(N, size=N))
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"weights": np.random.default_rng(5).uniform(0.1, 3.0, N)},
-        {"limits": {"weights": np.random.default_rng(6).uniform(0.1, 3.0, 2 * N)}},
-        {"limits": {"safety": (0.02, 0.1, 1.0)}},
-        {"limits": {"safety": (0.05, 0.5, 0.0)}},
-        {"limits": {"clip_norm": 0.45}},
-        {"limits": {"clip_norm": 0.45, "safety": (0.02, 0.1, 1.0)}},
-        {"fit_intercept": False},
-        {"limits": {"batch_size": 1}},
-        {"limits": {"batch_size": 17}},
-        {"limits": {"batch_size": N}},
-        {"limits": {"order": KEYED, "n_epochs": 1}},
-        {"limits": {"order": KEYED_SUBSET, "n_epochs": 1}},
-        {"limits": {"rate": 0.0}},
-    ],
-    ids=lambda settings: ", ".join([*settings, *settings.get("limits", {})]),
+SETTINGS = [
+    {"weights": np.random.default_rng(5).uniform(0.1, 3.0, N)},
+    {"limits": {"weights": np.random.default_rng(6).uniform(0.1, 3.0, 2 * N)}},
+    {"fit_intercept": False},
+    {"limits": {"batch_size": 1}},
+    {"limits": {"batch_size": 1, "clip_norm": 0.45}},
+    {"limits": {"batch_size": 17}},
+    {"limits": {"batch_size": N}},
+    {"limits": {"order": KEYED, "n_epochs": 1}},
+    {"limits": {"order": KEYED_SUBSET, "n_epochs": 1}},
+    {"limits": {"rate": 0.0}},
+]
+
+
+def each_of(*settings):
+    """Run a test with the usual settings and with some more."""
+    return pytest.mark.parametrize(
+        "settings", [*SETTINGS, *settings], ids=lambda one: ", ".join([*one, *one.get("limits", {})])
+    )
+
+
+@each_of(
+    {"limits": {"safety": (0.02, 0.1, 1.0)}},
+    {"limits": {"safety": (0.05, 0.5, 0.0)}},
+    {"limits": {"clip_norm": 0.45}},
+    {"limits": {"clip_norm": 0.45, "safety": (0.02, 0.1, 1.0)}},
 )
 def test_settings_agree_on_dense_rows(settings):
     settings = dict(settings)
@@ -313,23 +321,7 @@ def test_types_of_sparse_rows_agree(index, dtype):
     assert run(cpu, X, *SOME)[0].dtype == np.float64
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"weights": np.random.default_rng(5).uniform(0.1, 3.0, N)},
-        {"limits": {"weights": np.random.default_rng(6).uniform(0.1, 3.0, 2 * N)}},
-        {"limits": {"safety": (0.02, 0.1, 0.5)}},
-        {"limits": {"clip_norm": 0.2}},
-        {"limits": {"measure": True}},
-        {"fit_intercept": False},
-        {"limits": {"batch_size": 1}},
-        {"limits": {"batch_size": N}},
-        {"limits": {"order": KEYED, "n_epochs": 1}},
-        {"limits": {"order": KEYED_SUBSET, "n_epochs": 1}},
-        {"limits": {"rate": 0.0}},
-    ],
-    ids=lambda settings: ", ".join([*settings, *settings.get("limits", {})]),
-)
+@each_of({"limits": {"safety": (0.02, 0.1, 0.5)}}, {"limits": {"clip_norm": 0.2}}, {"limits": {"measure": True}})
 @pytest.mark.parametrize("optimizer", [ScheduleFree(), Adam()], ids=repr)
 def test_settings_agree_on_sparse_rows(settings, optimizer):
     settings = dict(settings)

@@ -97,6 +97,14 @@ def test_gentle_coordinates_leave_standardised_features_alone(rng):
     assert uncentered.scale.dtype == np.float32
 
 
+def test_gentle_coordinates_judge_standardised_features_alike_by_any_rows(rng):
+    """A rare feature of unit deviation may look like 0.6 or 1.7 in a sample: no reason for another kernel."""
+    X = rng.standard_normal((1000, 3)) * [1.0, 0.6, 1.8]
+    np.testing.assert_array_equal(gentle_coordinates(Moments.none(3).updated(X), np.float64, True).scale, 1)
+    X *= [1.0, 0.6, 1.0]  # one is small: now all are scaled
+    np.testing.assert_array_equal(gentle_coordinates(Moments.none(3).updated(X), np.float64, True).scale, [1, 2, 0.5])
+
+
 def test_sparse_coordinates_follow_stored_values(rng):
     X = sparse.random(2000, 6, density=0.1, random_state=0, format="csr")
     X.data = rng.uniform(0.9, 1.1, X.nnz)

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skminibatch._parts import where
+
 
 class ElasticNet(NamedTuple):
     """``l2 w^2 / 2 + l1 |w|``: the square by its gradient, the absolute value by its proximal map."""
@@ -20,4 +22,5 @@ class ElasticNet(NamedTuple):
         return self.l2 * w
 
     def prox(self, w, step):
-        return np.sign(w) * np.maximum(np.abs(w) - step * self.l1, 0.0)
+        threshold = step * self.l1
+        return w - where(w > threshold, threshold, where(w < -threshold, -threshold, w))

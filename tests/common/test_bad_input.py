@@ -175,6 +175,13 @@ def test_y_of_a_classifier(change, match, method, storage, binary):
     assert_refused(classifier, method, match, binary.X, change(binary.y))
 
 
+@pytest.mark.parametrize("kind", [int, float, str])
+def test_more_classes_than_half_the_rows_get_a_warning(kind, rng):
+    X, y = rng.standard_normal((40, 2)), np.arange(40) // 1.5
+    with pytest.warns(UserWarning, match=r"number of unique classes is greater than 50%"):
+        MiniBatchSGDClassifier(max_iter=1, tol=None).fit(X, y.astype(int).astype(kind))
+
+
 def test_labels(binary):
     X, y = binary
     classifier = MiniBatchSGDClassifier(**QUICK)

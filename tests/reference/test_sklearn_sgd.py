@@ -76,69 +76,27 @@ class _EtaOfOtherRates:
         self._eta0 = eta0
 
 
+def _like(theirs, ours):
+    """A constructor with scikit-learn's parameters and defaults that calls ours."""
+    signature = inspect.signature(theirs.__init__)
+
+    def constructor(self, *args, **kwargs):
+        given = signature.bind(self, *args, **kwargs)
+        given.apply_defaults()
+        settings = {name: setting for name, setting in given.arguments.items() if name != "self"}
+        ours.__init__(self, solver="sgd", batch_size=1, **settings)
+
+    constructor.__signature__ = signature
+    return constructor
+
+
 class SGDClassifier(_EtaOfOtherRates, MiniBatchSGDClassifier):
     loss_functions = dict.fromkeys(set(LOSSES) - {"poisson", "quantile"})
-
-    def __init__(
-        self,
-        loss="hinge",
-        *,
-        penalty="l2",
-        alpha=0.0001,
-        l1_ratio=0.15,
-        fit_intercept=True,
-        max_iter=1000,
-        tol=1e-3,
-        shuffle=True,
-        verbose=0,
-        epsilon=0.1,
-        n_jobs=None,
-        random_state=None,
-        learning_rate="optimal",
-        eta0=0.01,
-        power_t=0.5,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=5,
-        class_weight=None,
-        warm_start=False,
-        average=False,
-    ):
-        _set(self, locals())
+    __init__ = _like(sklearn.linear_model.SGDClassifier, MiniBatchSGDClassifier)
 
 
 class SGDRegressor(_EtaOfOtherRates, MiniBatchSGDRegressor):
-    def __init__(
-        self,
-        loss="squared_error",
-        *,
-        penalty="l2",
-        alpha=0.0001,
-        l1_ratio=0.15,
-        fit_intercept=True,
-        max_iter=1000,
-        tol=1e-3,
-        shuffle=True,
-        verbose=0,
-        epsilon=0.1,
-        random_state=None,
-        learning_rate="invscaling",
-        eta0=0.01,
-        power_t=0.25,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=5,
-        warm_start=False,
-        average=False,
-    ):
-        _set(self, locals())
-
-
-def _set(estimator, settings):
-    """Our constructor, called with scikit-learn's settings."""
-    settings = {name: setting for name, setting in settings.items() if name not in ("self", "__class__")}
-    ours = next(c for c in type(estimator).__mro__ if c in (MiniBatchSGDClassifier, MiniBatchSGDRegressor))
-    ours.__init__(estimator, solver="sgd", batch_size=1, **settings)
+    __init__ = _like(sklearn.linear_model.SGDRegressor, MiniBatchSGDRegressor)
 
 
 def _compiled(loss):

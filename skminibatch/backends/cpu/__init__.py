@@ -16,14 +16,15 @@ MEASURED_STEPS = 16  # at the end of a chunk of sparse rows; the norm of a gradi
 def run_dense(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, n_threads=1):
     """Carry out a plan on dense rows."""
     from skminibatch.backends.cpu.dense import WorkSpace, run
-    from skminibatch.backends.cpu.rows import GROUP, MOST_SLICES, ROWS_A_SLICE
+    from skminibatch.backends.cpu.rows import GROUP, n_slices
 
     stats = empty_stats(len(plan.offsets) - 1)
-    slices = max(1, min(MOST_SLICES, int(np.diff(plan.offsets).max()) // ROWS_A_SLICE))
-    n_threads = max(1, min(n_threads, slices))
+    sizes = np.diff(plan.offsets)
+    slices = n_slices.py_func(int(sizes.max()))
+    # a batch of one row is known to the thread that reads it only
+    n_threads = 1 if sizes.min() == 1 else max(1, min(n_threads, slices))
     # what changes nothing is an array without a dimension, a type of its own: rows are read in place, nothing is scaled
-    center = scale = np.array(0, params.dtype)
-    stretch = np.empty(0, params.dtype)
+    center = scale = stretch = np.array(0, params.dtype)
     if coordinates is not None:
         scale, stretch = coordinates.scale, coordinates.stretch
         center = coordinates.center if coordinates.center.any() else center
@@ -93,18 +94,18 @@ def run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, 
 
 def loss_dense(loss, X, y, weights, rows, coef, intercept):
     """Weighted sum of the losses of some rows."""
-    from skminibatch.backends.cpu.losses import dense
+    from skminibatch.backends.cpu.losses import dense, scratch
 
     v = np.ascontiguousarray(np.column_stack([coef, intercept]), X.dtype)
-    return dense((loss,), readonly(X), readonly(y), readonly(weights), rows, v)
+    return dense((loss,), readonly(X), readonly(y), readonly(weights), rows, v, scratch(*intercept.shape, X.dtype))
 
 
 def loss_csr(loss, X, y, weights, rows, coef, intercept):
     """Weighted sum of the losses of some sparse rows."""
-    from skminibatch.backends.cpu.losses import csr
+    from skminibatch.backends.cpu.losses import csr, scratch
 
     v = np.ascontiguousarray(np.vstack([coef.T, intercept]), np.float64)
-    return csr((loss,), _csr(X), readonly(y), readonly(weights), rows, v)
+    return csr((loss,), _csr(X), readonly(y), readonly(weights), rows, v, scratch(*intercept.shape, np.float64))
 
 
 def _csr(X):

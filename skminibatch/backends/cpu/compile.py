@@ -16,7 +16,6 @@ OPTIONS["_nrt"] = False
 # A call would pass each array as eight arguments.
 INLINED = {**{name: OPTIONS[name] for name in ("fastmath", "error_model", "_nrt")}, "forceinline": True}
 inlined = njit(forceinline=True, **OPTIONS)
-ALLOCATING = {**OPTIONS, "_nrt": True}
 
 
 @inlined
@@ -41,18 +40,18 @@ class Kernel:
     their formulas.
     """
 
-    def __init__(self, function, options=OPTIONS):
+    def __init__(self, function):
         functools.update_wrapper(self, function)
-        self.uncached = njit(**options)(function)
-        self.cached = self._with_cache(function, options)
+        self.uncached = njit(**OPTIONS)(function)
+        self.cached = self._with_cache(function)
 
     @staticmethod
-    def _with_cache(function, options):
+    def _with_cache(function):
         try:
-            dispatcher = njit(cache=True, **options)(function)
+            dispatcher = njit(cache=True, **OPTIONS)(function)
             dispatcher._cache._cache_file._source_stamp = _source_stamp()
         except (RuntimeError, AttributeError, OSError):  # no writable place for a cache; sources in an archive
-            return njit(**options)(function)
+            return njit(**OPTIONS)(function)
         return dispatcher
 
     def __call__(self, parts, *args):
@@ -70,8 +69,3 @@ def _is_ours(part) -> bool:
     return type(part).__module__.startswith("skminibatch.") and all(
         _is_ours(field) for field in part if isinstance(field, tuple)
     )
-
-
-def allocating_kernel(function) -> Kernel:
-    """A kernel that makes arrays of its own."""
-    return Kernel(function, ALLOCATING)

@@ -17,15 +17,21 @@ from skminibatch._parts import (
     follow,
     gradient,
     point,
-    prox,
-    smooth_gradient,
     stiffness,
     update,
     value,
     value_gradient,
 )
 from skminibatch.backends.cpu.compile import INLINED, Kernel, finite, inlined
-from skminibatch.backends.cpu.formulas import bounded_rate, coefficients_at, slots_at, store_slots
+from skminibatch.backends.cpu.formulas import (
+    bounded_rate,
+    clipping,
+    coefficients_at,
+    row_weight,
+    slots_at,
+    stepped,
+    store_slots,
+)
 from skminibatch.backends.cpu.intrinsics import give_way, load_acquire, store_release
 from skminibatch.backends.cpu.rows import (
     AHEAD,
@@ -36,7 +42,7 @@ from skminibatch.backends.cpu.rows import (
     TILE,
     look_ahead,
     n_slices,
-    next_row,
+    next_rows,
     share_of,
     start_cursor,
     unpacked,
@@ -48,6 +54,15 @@ SPINS = 2000  # looks at the other threads before a thread gives way
 
 def bring(X, rows, n, center, tile):
     """The rows minus the center: (array, row numbers in it)."""
+
+
+def where_read(X, center, tile):
+    """The array in which `bring` leaves rows."""
+
+
+@overload(where_read, jit_options=INLINED)
+def _where_read(X, center, tile):
+    return (lambda X, center, tile: X) if center.ndim == 0 else (lambda X, center, tile: tile)
 
 
 @overload(bring, jit_options=INLINED)
@@ -139,8 +154,8 @@ def products(A, rows, first, last, d, v, raw, scale, square_lengths, measure):
 
 
 @inlined
-def add_rows(A, rows, first, last, d, residuals, alone, g):
-    """``g[k] += sum_t residuals[t, k] (A[rows[t]], 1)`` for the rows ``first`` to ``last - 1``; ``=`` for one `alone`."""
+def add_rows(A, rows, first, last, d, residuals, g):
+    """``g[k] += sum_t residuals[t, k] (A[rows[t]], 1)`` for the rows ``first`` to ``last - 1``."""
     if last - first == TILE:
         t = first
         r0, r1, r2, r3 = rows[t], rows[t + 1], rows[t + 2], rows[t + 3]
@@ -170,14 +185,9 @@ def add_rows(A, rows, first, last, d, residuals, alone, g):
         r0 = rows[t]
         for k in range(g.shape[0]):
             f0 = residuals[t, k]
-            if alone:
-                for j in range(d):
-                    g[k, j] = f0 * A[r0, j]
-                g[k, d] = f0
-            else:
-                for j in range(d):
-                    g[k, j] += f0 * A[r0, j]
-                g[k, d] += f0
+            for j in range(d):
+                g[k, j] += f0 * A[r0, j]
+            g[k, d] += f0
 
 
 def residuals_of(loss, raw, y, rows, weights, n, square_lengths, out, sums):
@@ -218,19 +228,17 @@ def _residuals_of(loss, raw, y, rows, weights, n, square_lengths, out, sums):
 def slice_gradient(
     loss, X, y, weights, plan_weights, center, scale, start, stop, cursor, ring, ahead, v, work, g, sums
 ):
-    """Add the gradients of the rows at the positions ``start`` to ``stop - 1`` to `g`."""
+    """Add the gradients of the rows at the positions ``start`` to ``stop - 1`` to `g`; one alone stays in `work`."""
     burst, order, offsets, n_threads, flat, fit_intercept = ahead
     rows, raw, square_lengths, row_weights, tile, out = work
     d = X.shape[1]
     position = start
     while position < stop:
         n = min(GROUP, stop - position)
+        next_rows(cursor, ring, n, rows[0])
         for t in range(n):
-            row = next_row(cursor, ring)
-            rows[0, t] = row
-            rows[1, t] = row
-            s = weights[row] if weights.size else 1.0
-            row_weights[t] = s * plan_weights[position + t] if plan_weights.size else s
+            rows[1, t] = rows[0, t]
+            row_weights[t] = row_weight(weights, plan_weights, rows[0, t], position + t)
         A = bring(X, rows[0], n, center, tile)
         # the memory of later rows is asked for in small portions, between which there is work to do
         for t in range(0, n, TILE):
@@ -242,7 +250,8 @@ def slice_gradient(
         for t in range(0, n, TILE):
             count = max(0, min(TILE, n - t) - HALF)
             look_ahead(count, cursor, ring, burst, order, offsets, n_threads, flat, d)
-            add_rows(A, rows[0], t, min(t + TILE, n), d, raw, stop - start == 1, g)
+            if stop - start > 1:
+                add_rows(A, rows[0], t, min(t + TILE, n), d, raw, g)
         position += n
 
 
@@ -271,68 +280,48 @@ def points(optimizer, params, coefficients, s, scale, d, v):
 
 
 @inlined
-def take_step(penalty, optimizer, params, g, c, following, ratio, stretches, scale, d, v):
-    """Update the parameters with ``ratio * g``, and `v` where the step with the coefficients `following` looks.
+def take_step(penalty, optimizer, params, k, A, row, factor, last, c, following, stretches, scale, d, v):
+    """Update output `k` with the gradient ``factor * A[row]``, `last` of the intercept, and where the next step looks.
 
-    Column d, the intercept, has no penalty.
+    The intercept has no penalty; `following` are the coefficients of the next step.
     """
-    for k in range(g.shape[0]):
-        for j in range(d):
-            w, f = params[0, k, j], g[k, j] * ratio
-            stretch = stretches[j] if stretches.size else params.dtype.type(1)
-            pull = smooth_gradient(penalty, w * stretch) * stretch
-            if decoupled(optimizer):
-                w -= c[0] * pull
-            else:
-                f += pull
-            w, slots, step = update(optimizer, w, f, slots_at(optimizer, params, k, j), c)
-            w = prox(penalty, w * stretch, step * stretch * stretch) / stretch
-            slots = follow(optimizer, w, slots, c)
-            params[0, k, j] = w
-            store_slots(optimizer, params, k, j, slots)
-            v[k, j] = scaled(point(optimizer, w, slots, following), scale, j)
-        w, slots, step = update(optimizer, params[0, k, d], g[k, d] * ratio, slots_at(optimizer, params, k, d), c)
+    for j in range(d):
+        stretch = scaled(params.dtype.type(1), stretches, j)
+        g = scaled(A[row, j] * factor, scale, j)
+        w, slots = stepped(penalty, optimizer, params[0, k, j], g, slots_at(optimizer, params, k, j), stretch, c)
         slots = follow(optimizer, w, slots, c)
-        params[0, k, d] = w
-        store_slots(optimizer, params, k, d, slots)
-        v[k, d] = point(optimizer, w, slots, following)
-
-
-def decoupled(optimizer):
-    """Whether the square of the penalty shrinks the parameters instead of entering the gradient."""
-
-
-@overload(decoupled, jit_options=INLINED)
-def _decoupled(optimizer):
-    flag = is_decoupled(optimizer)
-    return lambda optimizer: flag
-
-
-def is_decoupled(optimizer) -> bool:
-    """The class data `decoupled` of an optimizer, from its numba type."""
-    inner = dict(zip(optimizer.fields, optimizer.types, strict=True)).get("inner")
-    return optimizer.instance_class.decoupled if inner is None else is_decoupled(inner)
+        params[0, k, j] = w
+        store_slots(optimizer, params, k, j, slots)
+        v[k, j] = scaled(point(optimizer, w, slots, following), scale, j)
+    w, slots, _ = update(optimizer, params[0, k, d], last, slots_at(optimizer, params, k, d), c)
+    slots = follow(optimizer, w, slots, c)
+    params[0, k, d] = w
+    store_slots(optimizer, params, k, d, slots)
+    v[k, d] = point(optimizer, w, slots, following)
 
 
 @inlined
-def whole_gradient(G, n_parts, size, d, fit_intercept, scale, g):
-    """The mean gradient of a batch from those of its slices; its squared norm."""
-    share = g.dtype.type(1.0 / size)
+def add_slices(G, n_parts, g):
+    """The sum of the gradients of two slices or more of a batch."""
+    for k in range(g.shape[0]):
+        for j in range(g.shape[1]):
+            g[k, j] = G[0, k, j] + G[1, k, j]
+        for part in range(2, n_parts):
+            for j in range(g.shape[1]):
+                g[k, j] += G[part, k, j]
+
+
+@inlined
+def square_norm_of(g, share, d, free, scale):
+    """Squared norm of the gradient ``share * g``; `free`: 1 with an intercept, else 0."""
     square_norm = 0.0
     for k in range(g.shape[0]):
-        if n_parts > 1:
-            for j in range(d + 1):
-                g[k, j] = G[0, k, j] + G[1, k, j]
-            for part in range(2, n_parts):
-                for j in range(d + 1):
-                    g[k, j] += G[part, k, j]
-        whole = g if n_parts > 1 else G[0]
         total = g.dtype.type(0)
         for j in range(d):
-            g[k, j] = scaled(whole[k, j] * share, scale, j)
-            total += g[k, j] * g[k, j]
-        g[k, d] = whole[k, d] * share * fit_intercept
-        square_norm += total + g[k, d] * g[k, d]
+            x = scaled(g[k, j] * share, scale, j)
+            total += x * x
+        last = g[k, d] * share * free
+        square_norm += total + last * last
     return square_norm
 
 
@@ -410,9 +399,11 @@ def run(parts, X, y, weights, order, offsets, coefficients, plan_weights, axes, 
     loss, penalty, optimizer = parts
     center, scale, stretch, flat = axes
     fit_intercept, safety, clip_norm, thread, n_threads = limits
-    params, g, v, cursor, ring, burst, work, G, sums, progress = space
+    params, summed, v, cursor, ring, burst, work, G, sums, progress = space
+    rows, residuals, _, _, tile, _ = work
+    A = where_read(X, center, tile)
     losses, square_norms, row_squares, rates = stats
-    d = X.shape[1]
+    d, free = X.shape[1], params.dtype.type(fit_intercept)
     ahead = (burst, unpacked(order), offsets, n_threads, flat, fit_intercept)
     start_cursor(cursor, thread, offsets, n_threads)
     look_ahead(AHEAD, cursor, ring, burst, ahead[1], offsets, n_threads, flat, d)
@@ -433,19 +424,31 @@ def run(parts, X, y, weights, order, offsets, coefficients, plan_weights, axes, 
                 G[parity, part], sums[parity, part],
             )  # fmt: skip
         meet(progress, thread, n_threads, s)
-        square_norm = whole_gradient(G[parity], n_parts, size, d, fit_intercept, scale, g)
         total, squares, stiff = 0.0, 0.0, 0.0
         for part in range(n_parts):
             total += sums[parity, part, 0]
             squares += sums[parity, part, 1]
             stiff += sums[parity, part, 2]
-        rate = bounded_rate(coefficients[s, 0], safety, stiff / size)
+        share = 1.0 / size
+        g = summed if n_parts > 1 else G[parity, 0]
+        if n_parts > 1:
+            add_slices(G[parity], n_parts, summed)
+        square_norm = squares
+        if size > 1:
+            square_norm = square_norm_of(g, params.dtype.type(share), d, free, scale)
+        rate = bounded_rate(coefficients[s, 0], safety, stiff * share)
         losses[s], square_norms[s], row_squares[s], rates[s] = total, square_norm, squares, rate
         if not (finite(total) and finite(square_norm)):
             return s
-        ratio = clip_norm / np.sqrt(square_norm) if square_norm > clip_norm * clip_norm else 1.0
+        factor = params.dtype.type(clipping(square_norm, clip_norm) * share)
         c = coefficients_at(optimizer, coefficients, s, rate)
         after = min(s + 1, n_steps - 1)
         following = coefficients_at(optimizer, coefficients, after, coefficients[after, 0])
-        take_step(penalty, optimizer, params, g, c, following, params.dtype.type(ratio), stretch, scale, d, v)
+        for k in range(v.shape[0]):
+            if size == 1:  # the row itself is the gradient, but for its residual
+                f = residuals[0, k] * factor
+                take_step(penalty, optimizer, params, k, A, rows[0, 0], f, f * free, c, following, stretch, scale, d, v)
+            else:
+                f = factor * g[k, d] * free
+                take_step(penalty, optimizer, params, k, g, k, factor, f, c, following, stretch, scale, d, v)
     return -1

@@ -8,6 +8,7 @@ import numpy as np
 from numba.extending import overload
 
 from skminibatch import _parts, _plan
+from skminibatch._parts import prox, smooth_gradient, update
 from skminibatch.backends.cpu.compile import INLINED, inlined
 from skminibatch.backends.cpu.intrinsics import power_of_two, select
 
@@ -16,6 +17,47 @@ _EVEN = tuple(1.0 / math.factorial(n) for n in range(10, -1, -2))
 _UNEVEN = tuple(1.0 / math.factorial(n) for n in range(9, 0, -2))
 _ODD = tuple(1.0 / n for n in range(19, 0, -2))
 bounded_rate = inlined(_plan.bounded_rate)
+
+
+@inlined
+def clipping(square_norm, clip_norm):
+    """What a gradient of this squared norm is multiplied with, so that its norm is at most `clip_norm`."""
+    return clip_norm / np.sqrt(square_norm) if square_norm > clip_norm * clip_norm else 1.0
+
+
+@inlined
+def row_weight(weights, plan_weights, row, position):
+    """Sample weight times sampler weight of a row at a position of the order."""
+    weight = weights[row] if weights.size else 1.0
+    return weight * plan_weights[position] if plan_weights.size else weight
+
+
+@inlined
+def stepped(penalty, optimizer, w, g, slots, stretch, c):
+    """A coordinate and its slots after a step with the gradient `g` of the loss, before an average follows."""
+    pull = smooth_gradient(penalty, w * stretch) * stretch
+    if decoupled(optimizer):
+        w -= c[0] * pull
+    else:
+        g += pull
+    w, slots, step = update(optimizer, w, g, slots, c)
+    return prox(penalty, w * stretch, step * stretch * stretch) / stretch, slots
+
+
+def decoupled(optimizer):
+    """Whether the square of the penalty shrinks the parameters instead of entering the gradient."""
+
+
+@overload(decoupled, jit_options=INLINED)
+def _decoupled(optimizer):
+    flag = is_decoupled(optimizer)
+    return lambda optimizer: flag
+
+
+def is_decoupled(optimizer) -> bool:
+    """The class data `decoupled` of an optimizer, from its numba type."""
+    inner = dict(zip(optimizer.fields, optimizer.types, strict=True)).get("inner")
+    return optimizer.instance_class.decoupled if inner is None else is_decoupled(inner)
 
 
 @overload(_parts.exp_of_negative, jit_options=INLINED)

@@ -10,8 +10,7 @@ from numba.extending import overload
 
 from skminibatch._parts import follow, point, smooth_gradient, update
 from skminibatch.backends.cpu.compile import INLINED, inlined
-from skminibatch.backends.cpu.dense import decoupled
-from skminibatch.backends.cpu.formulas import coefficients_at, slots_at, store_slots
+from skminibatch.backends.cpu.formulas import coefficients_at, decoupled, slots_at, store_slots
 
 
 @inlined

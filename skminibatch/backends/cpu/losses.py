@@ -1,22 +1,26 @@
-"""The kernels of the loss: rows are read once, nothing as long as the data is allocated."""
+"""The kernels of the loss: rows are read once."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from skminibatch.backends.cpu.compile import allocating_kernel
+from skminibatch.backends.cpu.compile import Kernel
 from skminibatch.backends.cpu.dense import products, residuals_of
 from skminibatch.backends.cpu.rows import GROUP, TILE
 
 
-@allocating_kernel
-def dense(parts, X, y, weights, rows, v):
+def scratch(K: int, dtype) -> tuple:
+    """What the kernels write to: raw outputs, row numbers, a row's gradient, squared lengths, weights and sums."""
+    raw, group = np.empty((GROUP, K), dtype), np.empty(GROUP, np.int64)
+    return raw, group, np.empty(max(GROUP, K)), np.ones(GROUP), np.ones(GROUP), np.zeros(3)
+
+
+@Kernel
+def dense(parts, X, y, weights, rows, v, space):
     """Weighted sum of the losses of the rows (all of them if `rows` is empty); `v` is (K, d + 1)."""
     (loss,) = parts
     n = rows.size if rows.size else X.shape[0]
-    group, raw = np.empty(GROUP, np.int64), np.empty((GROUP, v.shape[0]), v.dtype)
-    out = np.empty(max(GROUP, v.shape[0]))
-    lengths, row_weights, sums = np.ones(GROUP), np.ones(GROUP), np.zeros(3)
+    raw, group, out, lengths, row_weights, sums = space
     for start in range(0, n, GROUP):
         size = min(GROUP, n - start)
         for t in range(size):
@@ -29,16 +33,14 @@ def dense(parts, X, y, weights, rows, v):
     return sums[0]
 
 
-@allocating_kernel
-def csr(parts, X, y, weights, rows, v):
+@Kernel
+def csr(parts, X, y, weights, rows, v, space):
     """As `dense`, for sparse rows; `v` is (d + 1, K), so that a feature's weights stand together."""
     (loss,) = parts
     data, indices, indptr = X
     n = rows.size if rows.size else indptr.size - 1
     K = v.shape[1]
-    group, raw = np.empty(GROUP, np.int64), np.empty((GROUP, K))
-    out = np.empty(max(GROUP, K))
-    lengths, row_weights, sums = np.ones(GROUP), np.ones(GROUP), np.zeros(3)
+    raw, group, out, lengths, row_weights, sums = space
     for first in range(0, n, GROUP):
         size = min(GROUP, n - first)
         for t in range(size):

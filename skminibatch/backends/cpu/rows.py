@@ -184,8 +184,9 @@ def start_cursor(cursor, thread, offsets, n_threads):
 
 
 @inlined
-def next_row(cursor, ring):
-    """The next row of this thread's sequence."""
-    row = ring[cursor[USED] & (RING - 1)]
-    cursor[USED] += 1
-    return row
+def next_rows(cursor, ring, n, rows):
+    """The next `n` rows of this thread's sequence."""
+    used = cursor[USED]
+    for t in range(n):
+        rows[t] = ring[(used + t) & (RING - 1)]
+    cursor[USED] = used + n

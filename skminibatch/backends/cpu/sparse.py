@@ -21,10 +21,19 @@ from __future__ import annotations
 import numpy as np
 from numba.extending import overload
 
-from skminibatch._parts import follow, point, prox, smooth_gradient, update
+from skminibatch._parts import follow, point, update
 from skminibatch.backends.cpu.compile import INLINED, Kernel, finite, inlined
-from skminibatch.backends.cpu.dense import decoupled, residuals_of, scaled
-from skminibatch.backends.cpu.formulas import bounded_rate, coefficients_at, slot_count, slots_at, store_slots
+from skminibatch.backends.cpu.dense import residuals_of, scaled
+from skminibatch.backends.cpu.formulas import (
+    bounded_rate,
+    clipping,
+    coefficients_at,
+    row_weight,
+    slot_count,
+    slots_at,
+    stepped,
+    store_slots,
+)
 from skminibatch.backends.cpu.intrinsics import prefetch
 from skminibatch.backends.cpu.lazy import catch_up, kind_of, make_explicit, multiply, solve, transition
 from skminibatch.backends.cpu.rows import BURST, find_rows, unpacked
@@ -223,21 +232,28 @@ def step_intercept(optimizer, params, raw, size, share, c, ratio):
 def row_weights_of(weights, plan_weights, rows, size, start, row_weights):
     """Sample weights times sampler weights of a batch."""
     for t in range(size):
-        w = weights[rows[t]] if weights.size else 1.0
-        row_weights[t] = w * plan_weights[start + t] if plan_weights.size else w
+        row_weights[t] = row_weight(weights, plan_weights, rows[t], start + t)
+
+
+@inlined
+def transitions(penalty, optimizer, coefficients, s, rate, matrices, axes):
+    """The maps of step `s` at a rate, for each kind of coordinate."""
+    A, _, _, G, _, e, _, _, _, unit = matrices
+    stretches = axes[2]
+    for kind in range(stretches.size):
+        transition(penalty, optimizer, coefficients, s, rate, A[kind], G[kind], e[kind], unit, stretches[kind])
 
 
 @inlined
 def look(penalty, optimizer, params, coefficients, s, rate, matrices, axes, intercept):
     """The maps of step `s` at a rate and where it takes the gradient: ``e P`` for the states, and the intercepts."""
-    A, P, _, G, _, e, eP, _, _, unit = matrices
+    _, P, _, _, _, e, eP, _, _, _ = matrices
     m, K, d = params.shape[0], params.shape[1], params.shape[2] - 1
     c = coefficients_at(optimizer, coefficients, s, rate)
     for k in range(K):
         intercept[k] = point(optimizer, params[0, k, d], slots_at(optimizer, params, k, d), c)
-    stretches = axes[2]
-    for kind in range(stretches.size):
-        transition(penalty, optimizer, coefficients, s, rate, A[kind], G[kind], e[kind], unit, stretches[kind])
+    transitions(penalty, optimizer, coefficients, s, rate, matrices, axes)
+    for kind in range(axes[2].size):
         for i in range(m):
             eP[kind, i] = 0.0
             for q in range(m):
@@ -343,9 +359,9 @@ def run_linear(parts, X, y, weights, order, offsets, coefficients, plan_weights,
         if not finite(sums[0]) or (s >= measured_from and not finite(square_norm)):
             make_explicit(U, K, P, scratch, kinds, thresholded, thresholds, now)
             return s
-        ratio = clip_norm / np.sqrt(square_norm) if square_norm > clip_norm * clip_norm else 1.0
+        ratio = clipping(square_norm, clip_norm)
         if rate < coefficients[s, 0]:
-            look(penalty, optimizer, params, coefficients, s, rate, matrices, axes, intercept)
+            transitions(penalty, optimizer, coefficients, s, rate, matrices, axes)
         now = advance(U, K, matrices, axes, l1, rate, thresholds, now)
         responses = (scalars(optimizer, h[0]), h)
         add_to_state(data, indices, indptr, rows, size, flat, K, responses, axes, raw, share * ratio)
@@ -394,7 +410,7 @@ def run_lazy(
         losses[s], square_norms[s], row_squares[s], rates[s] = sums[0], square_norm, sums[1], rate
         if not (finite(sums[0]) and finite(square_norm)):
             return s
-        ratio = clip_norm / np.sqrt(square_norm) if square_norm > clip_norm * clip_norm else 1.0
+        ratio = clipping(square_norm, clip_norm)
         c = coefficients_at(optimizer, coefficients, s, rate)
         for i in range(n_touched):
             stretch = axes[2][kind_of(axes[1], touched[i])]
@@ -414,13 +430,7 @@ def run_lazy(
 def step_coordinate(penalty, optimizer, params, j, g, ratio, c, stretch, averaged):
     """Update one touched coordinate of all outputs."""
     for k in range(params.shape[1]):
-        w, f = params[0, k, j], g[j, k] * ratio
-        pull = smooth_gradient(penalty, w * stretch) * stretch
-        if decoupled(optimizer):
-            w -= c[0] * pull
-        else:
-            f += pull
-        w, slots, step = update(optimizer, w, f, slots_at(optimizer, params, k, j), c)
-        w = prox(penalty, w * stretch, step * stretch * stretch) / stretch
+        slots = slots_at(optimizer, params, k, j)
+        w, slots = stepped(penalty, optimizer, params[0, k, j], g[j, k] * ratio, slots, stretch, c)
         params[0, k, j] = w
         store_slots(optimizer, params, k, j, slots if averaged else follow(optimizer, w, slots, c))
