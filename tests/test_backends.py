@@ -173,7 +173,7 @@ SETTINGS = [
     {"limits": {"weights": np.random.default_rng(6).uniform(0.1, 3.0, 2 * N)}},
     {"fit_intercept": False},
     {"limits": {"batch_size": 1}},
-    {"limits": {"batch_size": 1, "clip_norm": 0.45}},
+    {"limits": {"batch_size": 1, "clip_norm": 1.5}},
     {"limits": {"batch_size": 17}},
     {"limits": {"batch_size": N}},
     {"limits": {"order": KEYED, "n_epochs": 1}},
@@ -526,8 +526,9 @@ def test_sparse_layouts_share_one_specialisation(binary):
 
 def test_new_values_and_second_calls_compile_nothing(binary, regression):
     settings = {"max_iter": 2, "tol": None, "random_state": 0}
-    MiniBatchSGDClassifier(**settings).fit(*binary)
-    MiniBatchSGDRegressor(**settings).fit(*regression)
+    for stretched in (1, 100):  # rows that are read as they are, and rows that are scaled on the way
+        MiniBatchSGDClassifier(**settings).fit(stretched * binary.X, binary.y)
+        MiniBatchSGDRegressor(**settings).fit(stretched * regression.X, regression.y)
     before = compiled()
     for changed in (
         {},

@@ -101,7 +101,7 @@ def test_gentle_coordinates_judge_standardised_features_alike_by_any_rows(rng):
     """A rare feature of unit deviation may look like 0.6 or 1.7 in a sample: no reason for another kernel."""
     X = rng.standard_normal((1000, 3)) * [1.0, 0.6, 1.8]
     np.testing.assert_array_equal(gentle_coordinates(Moments.none(3).updated(X), np.float64, True).scale, 1)
-    X *= [1.0, 0.6, 1.0]  # one is small: now all are scaled
+    X *= [1.0, 0.7, 1.0]  # one is small: now all are scaled
     np.testing.assert_array_equal(gentle_coordinates(Moments.none(3).updated(X), np.float64, True).scale, [1, 2, 0.5])
 
 
