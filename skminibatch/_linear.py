@@ -6,13 +6,16 @@ from numbers import Integral, Real
 
 import numpy as np
 from scipy import sparse
+from sklearn.base import clone
 from sklearn.utils import assert_all_finite
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skminibatch import _resolve
 from skminibatch._estimator import BaseMiniBatchEstimator
-from skminibatch._models import LinearModel, raw_outputs
+from skminibatch._models import Data, LinearModel, raw_outputs
+from skminibatch._scale import placed
+from skminibatch._statistics import EXAMINED, OF_SCALE, Moments, sample_rows, stream
 from skminibatch._targets import RegressionTarget
 from skminibatch.optimizers import OPTIMIZERS
 from skminibatch.penalties import PENALTIES
@@ -72,6 +75,26 @@ class LinearEstimator(BaseMiniBatchEstimator):
         elif coef_init is None and self.learning_rate == "auto" and self.fit_intercept:
             intercept[:] = target.baseline(*data.targets, self._pointwise_loss())
         return coef, intercept
+
+    def _examined(self, X, y, sample_weight):
+        """(model, coefficients, intercepts, data) for a diagnostic: as fitted, or as `fit` would start."""
+        fitted = getattr(self, "_fitted", None)
+        one = clone(self) if fitted is None else self
+        one._validate_params()
+        X, y = one._check_X_y(X, y, reset=fitted is None)
+        target = one._target_of(y) if fitted is None else fitted.target
+        weights = one._weights(target, X, y, sample_weight, one._counts(target, y))
+        rows = one._active_rows(weights, "fit")
+        if weights.size:
+            weights = weights / weights[slice(None) if rows is None else rows].mean()
+        data = Data(X, target.encode(y, np.dtype(X.dtype)), weights, rows)
+        if fitted is not None:
+            coef = self.coef_.toarray() if sparse.issparse(self.coef_) else np.atleast_2d(self.coef_)
+            return fitted.model, coef, np.atleast_1d(self.intercept_), data
+        model, sampled = one._model(target, X), sample_rows(X.shape[0], EXAMINED, stream(0, OF_SCALE), rows)
+        automatic = self.learning_rate == "auto"
+        model, _ = placed(model, data, sampled, Moments.none(X.shape[1]), None, self.standardize, automatic)
+        return model, *one._start(model, target, data, None, None), data
 
     def _attributes(self, coef, intercept, target) -> dict:
         dtype = np.float32 if coef.dtype == np.float32 else np.float64

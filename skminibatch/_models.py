@@ -10,9 +10,10 @@ from scipy import sparse
 from sklearn.utils.extmath import safe_sparse_dot
 
 from skminibatch import backends
+from skminibatch._gradients import GradientStatistics
 from skminibatch._parts import curvature_of, n_slots, prox, result, stiffness, update
 from skminibatch._plan import Coordinates, Plan, StepStats
-from skminibatch._statistics import Smoothness, smoothness
+from skminibatch._statistics import EXAMINED, Smoothness, smoothness
 
 
 class Data(NamedTuple):
@@ -138,17 +139,58 @@ class LinearModel:
         and the pinball loss is of the order of ``f(0)``, and of one over the mean absolute deviation. That is what the rate
         follows, so that the unit in which y is measured does not matter.
         """
-        Z = data.X[rows]
-        if sparse.issparse(Z):
-            Z = Z.multiply(self._axes().scale).tocsr()
-        else:
-            Z = (Z.astype(np.float64) - self._axes().center) * self._axes().scale
+        Z = self._seen(data.X[rows])
         weights = data.weights[rows] if data.weights.size else np.ones(len(rows))
         y = data.y[rows]
         unit = self._unit(y, intercept)
         ridge = float(np.max(self.penalty.gradient(self._axes().stretch ** 2), initial=0.0))
         curvatures = weights * self._curvatures(y, intercept)
         return smoothness(Z, unit * curvatures, ridge, self.fit_intercept)._replace(unit=unit)
+
+    def _seen(self, X):
+        """Rows as the optimizer sees them, float64."""
+        if sparse.issparse(X):
+            return X.multiply(self._axes().scale).tocsr().astype(np.float64)
+        return (X.astype(np.float64) - self._axes().center) * self._axes().scale
+
+    def gradient_statistics(
+        self, data: Data, groups: list[np.ndarray], coef: np.ndarray, intercept: np.ndarray, population: float
+    ) -> GradientStatistics:
+        """The gradients of groups of rows of `data`, in the coordinates of the optimizer.
+
+        The gradient of a row is ``r_i (z_i, 1)`` with the residual r_i and the row z_i as the optimizer sees it, so that its
+        squared norm ``r_i^2 (|z_i|^2 + 1)`` and its product with any other gradient cost one pass over the row.
+        """
+        axes = self._axes()
+        pull = np.zeros((self.n_outputs, self.n_features + 1))
+        pull[:, :-1] = self.penalty.gradient(coef * (axes.stretch / axes.scale)) * axes.stretch
+        sums = np.zeros_like(pull)
+        squares, square_sums, products, pulls = np.zeros((4, len(groups)))
+        for j, rows in enumerate(groups):
+            mine = np.zeros_like(pull)
+            for Z, residuals in self._portions(data, rows, coef, intercept):
+                lengths = np.asarray((Z.multiply(Z) if sparse.issparse(Z) else Z * Z).sum(axis=1)).ravel()
+                squares[j] += np.sum(np.sum(residuals**2, axis=1) * (lengths + self.fit_intercept))
+                mine[:, :-1] += np.asarray(Z.T @ residuals).T
+                mine[:, -1] += residuals.sum(axis=0) * self.fit_intercept
+            square_sums[j], pulls[j] = np.sum(mine**2), np.sum(mine * pull)
+            sums += mine
+        for j, rows in enumerate(groups):
+            for Z, residuals in self._portions(data, rows, coef, intercept):
+                outputs = np.asarray(Z @ sums[:, :-1].T) + sums[:, -1] * self.fit_intercept
+                products[j] += np.sum(residuals * outputs)
+        sizes = np.array([len(rows) for rows in groups], float)
+        square_pull = float(np.sum(pull**2))
+        return GradientStatistics(sizes, squares, square_sums, products, pulls, square_pull, population)
+
+    def _portions(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray):
+        """Some rows as the optimizer sees them and their weighted residuals (n, K), a few at a time."""
+        backend = backends.choose(self.device)
+        for start in range(0, len(rows), EXAMINED):
+            some = rows[start : start + EXAMINED]
+            X, weights = data.X[some], data.weights[some] if data.weights.size else data.weights
+            raw = np.asarray(raw_outputs(X, coef, intercept), X.dtype)
+            yield self._seen(X), backend.residuals(self.loss, raw, data.y[some], weights).astype(np.float64)
 
     def largest_stretch(self) -> float:
         """The stretch of a feature from which on the penalty is stiffer in its coordinate than the loss."""

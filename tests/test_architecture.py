@@ -28,7 +28,7 @@ FLOORS = [
     {"_resolve", "_targets", "_scale"},
     {"_models"},
     {"backends"},
-    {"_statistics"},
+    {"_statistics", "_gradients"},
     {"_plan"},
     {"losses", "penalties", "optimizers", "samplers", "schedules", "layers", "cost_model", "_docs"},
     {"_parts", "_permutation"},

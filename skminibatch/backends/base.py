@@ -6,6 +6,7 @@ run_dense(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fi
 run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept) -> StepStats
 loss_dense(loss, X, y, weights, rows, coef, intercept) -> float
 loss_csr(loss, X, y, weights, rows, coef, intercept) -> float
+residuals(loss, raw, y, weights) -> (n, K)
 
 Arrays
 ------
@@ -75,6 +76,12 @@ def loss_dense(loss, X, y, weights, rows, coef, intercept):
 def loss_csr(loss, X, y, weights, rows, coef, intercept):
     """Weighted sum of the losses of some sparse rows."""
     return _loss(loss, X, y, weights, rows, coef, intercept)
+
+
+def residuals(loss, raw, y, weights):
+    """Weighted derivatives of the losses of some rows by their raw outputs (n, K)."""
+    _, derivatives = _values_residuals(loss, raw, y)
+    return derivatives if not weights.size else weights[:, None] * derivatives
 
 
 def _loss(loss, X, y, weights, rows, coef, intercept):

@@ -108,6 +108,16 @@ def loss_csr(loss, X, y, weights, rows, coef, intercept):
     return csr((loss,), _csr(X), readonly(y), readonly(weights), rows, v, scratch(*intercept.shape, np.float64))
 
 
+def residuals(loss, raw, y, weights):
+    """Weighted derivatives of the losses of some rows by their raw outputs (n, K)."""
+    from skminibatch.backends.cpu.losses import residuals as kernel
+    from skminibatch.backends.cpu.losses import scratch
+
+    raw = np.array(raw, order="C")
+    kernel((loss,), raw, readonly(y), readonly(weights), scratch(raw.shape[1], raw.dtype)[1:])
+    return raw
+
+
 def _csr(X):
     return readonly(X.data), readonly(X.indices), readonly(X.indptr)
 

@@ -1,4 +1,4 @@
-"""The kernels of the loss: rows are read once."""
+"""The kernels of the loss and of its derivatives: rows are read once."""
 
 from __future__ import annotations
 
@@ -55,3 +55,18 @@ def csr(parts, X, y, weights, rows, v, space):
                     raw[t, k] += data[q] * v[indices[q], k]
         residuals_of(loss, raw, y, group, row_weights, size, lengths, out, sums)
     return sums[0]
+
+
+@Kernel
+def residuals(parts, raw, y, weights, space):
+    """Turn raw outputs (n, K) into weighted residuals, in place."""
+    (loss,) = parts
+    group, out, lengths, row_weights, sums = space
+    n = raw.shape[0]
+    for start in range(0, n, GROUP):
+        size = min(GROUP, n - start)
+        for t in range(size):
+            group[t] = start + t
+            if weights.size:
+                row_weights[t] = weights[start + t]
+        residuals_of(loss, raw[start : start + size], y, group, row_weights, size, lengths, out, sums)

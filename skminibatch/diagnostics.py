@@ -1,0 +1,453 @@
+"""How noisy the gradients of batches are, and what follows for the batch size and the step.
+
+Each function takes an estimator, fitted or not, with rows to look at, and returns a frozen record. A fitted estimator is
+examined at its coefficients, one that is not at the parameters from which `fit` would start. Gradients are those of the
+objective in the coordinates in which the solver works (with ``learning_rate='auto'``, features are scaled on the way).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils.validation import check_consistent_length
+
+from skminibatch._gradients import correlation, inverted, jackknife
+
+MICRO_BATCHES = 64  # of which one at a time is left out for an interval
+
+_SAMPLING = {
+    "max_samples": [
+        Interval(Integral, 4, None, closed="left"),
+        Interval(Real, 0, 1, closed="right"),
+        None,
+    ],
+    "confidence_level": [Interval(Real, 0, 1, closed="neither")],
+    "random_state": ["random_state"],
+}
+
+
+@dataclass(frozen=True, repr=False)
+class Record:
+    """What a diagnostic found."""
+
+    confidence_interval: tuple[float, float]
+    confidence_level: float
+    n_samples: int
+
+    def __repr__(self):
+        lines = [f"{type(self).__name__}("]
+        for field in sorted(fields(self), key=lambda field: field.name in Record.__dataclass_fields__):
+            lines.append(f"  {field.name}={_written(getattr(self, field.name))},")
+        return "\n".join([*lines, ")"])
+
+
+def _written(quantity) -> str:
+    """A number or an array as a person reads it."""
+    if isinstance(quantity, tuple):
+        return "(" + ", ".join(map(_written, quantity)) + ")"
+    if isinstance(quantity, np.ndarray):
+        return np.array2string(quantity, precision=4, threshold=8, separator=", ")
+    return f"{quantity:.4g}" if isinstance(quantity, float) else str(quantity)
+
+
+@dataclass(frozen=True, repr=False)
+class NoiseScale(Record):
+    """The noise scale of gradients; see `gradient_noise_scale`.
+
+    Attributes
+    ----------
+    noise_scale : float
+        ``tr(Sigma) / |G|^2``, in rows.
+    trace_covariance : float
+        ``tr(Sigma)``, the variance of the gradient of one row.
+    gradient_norm : float
+        ``|G|``, the norm of the gradient of the objective.
+    """
+
+    noise_scale: float
+    trace_covariance: float
+    gradient_norm: float
+
+    @property
+    def critical_batch_size(self) -> float:
+        """Rows in a batch from which on more of them save less than half of what they cost: the noise scale itself."""
+        return self.noise_scale
+
+    def steps(self, batch_size: ArrayLike) -> np.ndarray:
+        """Steps to a target over the fewest that any batch size needs, ``1 + noise_scale / b``."""
+        return 1.0 + self.noise_scale / np.asarray(batch_size, float)
+
+    def examples(self, batch_size: ArrayLike) -> np.ndarray:
+        """Rows to a target over the fewest that any batch size needs, ``1 + b / noise_scale``."""
+        return 1.0 + np.asarray(batch_size, float) / self.noise_scale
+
+
+@validate_params({**_SAMPLING, "X": "no_validation"}, prefer_skip_nested_validation=False)
+def gradient_noise_scale(
+    estimator,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = None,
+    max_samples: int | float | None = None,
+    confidence_level: float = 0.95,
+    random_state=None,
+) -> NoiseScale:
+    """The batch size at which the noise of a gradient is as large as the gradient.
+
+    The noise scale is ``S = tr(Sigma) / |G|^2`` with the covariance Sigma of the gradients of single rows and the gradient
+    G of the objective. Batches much smaller than S make steps that are mostly noise, so that twice the rows make nearly
+    twice the progress; batches much larger repeat the same step.
+
+    Parameters
+    ----------
+    estimator : object
+        An estimator of this package, fitted or not; it is left as it is.
+    X : {array-like, CSR matrix} of shape (n_samples, n_features)
+        Rows to look at.
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        Targets.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the rows.
+    max_samples : int or float, default=None
+        Rows to draw (a float: a share of them), without replacement; None takes all.
+    confidence_level : float, default=0.95
+        Level of the interval.
+    random_state : int, RandomState instance or None, default=None
+        Draws the rows and the micro-batches of the interval.
+
+    Returns
+    -------
+    record : NoiseScale
+        With all rows, ``noise_scale`` is that of these rows, exactly, and the interval is one for the population from
+        which they come. With some of them, both stand for all rows of `X`. The interval has no upper end where the
+        gradient may be zero; the noise scale is infinite where it is.
+
+    Raises
+    ------
+    ValueError
+        For fewer than 4 rows, and for invalid input.
+
+    Notes
+    -----
+    The estimates of ``|G|^2`` and ``tr(Sigma)`` are unbiased; the plug-in estimate from a batch of b rows saturates at
+    about b. The interval is a jackknife over micro-batches of ``1 / S``, which stays finite where ``|G|^2`` is close to
+    zero.
+
+    References
+    ----------
+    McCandlish, Kaplan, Amodei et al., An empirical model of large-batch training, 2018, arXiv:1812.06162.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from sklearn.preprocessing import scale
+    >>> from skminibatch import MiniBatchSGDClassifier
+    >>> from skminibatch.diagnostics import gradient_noise_scale
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> found = gradient_noise_scale(MiniBatchSGDClassifier(), scale(X), y, random_state=0)
+    >>> found.noise_scale < 10 < found.n_samples
+    True
+    """
+    sample = _Sample(estimator, X, y, sample_weight, max_samples, random_state)
+    statistics = sample.statistics(sample.micro_batches())
+    square_norm, trace = statistics.moments()
+    if sample.complete:  # the rows themselves are a sample of a population
+        statistics = statistics._replace(population=np.inf)
+    left = 1.0 - statistics.sampled_share()
+    interval = jackknife(
+        _ratio(*statistics.moments_without_each()), float(_ratio(*statistics.moments())), confidence_level, left
+    )
+    return NoiseScale(
+        inverted(*interval) if trace > 0 else (0.0, 0.0),
+        confidence_level,
+        sample.rows.size,
+        float(1.0 / _ratio(square_norm, trace)) if square_norm > 0 else (np.inf if trace > 0 else 0.0),
+        trace,
+        float(np.sqrt(max(square_norm, 0.0))),
+    )
+
+
+def _ratio(square_norm, trace):
+    """``|G|^2 / tr(Sigma)``; very large where there is no noise at all."""
+    return square_norm / np.maximum(trace, np.finfo(float).tiny)
+
+
+@dataclass(frozen=True, repr=False)
+class GradientVariance(Record):
+    """The variance of the gradient of a batch; see `gradient_variance`. The interval is that of `trace_covariance`.
+
+    Attributes
+    ----------
+    batch_sizes : ndarray of shape (n_sizes,)
+    with_replacement : ndarray of shape (n_sizes,)
+        ``sigma^2 / b``.
+    without_replacement : ndarray of shape (n_sizes,)
+        ``sigma^2 / b (n - b) / (n - 1)``: zero for all n rows.
+    trace_covariance : float
+        ``sigma^2 = tr(Sigma)``, the variance of the gradient of one row.
+    """
+
+    batch_sizes: np.ndarray
+    with_replacement: np.ndarray
+    without_replacement: np.ndarray
+    trace_covariance: float
+
+
+@validate_params({**_SAMPLING, "batch_sizes": ["array-like", None]}, prefer_skip_nested_validation=False)
+def gradient_variance(
+    estimator,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    batch_sizes: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    max_samples: int | float | None = None,
+    confidence_level: float = 0.95,
+    random_state=None,
+) -> GradientVariance:
+    """The variance of the gradient of a batch of independent rows, as a function of its size.
+
+    ``E |g_B - G|^2`` is ``sigma^2 / b`` for rows drawn with replacement and ``sigma^2 / b (n - b) / (n - 1)`` without.
+
+    Parameters
+    ----------
+    estimator : object
+        An estimator of this package, fitted or not; it is left as it is.
+    X : {array-like, CSR matrix} of shape (n_samples, n_features)
+        Rows to look at.
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        Targets.
+    batch_sizes : array-like of int, default=None
+        Sizes of batches, from 1 to `n_samples`; None takes the powers of two among these.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the rows.
+    max_samples : int or float, default=None
+        Rows to draw (a float: a share of them), without replacement; None takes all.
+    confidence_level : float, default=0.95
+        Level of the interval.
+    random_state : int, RandomState instance or None, default=None
+        Draws the rows and the micro-batches of the interval.
+
+    Returns
+    -------
+    record : GradientVariance
+        With all rows, the variances are those of these rows, exactly, and the interval of ``trace_covariance`` is one for
+        the population from which they come. With some of them, both stand for all rows of `X`.
+
+    Raises
+    ------
+    ValueError
+        For fewer than 4 rows, a batch size beyond the rows, and invalid input.
+
+    References
+    ----------
+    Cochran, Sampling Techniques, 3rd edition, 1977, chapter 2.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from skminibatch import MiniBatchSGDRegressor
+    >>> from skminibatch.diagnostics import gradient_variance
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> found = gradient_variance(MiniBatchSGDRegressor(), X, y, batch_sizes=[1, 442])
+    >>> found.without_replacement[1] / found.with_replacement[0]
+    np.float64(0.0)
+    """
+    sample = _Sample(estimator, X, y, sample_weight, max_samples, random_state)
+    n = sample.data.n_rows
+    b = _batch_sizes(batch_sizes, n)
+    statistics = sample.statistics(sample.micro_batches())
+    _, trace = statistics.moments()
+    if sample.complete:
+        statistics = statistics._replace(population=np.inf)
+    left = 1.0 - statistics.sampled_share()
+    low, high = jackknife(statistics.moments_without_each()[1], statistics.moments()[1], confidence_level, left)
+    return GradientVariance(
+        (max(low, 0.0), high), confidence_level, sample.rows.size, b, trace / b, trace / b * (n - b) / (n - 1), trace
+    )
+
+
+@dataclass(frozen=True, repr=False)
+class IntraBatchCorrelation(Record):
+    """The correlation of gradients within batches; see `intra_batch_correlation`. The interval is that of `rho`.
+
+    Attributes
+    ----------
+    rho : float
+        Correlation of the gradients of two rows of the same batch.
+    design_effect : float
+        ``1 + (b - 1) rho``: how many times the variance of a batch is that of b independent rows.
+    variance : float
+        ``sigma^2 (1 + (b - 1) rho) / b``, the variance of the gradient of such a batch.
+    effective_batch_size : float
+        ``b / (1 + (b - 1) rho)``, the number of independent rows with the same variance.
+    batch_size : float
+        b; of unequal batches, the size that stands for them (Searle 1971).
+    n_batches : int
+    """
+
+    rho: float
+    design_effect: float
+    variance: float
+    effective_batch_size: float
+    batch_size: float
+    n_batches: int
+
+
+@validate_params(
+    {**_SAMPLING, "groups": ["array-like", None], "batch_size": [Interval(Integral, 2, None, closed="left")]},
+    prefer_skip_nested_validation=False,
+)
+def intra_batch_correlation(
+    estimator,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    groups: ArrayLike | None = None,
+    batch_size: int = 64,
+    sample_weight: ArrayLike | None = None,
+    max_samples: int | float | None = None,
+    confidence_level: float = 0.95,
+    random_state=None,
+) -> IntraBatchCorrelation:
+    """How much the gradients of the rows of one batch are alike, where batches are not drawn at random.
+
+    A batch of b rows whose gradients have the correlation rho has the variance ``sigma^2 (1 + (b - 1) rho) / b``: beyond
+    ``1 / rho`` rows it does not fall any more. Rows without replacement have ``rho = -1 / (n - 1)``.
+
+    Parameters
+    ----------
+    estimator : object
+        An estimator of this package, fitted or not; it is left as it is.
+    X : {array-like, CSR matrix} of shape (n_samples, n_features)
+        Rows to look at.
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        Targets.
+    groups : array-like of shape (n_samples,), default=None
+        The rows of one group are a batch. None takes batches of consecutive rows, such as a stream gives them.
+    batch_size : int, default=64
+        Consecutive rows in a batch; the rows that are left over are not used. Without effect with `groups`.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the rows; those of weight zero are left out first.
+    max_samples : int or float, default=None
+        Rows up to which whole batches are drawn (a float: a share of them); None takes all.
+    confidence_level : float, default=0.95
+        Level of the interval, for a population of batches.
+    random_state : int, RandomState instance or None, default=None
+        Draws the batches.
+
+    Returns
+    -------
+    record : IntraBatchCorrelation
+
+    Raises
+    ------
+    ValueError
+        For fewer than 3 batches, for batches of one row only, and for invalid input.
+
+    Notes
+    -----
+    With the mean squares within and between batches, ``rho = (MSB - MSW) / (MSB + (b - 1) MSW)``; it is not cut off at
+    zero. The interval is a jackknife over batches.
+
+    References
+    ----------
+    Donner, A review of inference procedures for the intraclass correlation coefficient, International Statistical Review
+    54, 1986. Kish, Survey Sampling, 1965 (design effect).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skminibatch import MiniBatchSGDClassifier
+    >>> from skminibatch.diagnostics import intra_batch_correlation
+    >>> X, y = load_digits(return_X_y=True)
+    >>> intra_batch_correlation(MiniBatchSGDClassifier(), X, y, groups=y).rho > 0.1  # a class in a batch
+    True
+    """
+    sample = _Sample(estimator, X, y, sample_weight, None, random_state)
+    batches = sample.batches(groups, batch_size, max_samples)
+    if all(len(batch) == 1 for batch in batches):
+        raise ValueError("No batch has more than one row: there is no correlation within batches.")
+    statistics = sample.statistics(batches)
+    within, between, size = statistics.within_and_between()
+    total = (between - within) / size + within
+    if total <= 0:
+        raise ValueError("The gradients of all rows are equal: their correlation is not defined.")
+    rho = float(correlation(within, between, size))
+    low, high = jackknife(correlation(*statistics.within_and_between_without_each()), rho, confidence_level)
+    effect = 1.0 + (size - 1.0) * rho
+    return IntraBatchCorrelation(
+        (max(low, -1.0 / (size - 1.0)), min(high, 1.0)),
+        confidence_level,
+        int(statistics.sizes.sum()),
+        rho,
+        float(effect),
+        float(total * effect / size),
+        float(size / effect) if effect > 0 else np.inf,
+        float(size),
+        len(batches),
+    )
+
+
+class _Sample:
+    """An estimator as a diagnostic sees it: its model, what predicts, and the rows to look at."""
+
+    def __init__(self, estimator, X, y, sample_weight, max_samples, random_state):
+        self.rng = check_random_state(random_state)
+        self.model, self.coef, self.intercept, self.data = estimator._examined(X, y, sample_weight)
+        rows = np.arange(self.data.X.shape[0]) if self.data.rows is None else self.data.rows
+        wanted = _wanted(max_samples, rows.size)
+        self.complete = wanted == rows.size
+        self.rows = rows if self.complete else np.sort(self.rng.choice(rows, wanted, replace=False))
+        if self.rows.size < 4:
+            raise ValueError(f"The noise of gradients needs at least 4 rows. Got {self.rows.size}.")
+
+    def micro_batches(self) -> list[np.ndarray]:
+        """The rows as a random partition, for the jackknife."""
+        shuffled = self.rng.permutation(self.rows)
+        return np.array_split(shuffled, min(MICRO_BATCHES, len(shuffled) // 2))
+
+    def batches(self, groups, batch_size: int, max_samples) -> list[np.ndarray]:
+        """The batches of some groups or of consecutive rows, drawn up to `max_samples` rows."""
+        if groups is None:
+            n_batches = self.rows.size // batch_size
+            found = list(self.rows[: n_batches * batch_size].reshape(n_batches, -1))
+        else:
+            check_consistent_length(self.data.X, groups)
+            _, codes = np.unique(np.asarray(groups)[self.rows], return_inverse=True)
+            order = np.argsort(codes, kind="stable")
+            found = np.split(self.rows[order], np.cumsum(np.bincount(codes))[:-1])
+        wanted = _wanted(max_samples, self.rows.size)
+        if wanted < self.rows.size:
+            found = [found[k] for k in self.rng.permutation(len(found))]
+            ends = np.cumsum([len(batch) for batch in found])
+            found = found[: max(3, int(np.searchsorted(ends, wanted, side="right")))]
+        if len(found) < 3:
+            raise ValueError(f"The correlation within batches needs at least 3 of them. Got {len(found)}.")
+        return found
+
+    def statistics(self, groups: list[np.ndarray]):
+        return self.model.gradient_statistics(self.data, groups, self.coef, self.intercept, self.data.n_rows)
+
+
+def _batch_sizes(batch_sizes, n_rows: int) -> np.ndarray:
+    if batch_sizes is None:
+        return 2 ** np.arange(int(np.log2(n_rows)) + 1)
+    b = check_array(batch_sizes, ensure_2d=False, dtype=None, input_name="batch_sizes")
+    if b.dtype.kind not in "iu" or b.min() < 1 or b.max() > n_rows:
+        raise ValueError(f"batch_sizes must be integers from 1 to the number of rows, {n_rows}. Got {batch_sizes!r}.")
+    return b
+
+
+def _wanted(max_samples, n_rows: int) -> int:
+    if max_samples is None:
+        return n_rows
+    if isinstance(max_samples, Integral):
+        return min(int(max_samples), n_rows)
+    return max(4, min(round(max_samples * n_rows), n_rows))

@@ -1,0 +1,266 @@
+"""Diagnostics: exact values, intervals that cover, and what every one of them must do."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+from dataclasses import FrozenInstanceError, astuple
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor, diagnostics
+from skminibatch.diagnostics import gradient_noise_scale, gradient_variance, intra_batch_correlation
+
+ALL = [
+    function
+    for name, function in vars(diagnostics).items()
+    if inspect.isfunction(function) and function.__module__ == diagnostics.__name__ and not name.startswith("_")
+]
+every_diagnostic = pytest.mark.parametrize("diagnostic", ALL, ids=lambda function: function.__name__)
+FIXED = {"learning_rate": "constant", "eta0": 1e-3, "max_iter": 1, "tol": None, "random_state": 0}
+
+
+def numbers(record):
+    return [number for number in astuple(record) if not isinstance(number, tuple)] + list(record.confidence_interval)
+
+
+def at(u, c, alpha=0.1):
+    """A regressor with the coefficients u and the intercept c, in the features as they are."""
+    regressor = MiniBatchSGDRegressor(alpha=alpha, **FIXED).fit(np.eye(len(u)), np.zeros(len(u)))
+    regressor.coef_[:], regressor.intercept_[:] = u, c
+    return regressor
+
+
+# -- what every diagnostic does
+
+
+@every_diagnostic
+def test_dense_and_sparse_rows_agree(diagnostic, estimator_class, problem):
+    estimator = estimator_class(random_state=0)
+    dense = diagnostic(estimator, *problem, random_state=0)
+    estimator.learning_rate, estimator.eta0 = "constant", 0.01  # sparse features are not centered
+    dense = diagnostic(estimator, *problem, random_state=0)
+    again = diagnostic(estimator, sparse.csr_matrix(problem.X), problem.y, random_state=0)
+    for found, expected in zip(numbers(again), numbers(dense), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+@every_diagnostic
+def test_the_estimator_is_left_alone(diagnostic, estimator_class, problem):
+    for estimator in (estimator_class(max_iter=2, tol=None), estimator_class(max_iter=2, tol=None).fit(*problem)):
+        before = pickle.dumps(estimator)
+        diagnostic(estimator, *problem)
+        assert pickle.dumps(estimator) == before
+
+
+@every_diagnostic
+def test_the_same_random_state_gives_the_same_record(diagnostic, binary):
+    estimator = MiniBatchSGDClassifier()
+    first, second = (diagnostic(estimator, *binary, max_samples=0.8, random_state=3) for _ in range(2))
+    np.testing.assert_equal(astuple(first), astuple(second))
+
+
+@every_diagnostic
+def test_records_are_read_by_people_and_written_by_nobody(diagnostic, binary):
+    record = diagnostic(MiniBatchSGDClassifier(), *binary)
+    assert repr(record).startswith(f"{type(record).__name__}(\n  ")
+    assert all(f"  {name}=" in repr(record) for name in record.__dataclass_fields__)
+    with pytest.raises(FrozenInstanceError):
+        record.n_samples = 3
+
+
+@every_diagnostic
+def test_weights_count(diagnostic, regression):
+    """A row of weight two is two rows, in the sums; one of weight zero is none."""
+    X, y = regression
+    weights = np.ones(240)
+    weights[200:] = 0
+    estimator = at(np.full(5, 0.3), 1.0)
+    half = diagnostic(estimator, X, y, sample_weight=weights, random_state=0)
+    assert half.n_samples <= 200
+    np.testing.assert_equal(
+        [*numbers(half)[:4]], [*numbers(diagnostic(estimator, X[:200], y[:200], random_state=0))[:4]]
+    )
+
+
+@every_diagnostic
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"max_samples": 1.5}, "max_samples"),
+        ({"max_samples": 2}, "max_samples"),
+        ({"confidence_level": 1.0}, "confidence_level"),
+        ({"random_state": "zero"}, "random_state"),
+        ({"sample_weight": -np.ones(240)}, "Negative values in data passed to `sample_weight`"),
+        ({"sample_weight": np.ones(3)}, "sample_weight.shape"),
+    ],
+    ids=str,
+)
+def test_wrong_arguments(diagnostic, arguments, message, binary):
+    with pytest.raises(ValueError, match=message):
+        diagnostic(MiniBatchSGDClassifier(), *binary, **arguments)
+
+
+@every_diagnostic
+def test_wrong_rows(diagnostic, binary):
+    with pytest.raises(ValueError, match="at least 4 rows"):
+        diagnostic(MiniBatchSGDClassifier(), binary.X[:3], [0, 1, 1])
+    X = binary.X.copy()
+    X[3, 1] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        diagnostic(MiniBatchSGDClassifier(), X, binary.y)
+    fitted = MiniBatchSGDClassifier(max_iter=2, tol=None).fit(*binary)
+    with pytest.raises(ValueError, match="features"):
+        diagnostic(fitted, binary.X[:, :2], binary.y)
+
+
+@every_diagnostic
+def test_separable_data_give_finite_records(diagnostic):
+    X = np.linspace(-1, 1, 300)[:, None]
+    X[:, 0] += 0.2 * np.sign(X[:, 0])
+    classifier = MiniBatchSGDClassifier(alpha=0, max_iter=50, tol=None).fit(X, X[:, 0] > 0)
+    assert not np.isnan(
+        np.concatenate([np.ravel(part) for part in numbers(diagnostic(classifier, X, X[:, 0] > 0))])
+    ).any()
+
+
+# -- the noise scale
+
+
+def population(u, c, sigma, alpha):
+    """(|G|^2, tr Sigma) of ``x ~ N(0, I), y = e``, at the coefficients u and the intercept c."""
+    d, square = len(u), u @ u
+    residual = square + c**2 + sigma**2  # E r^2
+    gradient = np.append(u * (1 + alpha), c)
+    mean = np.append(u, c)
+    squares = square * (d + 2) + d * (c**2 + sigma**2) + residual  # E r^2 (|x|^2 + 1)
+    return gradient @ gradient, squares - mean @ mean
+
+
+def test_noise_scale_of_all_rows_is_exact(regression):
+    X, y = regression
+    u, c, alpha = np.array([1.0, 0.2, 0.0, -0.4, 0.1]), 2.0, 0.1
+    found = gradient_noise_scale(at(u, c, alpha), X, y)
+    gradients = (X @ u + c - y)[:, None] * np.column_stack([X, np.ones(240)])
+    mean = gradients.mean(axis=0)
+    trace = np.sum((gradients - mean) ** 2) / 240
+    gradient = mean + alpha * np.append(u, 0)
+    np.testing.assert_allclose(found.trace_covariance, trace, rtol=1e-10)
+    np.testing.assert_allclose(found.gradient_norm, np.linalg.norm(gradient), rtol=1e-10)
+    np.testing.assert_allclose(found.noise_scale, trace / (gradient @ gradient), rtol=1e-10)
+    assert found.critical_batch_size == found.noise_scale
+    b = np.geomspace(1, 1e4, 9)  # the trade-off curve is a hyperbola
+    np.testing.assert_allclose((found.steps(b) - 1) * (found.examples(b) - 1), 1.0, rtol=1e-12)
+
+
+def test_the_interval_covers_the_population():
+    """95 % intervals from 500 samples of 400 rows cover the noise scale of their distribution in 92 to 98 %."""
+    rng = np.random.default_rng(5)
+    u, c, sigma, alpha = np.array([0.3, -0.2, 0.1, 0.0]), 0.2, 1.0, 0.1
+    square_norm, trace = population(u, c, sigma, alpha)
+    regressor, inside = at(u, c, alpha), []
+    for seed in range(500):
+        X, y = rng.standard_normal((400, 4)), sigma * rng.standard_normal(400)
+        low, high = gradient_noise_scale(regressor, X, y, random_state=seed).confidence_interval
+        inside.append(low <= trace / square_norm <= high)
+    assert 0.92 <= np.mean(inside) <= 0.98
+
+
+def test_a_twentieth_of_the_rows_is_enough():
+    """The median error is below 10 %, and 92 to 98 % of the intervals cover the value of all rows."""
+    rng = np.random.default_rng(6)
+    X = rng.standard_normal((20_000, 6))
+    y = X @ [1.0, 0.5, 0.0, 0.0, -0.5, 0.2] + rng.logistic(size=20_000) > 0.5
+    start = MiniBatchSGDClassifier()
+    exact = gradient_noise_scale(start, X, y).noise_scale
+    records = [gradient_noise_scale(start, X, y, max_samples=0.05, random_state=seed) for seed in range(500)]
+    assert all(record.n_samples == 1000 for record in records)
+    assert np.median([abs(record.noise_scale / exact - 1) for record in records]) < 0.1
+    covered = [record.confidence_interval[0] <= exact <= record.confidence_interval[1] for record in records]
+    assert 0.92 <= np.mean(covered) <= 0.98
+
+
+def test_a_gradient_that_may_be_zero_has_no_upper_limit(rng):
+    X = rng.standard_normal((300, 3))
+    found = gradient_noise_scale(at(np.zeros(3), 0.0), X, rng.standard_normal(300))
+    assert found.confidence_interval[1] == np.inf
+    assert 0 < found.confidence_interval[0] < found.noise_scale < np.inf  # of these rows, it is finite
+    none = gradient_noise_scale(at(np.zeros(3), 0.0), X, np.zeros(300))  # neither gradient nor noise
+    assert (none.noise_scale, none.gradient_norm, none.trace_covariance) == (0.0, 0.0, 0.0)
+    assert none.confidence_interval == (0.0, 0.0)
+    X = np.concatenate([X, -X])
+    flat = gradient_noise_scale(at(np.zeros(3), 0.0), X, np.repeat([1.0, -1.0], 300))  # noise, and no gradient of c
+    assert flat.noise_scale > 0
+
+
+# -- the variance of a batch
+
+
+def test_variance_without_replacement_by_drawing(regression, rng):
+    X, y = regression
+    X, y = X[:30], y[:30]
+    u, c = np.array([1.0, 0.2, 0.0, -0.4, 0.1]), 2.0
+    found = gradient_variance(at(u, c), X, y, batch_sizes=[1, 5, 30])
+    gradients = (X @ u + c - y)[:, None] * np.column_stack([X, np.ones(30)])
+    mean = gradients.mean(axis=0)
+    np.testing.assert_allclose(found.with_replacement[0], np.mean(np.sum((gradients - mean) ** 2, axis=1)), rtol=1e-10)
+    drawn = np.array([np.sum((gradients[rng.permutation(30)[:5]].mean(axis=0) - mean) ** 2) for _ in range(8000)])
+    assert abs(drawn.mean() - found.without_replacement[1]) < 4.5 * drawn.std() / np.sqrt(8000)
+    assert found.without_replacement[2] == 0
+    assert found.confidence_interval[0] < found.trace_covariance < found.confidence_interval[1]
+
+
+@pytest.mark.parametrize("batch_sizes", [[0], [241], [2.5], "four"], ids=str)
+def test_wrong_batch_sizes(batch_sizes, regression):
+    with pytest.raises(ValueError, match="batch_sizes"):
+        gradient_variance(MiniBatchSGDRegressor(), *regression, batch_sizes=batch_sizes)
+
+
+# -- correlation within batches
+
+
+def test_correlation_of_groups_of_an_offset(rng):
+    """y has an offset for each group: the gradient of the intercept is that offset and noise."""
+    groups = np.repeat(np.arange(400), 10)
+    y = np.sqrt(0.3) * rng.standard_normal(400)[groups] + np.sqrt(0.7) * rng.standard_normal(4000)
+    shuffled = rng.permutation(4000)
+    found = intra_batch_correlation(
+        at(np.zeros(1), 0.0), np.zeros((4000, 1)), y[shuffled], groups=groups[shuffled].astype(str)
+    )
+    assert found.confidence_interval[0] < 0.3 < found.confidence_interval[1]
+    assert found.confidence_interval[1] - found.confidence_interval[0] < 0.15
+    assert (found.n_batches, found.batch_size, found.n_samples) == (400, pytest.approx(10), 4000)
+    means = y.reshape(400, 10).mean(axis=1)
+    np.testing.assert_allclose(found.variance, np.var(means, ddof=1), rtol=1e-9)
+    np.testing.assert_allclose(found.effective_batch_size * found.design_effect, 10, rtol=1e-9)
+
+
+def test_consecutive_rows_of_a_random_order_are_independent(regression):
+    found = intra_batch_correlation(at(np.zeros(5), 0.0), *regression, batch_size=8)
+    assert found.n_batches == 30
+    assert found.confidence_interval[0] < 0 < found.confidence_interval[1]
+    some = intra_batch_correlation(at(np.zeros(5), 0.0), *regression, batch_size=8, max_samples=100)
+    assert (some.n_batches, some.n_samples) == (12, 96)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"groups": np.arange(240)}, "No batch has more than one row"),
+        ({"groups": np.arange(240) % 2}, "at least 3"),
+        ({"groups": np.arange(7)}, "inconsistent numbers of samples"),
+        ({"batch_size": 100}, "at least 3"),
+        ({"batch_size": 1}, "batch_size"),
+    ],
+    ids=str,
+)
+def test_wrong_batches(arguments, message, regression):
+    with pytest.raises(ValueError, match=message):
+        intra_batch_correlation(MiniBatchSGDRegressor(), *regression, **arguments)
+
+
+def test_equal_gradients_have_no_correlation():
+    with pytest.raises(ValueError, match="gradients of all rows are equal"):
+        intra_batch_correlation(at(np.zeros(1), 0.0), np.zeros((40, 1)), np.zeros(40), batch_size=4)
