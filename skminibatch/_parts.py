@@ -41,6 +41,18 @@ def value_gradient(self, raw, y, out):
     return self.value_gradient(raw, y, out)
 
 
+def second_derivative(self, raw, y):
+    """Second derivative of the loss with respect to the raw output, zero at kinks; of arrays, in plain Python only."""
+    return self.second_derivative(raw, y)
+
+
+def hessian_product(self, raw, y, direction):
+    """Second derivative of the losses of some rows by their raw outputs (n, K), times a direction of the same shape."""
+    if hasattr(self, "hessian_product"):
+        return self.hessian_product(raw, y, direction)
+    return self.second_derivative(raw, y.reshape(raw.shape)) * direction
+
+
 def stiffness(self, raw, y):
     """Bound of the second derivative at a raw output; what limits the step of a batch."""
     if hasattr(self, "stiffness"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import pickle
 from dataclasses import FrozenInstanceError, astuple
 
@@ -13,11 +12,7 @@ from scipy import sparse
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor, diagnostics
 from skminibatch.diagnostics import gradient_noise_scale, gradient_variance, intra_batch_correlation
 
-ALL = [
-    function
-    for name, function in vars(diagnostics).items()
-    if inspect.isfunction(function) and function.__module__ == diagnostics.__name__ and not name.startswith("_")
-]
+ALL = [getattr(diagnostics, name) for name in diagnostics.__all__ if name.islower()]
 every_diagnostic = pytest.mark.parametrize("diagnostic", ALL, ids=lambda function: function.__name__)
 FIXED = {"learning_rate": "constant", "eta0": 1e-3, "max_iter": 1, "tol": None, "random_state": 0}
 

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from numba import njit
 
-from skminibatch._parts import curvature_of, gradient, stiffness, value, value_gradient
+from skminibatch._parts import (
+    curvature_of,
+    gradient,
+    hessian_product,
+    second_derivative,
+    stiffness,
+    value,
+    value_gradient,
+)
 from skminibatch.backends.cpu import formulas  # noqa: F401 (gives the verbs their compiled meaning)
 from skminibatch.losses import (
     LOSSES,
@@ -98,6 +106,35 @@ def test_value_is_not_negative_and_convex(loss):
     middle = value(loss, raw, y)
     assert np.all(middle >= -1e-12)
     assert np.all(value(loss, raw + h, y) + value(loss, raw - h, y) >= 2 * middle - 1e-12)
+
+
+@pointwise
+def test_second_derivative_is_the_difference_of_the_gradient(loss):
+    raw, y = grid(loss)
+    h = 1e-5
+    numerical = (gradient(loss, raw + h, y) - gradient(loss, raw - h, y)) / (2 * h)
+    second = second_derivative(loss, raw, y)
+    assert second.shape == raw.shape
+    smooth = np.abs(second_derivative(loss, raw + h, y) - second_derivative(loss, raw - h, y)) < 1e-2
+    smooth &= numerical < 1e3  # kinks
+    assert smooth.mean() > 0.99
+    np.testing.assert_allclose(second[smooth], numerical[smooth], rtol=1e-6, atol=1e-6)
+
+
+@rowwise
+def test_hessian_product_is_the_difference_of_gradients(loss, rng):
+    raw, y = rng.uniform(-2, 2, (50, N_OUTPUTS)), row_targets(loss, rng, 50)
+    direction, h = rng.standard_normal((50, N_OUTPUTS)), 1e-6
+    up, down = (
+        np.array([row_gradient(loss, *row) for row in zip(raw + sign * h * direction, y, strict=True)])
+        for sign in (1, -1)
+    )
+    numerical = (up - down) / (2 * h)
+    kinks = np.abs(numerical) > 1e3
+    assert kinks.mean() < 0.05
+    np.testing.assert_allclose(
+        hessian_product(loss, raw, y, direction)[~kinks], numerical[~kinks], rtol=1e-5, atol=1e-6
+    )
 
 
 @each(POINTWISE, bounded)

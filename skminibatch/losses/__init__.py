@@ -1,6 +1,7 @@
 """Losses: a dict from the name of the parameter `loss` to the part.
 
-A pointwise loss has ``value(raw, y)`` and ``gradient(raw, y)``; a row-wise one ``value_gradient(raw, y, out)``.
+A pointwise loss has ``value(raw, y)``, ``gradient(raw, y)`` and, for diagnostics, ``second_derivative(raw, y)``; a row-wise
+one ``value_gradient(raw, y, out)`` of a row and ``hessian_product(raw, y, direction)`` of several.
 Class data: ``curvature``, an upper bound of the second derivative, or None where there is none; ``task``;
 ``link`` ("log" where predictions are ``exp(raw)``).
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import softmax
 
 from skminibatch._parts import exp_of_negative, log_of_one_plus, where
 
@@ -23,6 +24,10 @@ class Logistic(NamedTuple):
         z = y * raw
         e = exp_of_negative(-np.abs(z))
         return -y * where(z > 0.0, e, 1.0) / (1.0 + e)
+
+    def second_derivative(self, raw, y):
+        e = exp_of_negative(-np.abs(raw))
+        return e / ((1.0 + e) * (1.0 + e))
 
 
 class Softmax(NamedTuple):
@@ -49,3 +54,7 @@ class Softmax(NamedTuple):
             out[k] /= total
         out[label] -= 1.0
         return np.log(total) + highest - raw[label]
+
+    def hessian_product(self, raw, y, direction):
+        p = softmax(raw, axis=1)
+        return p * (direction - np.sum(p * direction, axis=1, keepdims=True))

@@ -21,6 +21,9 @@ class Hinge(NamedTuple):
     def gradient(self, raw, y):
         return where(y * raw <= 1.0, -y, 0.0)
 
+    def second_derivative(self, raw, y):
+        return np.zeros_like(raw)
+
 
 class SquaredHinge(NamedTuple):
     """``max(0, 1 - y raw)^2``."""
@@ -35,6 +38,9 @@ class SquaredHinge(NamedTuple):
     def gradient(self, raw, y):
         return -2.0 * y * np.maximum(0.0, 1.0 - y * raw)
 
+    def second_derivative(self, raw, y):
+        return where(y * raw < 1.0, 2.0, 0.0)
+
 
 class Perceptron(NamedTuple):
     """``max(0, -y raw)`` (Rosenblatt 1958); a raw output of zero counts as an error, so that learning can start."""
@@ -47,6 +53,9 @@ class Perceptron(NamedTuple):
 
     def gradient(self, raw, y):
         return where(y * raw <= 0.0, -y, 0.0)
+
+    def second_derivative(self, raw, y):
+        return np.zeros_like(raw)
 
 
 class ModifiedHuber(NamedTuple):
@@ -63,3 +72,6 @@ class ModifiedHuber(NamedTuple):
     def gradient(self, raw, y):
         z = y * raw
         return where(z >= -1.0, -2.0 * y * np.maximum(0.0, 1.0 - z), -4.0 * y)
+
+    def second_derivative(self, raw, y):
+        return where(np.abs(y * raw) < 1.0, 2.0, 0.0)

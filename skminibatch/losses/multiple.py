@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from skminibatch._parts import gradient, stiffness, value
+import numpy as np
+
+from skminibatch._parts import gradient, second_derivative, stiffness, value
 
 
 class OneVsRest(NamedTuple):
@@ -19,6 +21,10 @@ class OneVsRest(NamedTuple):
             total += value(self.loss, raw[k], sign)
             out[k] = gradient(self.loss, raw[k], sign)
         return total
+
+    def hessian_product(self, raw, y, direction):
+        signs = np.where(y.astype(int) == np.arange(raw.shape[1]), 1.0, -1.0)
+        return second_derivative(self.loss, raw, signs) * direction
 
 
 class EachOutput(NamedTuple):
@@ -38,3 +44,6 @@ class EachOutput(NamedTuple):
         for k in range(1, raw.shape[0]):
             largest = max(largest, stiffness(self.loss, raw[k], y[k]))
         return largest
+
+    def hessian_product(self, raw, y, direction):
+        return second_derivative(self.loss, raw, y) * direction

@@ -21,6 +21,9 @@ class SquaredError(NamedTuple):
     def gradient(self, raw, y):
         return raw - y
 
+    def second_derivative(self, raw, y):
+        return np.ones_like(raw)
+
     def baseline(self, y, weights):
         return np.average(y, weights=weights)
 
@@ -39,6 +42,9 @@ class Huber(NamedTuple):
     def gradient(self, raw, y):
         return np.minimum(self.epsilon, np.maximum(-self.epsilon, raw - y))
 
+    def second_derivative(self, raw, y):
+        return where(np.abs(raw - y) <= self.epsilon, 1.0, 0.0)
+
     def baseline(self, y, weights):
         return np.quantile(y, 0.5, weights=weights, method="inverted_cdf")
 
@@ -56,6 +62,9 @@ class EpsilonInsensitive(NamedTuple):
     def gradient(self, raw, y):
         r = raw - y
         return where(np.abs(r) > self.epsilon, np.sign(r), 0.0)
+
+    def second_derivative(self, raw, y):
+        return np.zeros_like(raw)
 
     def baseline(self, y, weights):
         return np.quantile(y, 0.5, weights=weights, method="inverted_cdf")
@@ -76,6 +85,9 @@ class SquaredEpsilonInsensitive(NamedTuple):
         r = raw - y
         return 2.0 * np.sign(r) * np.maximum(0.0, np.abs(r) - self.epsilon)
 
+    def second_derivative(self, raw, y):
+        return where(np.abs(raw - y) > self.epsilon, 2.0, 0.0)
+
     def baseline(self, y, weights):
         return np.average(y, weights=weights)
 
@@ -94,6 +106,9 @@ class Quantile(NamedTuple):
     def gradient(self, raw, y):
         r = y - raw
         return where(r > 0.0, -self.quantile, where(r < 0.0, 1.0 - self.quantile, 0.0))
+
+    def second_derivative(self, raw, y):
+        return np.zeros_like(raw)
 
     def baseline(self, y, weights):
         return np.quantile(y, self.quantile, weights=weights, method="inverted_cdf")
@@ -116,6 +131,9 @@ class Poisson(NamedTuple):
 
     def gradient(self, raw, y):
         return np.exp(raw) - y
+
+    def second_derivative(self, raw, y):
+        return np.exp(raw)
 
     def stiffness(self, raw, y):
         mean = np.exp(raw)

@@ -1,58 +1,16 @@
-"""How noisy the gradients of batches are, and what follows for the batch size and the step.
-
-Each function takes an estimator, fitted or not, with rows to look at, and returns a frozen record. A fitted estimator is
-examined at its coefficients, one that is not at the parameters from which `fit` would start. Gradients are those of the
-objective in the coordinates in which the solver works (with ``learning_rate='auto'``, features are scaled on the way).
-"""
+"""The noise of gradients: its scale, its variance, its correlation within batches."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from numbers import Integral, Real
+from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, validate_params
-from sklearn.utils.validation import check_consistent_length
 
 from skminibatch._gradients import correlation, inverted, jackknife
-
-MICRO_BATCHES = 64  # of which one at a time is left out for an interval
-
-_SAMPLING = {
-    "max_samples": [
-        Interval(Integral, 4, None, closed="left"),
-        Interval(Real, 0, 1, closed="right"),
-        None,
-    ],
-    "confidence_level": [Interval(Real, 0, 1, closed="neither")],
-    "random_state": ["random_state"],
-}
-
-
-@dataclass(frozen=True, repr=False)
-class Record:
-    """What a diagnostic found."""
-
-    confidence_interval: tuple[float, float]
-    confidence_level: float
-    n_samples: int
-
-    def __repr__(self):
-        lines = [f"{type(self).__name__}("]
-        for field in sorted(fields(self), key=lambda field: field.name in Record.__dataclass_fields__):
-            lines.append(f"  {field.name}={_written(getattr(self, field.name))},")
-        return "\n".join([*lines, ")"])
-
-
-def _written(quantity) -> str:
-    """A number or an array as a person reads it."""
-    if isinstance(quantity, tuple):
-        return "(" + ", ".join(map(_written, quantity)) + ")"
-    if isinstance(quantity, np.ndarray):
-        return np.array2string(quantity, precision=4, threshold=8, separator=", ")
-    return f"{quantity:.4g}" if isinstance(quantity, float) else str(quantity)
+from skminibatch.diagnostics._sample import SAMPLING, Record, Sample, batch_sizes_up_to
 
 
 @dataclass(frozen=True, repr=False)
@@ -87,7 +45,7 @@ class NoiseScale(Record):
         return 1.0 + np.asarray(batch_size, float) / self.noise_scale
 
 
-@validate_params({**_SAMPLING, "X": "no_validation"}, prefer_skip_nested_validation=False)
+@validate_params({**SAMPLING, "X": "no_validation"}, prefer_skip_nested_validation=False)
 def gradient_noise_scale(
     estimator,
     X: ArrayLike,
@@ -154,7 +112,7 @@ def gradient_noise_scale(
     >>> found.noise_scale < 10 < found.n_samples
     True
     """
-    sample = _Sample(estimator, X, y, sample_weight, max_samples, random_state)
+    sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
     statistics = sample.statistics(sample.micro_batches())
     square_norm, trace = statistics.moments()
     if sample.complete:  # the rows themselves are a sample of a population
@@ -199,7 +157,7 @@ class GradientVariance(Record):
     trace_covariance: float
 
 
-@validate_params({**_SAMPLING, "batch_sizes": ["array-like", None]}, prefer_skip_nested_validation=False)
+@validate_params({**SAMPLING, "batch_sizes": ["array-like", None]}, prefer_skip_nested_validation=False)
 def gradient_variance(
     estimator,
     X: ArrayLike,
@@ -259,9 +217,9 @@ def gradient_variance(
     >>> found.without_replacement[1] / found.with_replacement[0]
     np.float64(0.0)
     """
-    sample = _Sample(estimator, X, y, sample_weight, max_samples, random_state)
+    sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
     n = sample.data.n_rows
-    b = _batch_sizes(batch_sizes, n)
+    b = batch_sizes_up_to(batch_sizes, n)
     statistics = sample.statistics(sample.micro_batches())
     _, trace = statistics.moments()
     if sample.complete:
@@ -301,7 +259,7 @@ class IntraBatchCorrelation(Record):
 
 
 @validate_params(
-    {**_SAMPLING, "groups": ["array-like", None], "batch_size": [Interval(Integral, 2, None, closed="left")]},
+    {**SAMPLING, "groups": ["array-like", None], "batch_size": [Interval(Integral, 2, None, closed="left")]},
     prefer_skip_nested_validation=False,
 )
 def intra_batch_correlation(
@@ -370,7 +328,7 @@ def intra_batch_correlation(
     >>> intra_batch_correlation(MiniBatchSGDClassifier(), X, y, groups=y).rho > 0.1  # a class in a batch
     True
     """
-    sample = _Sample(estimator, X, y, sample_weight, None, random_state)
+    sample = Sample(estimator, X, y, sample_weight, None, random_state)
     batches = sample.batches(groups, batch_size, max_samples)
     if all(len(batch) == 1 for batch in batches):
         raise ValueError("No batch has more than one row: there is no correlation within batches.")
@@ -393,61 +351,3 @@ def intra_batch_correlation(
         float(size),
         len(batches),
     )
-
-
-class _Sample:
-    """An estimator as a diagnostic sees it: its model, what predicts, and the rows to look at."""
-
-    def __init__(self, estimator, X, y, sample_weight, max_samples, random_state):
-        self.rng = check_random_state(random_state)
-        self.model, self.coef, self.intercept, self.data = estimator._examined(X, y, sample_weight)
-        rows = np.arange(self.data.X.shape[0]) if self.data.rows is None else self.data.rows
-        wanted = _wanted(max_samples, rows.size)
-        self.complete = wanted == rows.size
-        self.rows = rows if self.complete else np.sort(self.rng.choice(rows, wanted, replace=False))
-        if self.rows.size < 4:
-            raise ValueError(f"The noise of gradients needs at least 4 rows. Got {self.rows.size}.")
-
-    def micro_batches(self) -> list[np.ndarray]:
-        """The rows as a random partition, for the jackknife."""
-        shuffled = self.rng.permutation(self.rows)
-        return np.array_split(shuffled, min(MICRO_BATCHES, len(shuffled) // 2))
-
-    def batches(self, groups, batch_size: int, max_samples) -> list[np.ndarray]:
-        """The batches of some groups or of consecutive rows, drawn up to `max_samples` rows."""
-        if groups is None:
-            n_batches = self.rows.size // batch_size
-            found = list(self.rows[: n_batches * batch_size].reshape(n_batches, -1))
-        else:
-            check_consistent_length(self.data.X, groups)
-            _, codes = np.unique(np.asarray(groups)[self.rows], return_inverse=True)
-            order = np.argsort(codes, kind="stable")
-            found = np.split(self.rows[order], np.cumsum(np.bincount(codes))[:-1])
-        wanted = _wanted(max_samples, self.rows.size)
-        if wanted < self.rows.size:
-            found = [found[k] for k in self.rng.permutation(len(found))]
-            ends = np.cumsum([len(batch) for batch in found])
-            found = found[: max(3, int(np.searchsorted(ends, wanted, side="right")))]
-        if len(found) < 3:
-            raise ValueError(f"The correlation within batches needs at least 3 of them. Got {len(found)}.")
-        return found
-
-    def statistics(self, groups: list[np.ndarray]):
-        return self.model.gradient_statistics(self.data, groups, self.coef, self.intercept, self.data.n_rows)
-
-
-def _batch_sizes(batch_sizes, n_rows: int) -> np.ndarray:
-    if batch_sizes is None:
-        return 2 ** np.arange(int(np.log2(n_rows)) + 1)
-    b = check_array(batch_sizes, ensure_2d=False, dtype=None, input_name="batch_sizes")
-    if b.dtype.kind not in "iu" or b.min() < 1 or b.max() > n_rows:
-        raise ValueError(f"batch_sizes must be integers from 1 to the number of rows, {n_rows}. Got {batch_sizes!r}.")
-    return b
-
-
-def _wanted(max_samples, n_rows: int) -> int:
-    if max_samples is None:
-        return n_rows
-    if isinstance(max_samples, Integral):
-        return min(int(max_samples), n_rows)
-    return max(4, min(round(max_samples * n_rows), n_rows))

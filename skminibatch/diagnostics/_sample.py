@@ -1,0 +1,105 @@
+"""What the diagnostics share: their records, and an estimator with some rows as they see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils._param_validation import Interval
+from sklearn.utils.validation import check_consistent_length
+
+MICRO_BATCHES = 64  # of which one at a time is left out for an interval
+
+SAMPLING = {
+    "max_samples": [
+        Interval(Integral, 4, None, closed="left"),
+        Interval(Real, 0, 1, closed="right"),
+        None,
+    ],
+    "confidence_level": [Interval(Real, 0, 1, closed="neither")],
+    "random_state": ["random_state"],
+}
+
+
+@dataclass(frozen=True, repr=False)
+class Record:
+    """What a diagnostic found."""
+
+    confidence_interval: tuple[float, float]
+    confidence_level: float
+    n_samples: int
+
+    def __repr__(self):
+        lines = [f"{type(self).__name__}("]
+        for field in sorted(fields(self), key=lambda field: field.name in Record.__dataclass_fields__):
+            lines.append(f"  {field.name}={_written(getattr(self, field.name))},")
+        return "\n".join([*lines, ")"])
+
+
+def _written(quantity) -> str:
+    """A number or an array as a person reads it."""
+    if isinstance(quantity, tuple):
+        return "(" + ", ".join(map(_written, quantity)) + ")"
+    if isinstance(quantity, np.ndarray):
+        return np.array2string(quantity, precision=4, threshold=8, separator=", ")
+    return f"{quantity:.4g}" if isinstance(quantity, float) else str(quantity)
+
+
+class Sample:
+    """An estimator as a diagnostic sees it: its model, what predicts, and the rows to look at."""
+
+    def __init__(self, estimator, X, y, sample_weight, max_samples, random_state):
+        self.rng = check_random_state(random_state)
+        self.model, self.coef, self.intercept, self.data = estimator._examined(X, y, sample_weight)
+        rows = np.arange(self.data.X.shape[0]) if self.data.rows is None else self.data.rows
+        wanted = _wanted(max_samples, rows.size)
+        self.complete = wanted == rows.size
+        self.rows = rows if self.complete else np.sort(self.rng.choice(rows, wanted, replace=False))
+        if self.rows.size < 4:
+            raise ValueError(f"The noise of gradients needs at least 4 rows. Got {self.rows.size}.")
+
+    def micro_batches(self) -> list[np.ndarray]:
+        """The rows as a random partition, for the jackknife."""
+        shuffled = self.rng.permutation(self.rows)
+        return np.array_split(shuffled, min(MICRO_BATCHES, len(shuffled) // 2))
+
+    def batches(self, groups, batch_size: int, max_samples) -> list[np.ndarray]:
+        """The batches of some groups or of consecutive rows, drawn up to `max_samples` rows."""
+        if groups is None:
+            n_batches = self.rows.size // batch_size
+            found = list(self.rows[: n_batches * batch_size].reshape(n_batches, -1))
+        else:
+            check_consistent_length(self.data.X, groups)
+            _, codes = np.unique(np.asarray(groups)[self.rows], return_inverse=True)
+            order = np.argsort(codes, kind="stable")
+            found = np.split(self.rows[order], np.cumsum(np.bincount(codes))[:-1])
+        wanted = _wanted(max_samples, self.rows.size)
+        if wanted < self.rows.size:
+            found = [found[k] for k in self.rng.permutation(len(found))]
+            ends = np.cumsum([len(batch) for batch in found])
+            found = found[: max(3, int(np.searchsorted(ends, wanted, side="right")))]
+        if len(found) < 3:
+            raise ValueError(f"The correlation within batches needs at least 3 of them. Got {len(found)}.")
+        return found
+
+    def statistics(self, groups: list[np.ndarray]):
+        return self.model.gradient_statistics(self.data, groups, self.coef, self.intercept, self.data.n_rows)
+
+
+def batch_sizes_up_to(batch_sizes, n_rows: int) -> np.ndarray:
+    if batch_sizes is None:
+        return 2 ** np.arange(int(np.log2(n_rows)) + 1)
+    b = check_array(batch_sizes, ensure_2d=False, dtype=None, input_name="batch_sizes")
+    if b.dtype.kind not in "iu" or b.min() < 1 or b.max() > n_rows:
+        raise ValueError(f"batch_sizes must be integers from 1 to the number of rows, {n_rows}. Got {batch_sizes!r}.")
+    return b
+
+
+def _wanted(max_samples, n_rows: int) -> int:
+    if max_samples is None:
+        return n_rows
+    if isinstance(max_samples, Integral):
+        return min(int(max_samples), n_rows)
+    return max(4, min(round(max_samples * n_rows), n_rows))
