@@ -112,7 +112,7 @@ class ClassificationTarget(NamedTuple):
         if self.n_outputs > 1:
             return self.indices(y)[:, None].astype(dtype)
         positive = y == self.classes[1]
-        if not np.all(positive | (y == self.classes[0])):
+        if np.count_nonzero(positive) + np.count_nonzero(y == self.classes[0]) < len(y):
             self.indices(y)
         return np.where(positive, dtype.type(1), dtype.type(-1))
 

@@ -8,14 +8,21 @@ from pathlib import Path
 
 from numba import njit
 
-# Every flag that keeps NaN and infinity visible: with fastmath=True, isfinite() is always true.
-OPTIONS = {"fastmath": {"reassoc", "contract", "nsz", "arcp"}, "error_model": "numpy", "nogil": True}
-# Kernels allocate nothing: without numba's run time, arrays are not counted each time one is passed on or unpacked,
-# which costs a batch of one row more than its arithmetic.
-OPTIONS["_nrt"] = False
-# A call would pass each array as eight arguments.
-INLINED = {**{name: OPTIONS[name] for name in ("fastmath", "error_model", "_nrt")}, "forceinline": True}
-inlined = njit(forceinline=True, **OPTIONS)
+OPTIONS = {
+    # every flag that keeps NaN and infinity visible: with fastmath=True, isfinite() is always true
+    "fastmath": {"reassoc", "contract", "nsz", "arcp"},
+    "error_model": "numpy",
+    "nogil": True,
+    # Kernels allocate nothing: without numba's run time, arrays are not counted each time one is passed on or unpacked,
+    # which costs a batch of one row more than its arithmetic.
+    "_nrt": False,
+    "no_cfunc_wrapper": True,
+}
+# A call would pass each array as eight arguments. Entries for callers in Python and C, of which there are none, would take
+# an eighth of the time of compiling a kernel.
+_INSIDE = {"forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+INLINED = {**{name: OPTIONS[name] for name in ("fastmath", "error_model", "_nrt")}, **_INSIDE}
+inlined = njit(**{**OPTIONS, **_INSIDE})
 
 
 @inlined
