@@ -60,10 +60,6 @@ class GradientStatistics(NamedTuple):
         square_norm = square_norm - (1.0 / n - 1.0 / self.population) * variance
         return square_norm, variance * (1.0 - 1.0 / self.population)
 
-    def sampled_share(self) -> float:
-        """Share of the population that is here."""
-        return float(self.sizes.sum() / self.population)
-
     def within_and_between(self) -> tuple[float, float, float]:
         """Mean squares within and between groups, and the size of a group that stands for unequal ones (Searle 1971)."""
         totals = [part.sum() for part in self._parts()]

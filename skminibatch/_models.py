@@ -7,13 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
+from scipy.sparse.linalg import LinearOperator
 from sklearn.utils.extmath import safe_sparse_dot
 
 from skminibatch import backends
 from skminibatch._gradients import GradientStatistics
-from skminibatch._parts import curvature_of, n_slots, prox, result, stiffness, update
+from skminibatch._parts import curvature_of, hessian_product, n_slots, prox, result, stiffness, update
 from skminibatch._plan import Coordinates, Plan, StepStats
-from skminibatch._statistics import EXAMINED, Smoothness, smoothness
+from skminibatch._statistics import EXAMINED, Smoothness, smoothness, square_lengths
 
 
 class Data(NamedTuple):
@@ -143,9 +144,8 @@ class LinearModel:
         weights = data.weights[rows] if data.weights.size else np.ones(len(rows))
         y = data.y[rows]
         unit = self._unit(y, intercept)
-        ridge = float(np.max(self.penalty.gradient(self._axes().stretch ** 2), initial=0.0))
         curvatures = weights * self._curvatures(y, intercept)
-        return smoothness(Z, unit * curvatures, ridge, self.fit_intercept)._replace(unit=unit)
+        return smoothness(Z, unit * curvatures, self._ridge(), self.fit_intercept)._replace(unit=unit)
 
     def _seen(self, X):
         """Rows as the optimizer sees them, float64."""
@@ -161,36 +161,128 @@ class LinearModel:
         The gradient of a row is ``r_i (z_i, 1)`` with the residual r_i and the row z_i as the optimizer sees it, so that its
         squared norm ``r_i^2 (|z_i|^2 + 1)`` and its product with any other gradient cost one pass over the row.
         """
-        axes = self._axes()
         pull = np.zeros((self.n_outputs, self.n_features + 1))
-        pull[:, :-1] = self.penalty.gradient(coef * (axes.stretch / axes.scale)) * axes.stretch
+        pull[:, :-1] = self.penalty_gradient(coef)
         sums = np.zeros_like(pull)
         squares, square_sums, products, pulls = np.zeros((4, len(groups)))
         for j, rows in enumerate(groups):
             mine = np.zeros_like(pull)
-            for Z, residuals in self._portions(data, rows, coef, intercept):
-                lengths = np.asarray((Z.multiply(Z) if sparse.issparse(Z) else Z * Z).sum(axis=1)).ravel()
+            for Z, residuals in self._residuals(data, rows, coef, intercept):
+                lengths = square_lengths(Z)
                 squares[j] += np.sum(np.sum(residuals**2, axis=1) * (lengths + self.fit_intercept))
                 mine[:, :-1] += np.asarray(Z.T @ residuals).T
                 mine[:, -1] += residuals.sum(axis=0) * self.fit_intercept
             square_sums[j], pulls[j] = np.sum(mine**2), np.sum(mine * pull)
             sums += mine
         for j, rows in enumerate(groups):
-            for Z, residuals in self._portions(data, rows, coef, intercept):
+            for Z, residuals in self._residuals(data, rows, coef, intercept):
                 outputs = np.asarray(Z @ sums[:, :-1].T) + sums[:, -1] * self.fit_intercept
                 products[j] += np.sum(residuals * outputs)
         sizes = np.array([len(rows) for rows in groups], float)
         square_pull = float(np.sum(pull**2))
         return GradientStatistics(sizes, squares, square_sums, products, pulls, square_pull, population)
 
-    def _portions(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray):
+    def row_gradients(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray):
+        """The gradients of the losses of some rows (n, p), a few rows at a time, in the layout of `hessian`."""
+        for Z, residuals in self._residuals(data, rows, coef, intercept):
+            Z = Z.toarray() if sparse.issparse(Z) else Z
+            Z = np.hstack([Z, np.ones((len(Z), 1))]) if self.fit_intercept else Z
+            yield (residuals[:, :, None] * Z[:, None, :]).reshape(len(Z), -1)
+
+    def penalty_gradient(self, coef: np.ndarray) -> np.ndarray:
+        """The gradient of the smooth part of the penalty (K, d), in the coordinates of the optimizer."""
+        axes = self._axes()
+        return self.penalty.gradient(coef * (axes.stretch / axes.scale)) * axes.stretch
+
+    def hessian(
+        self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray, bounded: bool = False
+    ) -> LinearOperator:
+        """The Hessian of the objective over some rows, by its products, in the coordinates of the optimizer.
+
+        Its size is p = K (d + 1), the intercept of an output behind its coefficients, or K d without intercepts. A loss adds
+        nothing at its kinks, and an l1 penalty nothing at all. `bounded`: with the bounds of the second derivatives of the
+        losses in their place, as for the smoothness.
+        """
+        K, d, stretch = self.n_outputs, self.n_features, self._axes().stretch.astype(np.float64)
+        unit = self._unit(data.y[rows], intercept)
+
+        def product(v):
+            v = np.asarray(v, np.float64).reshape(K, -1)
+            out = np.zeros_like(v)
+            for Z, raw, y, weights in self._portions(data, rows, coef, intercept):
+                direction = np.asarray(Z @ v[:, :d].T)
+                if self.fit_intercept:
+                    direction = direction + v[:, d]
+                if bounded:
+                    moved = unit * self._curvatures(y, intercept)[:, None] * direction
+                else:
+                    moved = hessian_product(self.loss, raw.astype(np.float64), y, direction)
+                moved = moved if not weights.size else weights[:, None] * moved
+                out[:, :d] += np.asarray(Z.T @ moved).T
+                out[:, d:] += moved.sum(axis=0)[:, None]
+            out /= len(rows)
+            out[:, :d] += self.penalty.gradient(v[:, :d] * stretch) * stretch
+            return out.ravel()
+
+        size = K * (d + self.fit_intercept)
+        return LinearOperator((size, size), matvec=product, rmatvec=product, dtype=np.float64)
+
+    def hessian_matrix(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
+        """The same as a matrix (p, p)."""
+        K, width = self.n_outputs, self.n_features + self.fit_intercept
+        H = np.zeros((K, width, K, width))
+        for Z, raw, y, weights in self._portions(data, rows, coef, intercept):
+            Z = Z.toarray() if sparse.issparse(Z) else Z
+            Z = np.hstack([Z, np.ones((len(Z), 1))]) if self.fit_intercept else Z
+            for k in range(K):
+                moved = self._by_output(raw, y, weights, k)
+                for other in range(K):
+                    if np.any(moved[:, other]):
+                        H[other, :, k, :] += Z.T @ (moved[:, other, None] * Z)
+        H /= len(rows)
+        ridge = self.penalty.gradient(1.0) * self._axes().stretch.astype(np.float64) ** 2
+        j = np.arange(self.n_features)
+        for k in range(K):
+            H[k, j, k, j] += ridge
+        return H.reshape(K * width, K * width)
+
+    def hessian_trace(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray) -> float:
+        """The trace of the Hessian of the objective over some rows."""
+        total = 0.0
+        for Z, raw, y, weights in self._portions(data, rows, coef, intercept):
+            lengths = square_lengths(Z) + self.fit_intercept
+            total += sum(self._by_output(raw, y, weights, k)[:, k] @ lengths for k in range(self.n_outputs))
+        ridge = self.penalty.gradient(1.0) * np.sum(self._axes().stretch.astype(np.float64) ** 2)
+        return float(total / len(rows) + self.n_outputs * ridge)
+
+    def _by_output(self, raw, y, weights, k: int) -> np.ndarray:
+        """Second derivatives of the weighted losses of some rows by raw output `k` and each other, (n, K)."""
+        direction = np.zeros(raw.shape)
+        direction[:, k] = weights if weights.size else 1.0
+        return hessian_product(self.loss, raw.astype(np.float64), y, direction)
+
+    def row_smoothness(self, data: Data, rows: np.ndarray, intercept: np.ndarray):
+        """What the smoothness constants of some rows are made of: (|z|^2 + 1, curvatures, curvature of the penalty)."""
+        y, weights = data.y[rows], data.weights[rows] if data.weights.size else 1.0
+        curvatures = weights * self._unit(y, intercept) * self._curvatures(y, intercept)
+        return square_lengths(self._seen(data.X[rows])) + self.fit_intercept, curvatures, self._ridge()
+
+    def _ridge(self) -> float:
+        """The largest curvature of the penalty."""
+        return float(np.max(self.penalty.gradient(self._axes().stretch ** 2), initial=0.0))
+
+    def _residuals(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray):
         """Some rows as the optimizer sees them and their weighted residuals (n, K), a few at a time."""
         backend = backends.choose(self.device)
+        for Z, raw, y, weights in self._portions(data, rows, coef, intercept):
+            yield Z, backend.residuals(self.loss, raw, y, weights).astype(np.float64)
+
+    def _portions(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray):
+        """Some rows as the optimizer sees them, their raw outputs (n, K), targets and weights, a few at a time."""
         for start in range(0, len(rows), EXAMINED):
             some = rows[start : start + EXAMINED]
             X, weights = data.X[some], data.weights[some] if data.weights.size else data.weights
-            raw = np.asarray(raw_outputs(X, coef, intercept), X.dtype)
-            yield self._seen(X), backend.residuals(self.loss, raw, data.y[some], weights).astype(np.float64)
+            yield self._seen(X), np.asarray(raw_outputs(X, coef, intercept), X.dtype), data.y[some], weights
 
     def largest_stretch(self) -> float:
         """The stretch of a feature from which on the penalty is stiffer in its coordinate than the loss."""

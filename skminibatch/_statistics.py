@@ -209,6 +209,11 @@ class Smoothness(NamedTuple):
         return share * self.mean + (n - b) / (b * (n - 1)) * self.worst
 
 
+def square_lengths(Z) -> np.ndarray:
+    """Squared Euclidean lengths of rows."""
+    return np.asarray((Z.multiply(Z) if sparse.issparse(Z) else Z * Z).sum(axis=1), np.float64).ravel()
+
+
 def smoothness(Z, curvatures: np.ndarray, ridge: float, fit_intercept: bool) -> Smoothness:
     """Smoothness from a sample of rows `Z`, as the optimizer sees them, and the curvature of the loss of each.
 
@@ -216,8 +221,7 @@ def smoothness(Z, curvatures: np.ndarray, ridge: float, fit_intercept: bool) -> 
     a high quantile of ``curvature_i (|z_i|^2 + 1)``: a few rows of huge length do not slow down all others, since no
     step exceeds what its own batch allows.
     """
-    lengths = np.asarray((Z.multiply(Z) if sparse.issparse(Z) else Z * Z).sum(axis=1), np.float64).ravel()
-    each = curvatures * (lengths + fit_intercept)
+    each = curvatures * (square_lengths(Z) + fit_intercept)
     typical = float(each.mean())
     worst = max(float(np.quantile(each, QUANTILE)), typical)  # a sequence of steps sees every row
     largest = min(SAFETY * _largest_eigenvalue(Z, curvatures, fit_intercept), typical)

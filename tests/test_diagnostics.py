@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import FrozenInstanceError, astuple
+from functools import wraps
 
 import numpy as np
 import pytest
@@ -12,7 +13,15 @@ from scipy import sparse
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor, diagnostics
 from skminibatch.diagnostics import gradient_noise_scale, gradient_variance, intra_batch_correlation
 
-ALL = [getattr(diagnostics, name) for name in diagnostics.__all__ if name.islower()]
+NEEDED = {"stationary_covariance": {"learning_rate": 1e-3}}  # arguments without a default
+
+
+def complete(function):
+    """The diagnostic with the arguments that it needs."""
+    return wraps(function)(lambda *args, **kwargs: function(*args, **{**NEEDED.get(function.__name__, {}), **kwargs}))
+
+
+ALL = [complete(getattr(diagnostics, name)) for name in diagnostics.__all__ if name.islower()]
 every_diagnostic = pytest.mark.parametrize("diagnostic", ALL, ids=lambda function: function.__name__)
 FIXED = {"learning_rate": "constant", "eta0": 1e-3, "max_iter": 1, "tol": None, "random_state": 0}
 

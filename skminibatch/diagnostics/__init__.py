@@ -5,6 +5,18 @@ examined at its coefficients, one that is not at the parameters from which `fit`
 objective in the coordinates in which the solver works (with ``learning_rate='auto'``, features are scaled on the way).
 """
 
+from skminibatch.diagnostics.curvature import (
+    ExpectedImprovement,
+    HessianEigenvalues,
+    NoiseAnisotropy,
+    Smoothness,
+    StationaryCovariance,
+    expected_improvement,
+    hessian_eigenvalues,
+    noise_anisotropy,
+    smoothness,
+    stationary_covariance,
+)
 from skminibatch.diagnostics.noise import (
     GradientVariance,
     IntraBatchCorrelation,
@@ -15,10 +27,20 @@ from skminibatch.diagnostics.noise import (
 )
 
 __all__ = [
+    "ExpectedImprovement",
     "GradientVariance",
+    "HessianEigenvalues",
     "IntraBatchCorrelation",
+    "NoiseAnisotropy",
     "NoiseScale",
+    "Smoothness",
+    "StationaryCovariance",
+    "expected_improvement",
     "gradient_noise_scale",
     "gradient_variance",
+    "hessian_eigenvalues",
     "intra_batch_correlation",
+    "noise_anisotropy",
+    "smoothness",
+    "stationary_covariance",
 ]

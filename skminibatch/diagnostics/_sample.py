@@ -7,12 +7,28 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn.utils import check_array, check_random_state
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.validation import check_consistent_length
+
+from skminibatch._gradients import GradientStatistics, jackknife
 
 MICRO_BATCHES = 64  # of which one at a time is left out for an interval
 
-SAMPLING = {
+_ROWS = """estimator : object
+        An estimator of this package, fitted or not; it is left as it is.
+    X : {array-like, CSR matrix} of shape (n_samples, n_features)
+        Rows to look at.
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        Targets."""
+_SAMPLING = """sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the rows; those of weight zero are left out.
+    max_samples : int or float, default=None
+        Rows to draw (a float: a share of them), without replacement; None takes all.
+    confidence_level : float, default=0.95
+        Level of the interval.
+    random_state : int, RandomState instance or None, default=None
+        Draws the rows and the micro-batches of the interval."""
+_CONSTRAINTS = {
     "max_samples": [
         Interval(Integral, 4, None, closed="left"),
         Interval(Real, 0, 1, closed="right"),
@@ -21,6 +37,17 @@ SAMPLING = {
     "confidence_level": [Interval(Real, 0, 1, closed="neither")],
     "random_state": ["random_state"],
 }
+
+
+def diagnostic(**constraints):
+    """Check the parameters of a diagnostic in scikit-learn's way, and describe those that all of them share."""
+
+    def decorate(function):
+        if function.__doc__:
+            function.__doc__ = function.__doc__.replace("{rows}", _ROWS).replace("{sampling}", _SAMPLING)
+        return validate_params({**_CONSTRAINTS, **constraints}, prefer_skip_nested_validation=False)(function)
+
+    return decorate
 
 
 @dataclass(frozen=True, repr=False)
@@ -84,11 +111,32 @@ class Sample:
             raise ValueError(f"The correlation within batches needs at least 3 of them. Got {len(found)}.")
         return found
 
-    def statistics(self, groups: list[np.ndarray]):
+    def at(self, rows: np.ndarray | None = None) -> tuple:
+        """Data, rows (None: all of the sample) and parameters, as the methods of a model take them."""
+        return self.data, self.rows if rows is None else rows, self.coef, self.intercept
+
+    @property
+    def left(self) -> float:
+        """Share of the population that was not drawn: all of it where the rows are a sample themselves."""
+        return 1.0 if self.complete else 1.0 - self.rows.size / self.data.n_rows
+
+    def statistics(self, groups: list[np.ndarray]) -> GradientStatistics:
+        """Those of the gradients of groups of rows, drawn from all rows."""
         return self.model.gradient_statistics(self.data, groups, self.coef, self.intercept, self.data.n_rows)
+
+    def as_population(self, statistics: GradientStatistics) -> GradientStatistics:
+        """The same for an interval: rows that were all looked at are a sample of a population."""
+        return statistics._replace(population=np.inf) if self.complete else statistics
+
+    def interval_of_mean(self, means: np.ndarray, groups: list[np.ndarray], level: float) -> tuple[float, float]:
+        """Interval of the mean of a quantity of rows, from its means in micro-batches."""
+        sizes = np.array([len(rows) for rows in groups], float)
+        total, n = sizes @ means, sizes.sum()
+        return jackknife((total - sizes * means) / (n - sizes), total / n, level, self.left)
 
 
 def batch_sizes_up_to(batch_sizes, n_rows: int) -> np.ndarray:
+    """The batch sizes of a parameter, checked; of None, the powers of two."""
     if batch_sizes is None:
         return 2 ** np.arange(int(np.log2(n_rows)) + 1)
     b = check_array(batch_sizes, ensure_2d=False, dtype=None, input_name="batch_sizes")

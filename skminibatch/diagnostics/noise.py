@@ -7,10 +7,10 @@ from numbers import Integral
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils._param_validation import Interval
 
 from skminibatch._gradients import correlation, inverted, jackknife
-from skminibatch.diagnostics._sample import SAMPLING, Record, Sample, batch_sizes_up_to
+from skminibatch.diagnostics._sample import Record, Sample, batch_sizes_up_to, diagnostic
 
 
 @dataclass(frozen=True, repr=False)
@@ -45,7 +45,7 @@ class NoiseScale(Record):
         return 1.0 + np.asarray(batch_size, float) / self.noise_scale
 
 
-@validate_params({**SAMPLING, "X": "no_validation"}, prefer_skip_nested_validation=False)
+@diagnostic()
 def gradient_noise_scale(
     estimator,
     X: ArrayLike,
@@ -64,20 +64,8 @@ def gradient_noise_scale(
 
     Parameters
     ----------
-    estimator : object
-        An estimator of this package, fitted or not; it is left as it is.
-    X : {array-like, CSR matrix} of shape (n_samples, n_features)
-        Rows to look at.
-    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-        Targets.
-    sample_weight : array-like of shape (n_samples,), default=None
-        Weights of the rows.
-    max_samples : int or float, default=None
-        Rows to draw (a float: a share of them), without replacement; None takes all.
-    confidence_level : float, default=0.95
-        Level of the interval.
-    random_state : int, RandomState instance or None, default=None
-        Draws the rows and the micro-batches of the interval.
+    {rows}
+    {sampling}
 
     Returns
     -------
@@ -115,11 +103,9 @@ def gradient_noise_scale(
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
     statistics = sample.statistics(sample.micro_batches())
     square_norm, trace = statistics.moments()
-    if sample.complete:  # the rows themselves are a sample of a population
-        statistics = statistics._replace(population=np.inf)
-    left = 1.0 - statistics.sampled_share()
+    statistics = sample.as_population(statistics)
     interval = jackknife(
-        _ratio(*statistics.moments_without_each()), float(_ratio(*statistics.moments())), confidence_level, left
+        _ratio(*statistics.moments_without_each()), float(_ratio(*statistics.moments())), confidence_level, sample.left
     )
     return NoiseScale(
         inverted(*interval) if trace > 0 else (0.0, 0.0),
@@ -157,7 +143,7 @@ class GradientVariance(Record):
     trace_covariance: float
 
 
-@validate_params({**SAMPLING, "batch_sizes": ["array-like", None]}, prefer_skip_nested_validation=False)
+@diagnostic(batch_sizes=["array-like", None])
 def gradient_variance(
     estimator,
     X: ArrayLike,
@@ -175,22 +161,10 @@ def gradient_variance(
 
     Parameters
     ----------
-    estimator : object
-        An estimator of this package, fitted or not; it is left as it is.
-    X : {array-like, CSR matrix} of shape (n_samples, n_features)
-        Rows to look at.
-    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-        Targets.
+    {rows}
     batch_sizes : array-like of int, default=None
         Sizes of batches, from 1 to `n_samples`; None takes the powers of two among these.
-    sample_weight : array-like of shape (n_samples,), default=None
-        Weights of the rows.
-    max_samples : int or float, default=None
-        Rows to draw (a float: a share of them), without replacement; None takes all.
-    confidence_level : float, default=0.95
-        Level of the interval.
-    random_state : int, RandomState instance or None, default=None
-        Draws the rows and the micro-batches of the interval.
+    {sampling}
 
     Returns
     -------
@@ -222,10 +196,8 @@ def gradient_variance(
     b = batch_sizes_up_to(batch_sizes, n)
     statistics = sample.statistics(sample.micro_batches())
     _, trace = statistics.moments()
-    if sample.complete:
-        statistics = statistics._replace(population=np.inf)
-    left = 1.0 - statistics.sampled_share()
-    low, high = jackknife(statistics.moments_without_each()[1], statistics.moments()[1], confidence_level, left)
+    statistics = sample.as_population(statistics)
+    low, high = jackknife(statistics.moments_without_each()[1], statistics.moments()[1], confidence_level, sample.left)
     return GradientVariance(
         (max(low, 0.0), high), confidence_level, sample.rows.size, b, trace / b, trace / b * (n - b) / (n - 1), trace
     )
@@ -258,10 +230,7 @@ class IntraBatchCorrelation(Record):
     n_batches: int
 
 
-@validate_params(
-    {**SAMPLING, "groups": ["array-like", None], "batch_size": [Interval(Integral, 2, None, closed="left")]},
-    prefer_skip_nested_validation=False,
-)
+@diagnostic(groups=["array-like", None], batch_size=[Interval(Integral, 2, None, closed="left")])
 def intra_batch_correlation(
     estimator,
     X: ArrayLike,
@@ -281,12 +250,7 @@ def intra_batch_correlation(
 
     Parameters
     ----------
-    estimator : object
-        An estimator of this package, fitted or not; it is left as it is.
-    X : {array-like, CSR matrix} of shape (n_samples, n_features)
-        Rows to look at.
-    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-        Targets.
+    {rows}
     groups : array-like of shape (n_samples,), default=None
         The rows of one group are a batch. None takes batches of consecutive rows, such as a stream gives them.
     batch_size : int, default=64

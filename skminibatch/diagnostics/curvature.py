@@ -1,0 +1,625 @@
+"""The curvature of the objective, and what it makes of the noise: safe steps, best steps, stationary errors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from numbers import Integral, Real
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.sparse.linalg import eigsh
+from sklearn.utils._param_validation import Interval
+
+from skminibatch._gradients import GradientStatistics, inverted, jackknife
+from skminibatch.diagnostics._sample import Record, Sample, batch_sizes_up_to, diagnostic
+
+MOST_PARAMETERS = 2_048  # for which the Hessian is written out
+ROUNDING = 1e-12  # of the largest: what is smaller is zero
+
+_RATE = Interval(Real, 0, None, closed="neither")
+_COUNT = Interval(Integral, 1, None, closed="left")
+
+
+@dataclass(frozen=True, repr=False)
+class HessianEigenvalues(Record):
+    """The curvature of the objective; see `hessian_eigenvalues`. The interval is that of the largest eigenvalue.
+
+    Attributes
+    ----------
+    eigenvalues : ndarray of shape (k,)
+        The largest eigenvalues, in falling order.
+    trace : float
+        The sum of all eigenvalues.
+    n_parameters : int
+    """
+
+    eigenvalues: np.ndarray
+    trace: float
+    n_parameters: int
+
+
+@diagnostic(k=[_COUNT])
+def hessian_eigenvalues(
+    estimator,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    k: int = 5,
+    sample_weight: ArrayLike | None = None,
+    max_samples: int | float | None = None,
+    confidence_level: float = 0.95,
+    random_state=None,
+) -> HessianEigenvalues:
+    """The largest eigenvalues of the Hessian of the objective, by the Lanczos method on exact products.
+
+    Gradient descent with a constant step is stable up to ``2 / lambda_max``. A loss adds no curvature at its kinks (hinge,
+    quantile), and an l1 penalty none at all.
+
+    Parameters
+    ----------
+    {rows}
+    k : int, default=5
+        Number of eigenvalues; at most that of the parameters.
+    {sampling}
+
+    Returns
+    -------
+    record : HessianEigenvalues
+
+    Raises
+    ------
+    ValueError
+        For fewer than 4 rows, and for invalid input.
+
+    Notes
+    -----
+    The interval moves the Hessian and keeps its eigenvector. The largest eigenvalue of few rows is above that of many:
+    with `max_samples`, take many more rows than there are features.
+
+    References
+    ----------
+    Lanczos, An iteration method for the solution of the eigenvalue problem, 1950.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from skminibatch import MiniBatchSGDRegressor
+    >>> from skminibatch.diagnostics import hessian_eigenvalues
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> found = hessian_eigenvalues(MiniBatchSGDRegressor(learning_rate="constant"), X, y, k=1)
+    >>> found.eigenvalues.round(3)  # of the intercept: the features are small
+    array([1.])
+    """
+    sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
+    hessian = sample.model.hessian(*sample.at())
+    n_parameters = hessian.shape[0]
+    values, vectors = _largest(hessian, min(k, n_parameters), sample.rng)
+    groups, top = sample.micro_batches(), vectors[:, 0]
+    curvatures = [sample.model.hessian(*sample.at(rows)) @ top @ top for rows in groups]
+    return HessianEigenvalues(
+        sample.interval_of_mean(np.array(curvatures), groups, confidence_level),
+        confidence_level,
+        sample.rows.size,
+        values,
+        sample.model.hessian_trace(*sample.at()),
+        n_parameters,
+    )
+
+
+def _largest(hessian, k: int, rng) -> tuple[np.ndarray, np.ndarray]:
+    """The k largest eigenvalues of a symmetric operator, falling, and their vectors as columns."""
+    p = hessian.shape[0]
+    if k > p - 2 or p <= 64:
+        values, vectors = np.linalg.eigh(hessian @ np.eye(p))
+    else:
+        values, vectors = eigsh(hessian, k=k, which="LA", v0=rng.standard_normal(p))
+    order = np.argsort(values)[::-1][:k]
+    return values[order], vectors[:, order]
+
+
+@dataclass(frozen=True, repr=False)
+class Smoothness(Record):
+    """How fast gradients change; see `smoothness`. The interval is that of `mean`.
+
+    Attributes
+    ----------
+    mean : float
+        L, the smoothness constant of the objective.
+    worst : float
+        L_max, the largest constant of a row.
+    average : float
+        The mean constant of a row.
+    batch_sizes : ndarray of shape (n_sizes,)
+    expected : ndarray of shape (n_sizes,)
+        L(b), the expected smoothness of a batch.
+    largest_step : ndarray of shape (n_sizes,)
+        One over the mean constant of the b worst rows: no batch of b rows makes such a step overshoot.
+    """
+
+    mean: float
+    worst: float
+    average: float
+    batch_sizes: np.ndarray
+    expected: np.ndarray
+    largest_step: np.ndarray
+
+
+@diagnostic(batch_sizes=["array-like", None])
+def smoothness(
+    estimator,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    batch_sizes: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    max_samples: int | float | None = None,
+    confidence_level: float = 0.95,
+    random_state=None,
+) -> Smoothness:
+    """The smoothness constants of the objective, of its rows and of its batches, and the steps that they allow.
+
+    With the constant ``L_i = c (|x_i|^2 + 1)`` of a row, c a bound of the second derivative of the loss, and L that of the
+    objective, a batch of b rows has the expected smoothness
+
+    ``L(b) = n (b - 1) / (b (n - 1)) L + (n - b) / (b (n - 1)) L_max``.
+
+    Parameters
+    ----------
+    {rows}
+    batch_sizes : array-like of int, default=None
+        Sizes of batches, from 1 to `n_samples`; None takes the powers of two among these.
+    {sampling}
+
+    Returns
+    -------
+    record : Smoothness
+        Bounds, at the worst raw outputs, each with the curvature of the penalty.
+
+    Raises
+    ------
+    ValueError
+        For fewer than 4 rows, a batch size beyond the rows, and invalid input.
+
+    Notes
+    -----
+    Losses with a kink have no such constants; in their place stands the curvature of the expected loss, as for
+    ``learning_rate='auto'``. ``learning_rate='auto'`` itself works from a sample and a high quantile instead of L_max.
+
+    References
+    ----------
+    Gower, Loizou, Qian, Sailanbayev, Shulgin and Richtarik, SGD: general analysis and improved rates, ICML 2019,
+    arXiv:1901.09401.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from sklearn.preprocessing import scale
+    >>> from skminibatch import MiniBatchSGDClassifier
+    >>> from skminibatch.diagnostics import smoothness
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> found = smoothness(MiniBatchSGDClassifier(), scale(X), y, batch_sizes=[1, 569])
+    >>> bool(found.expected[0] == found.worst > found.mean == found.expected[1])
+    True
+    """
+    sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
+    n = sample.data.n_rows
+    b = batch_sizes_up_to(batch_sizes, n)
+    lengths, curvatures, ridge = sample.model.row_smoothness(sample.data, sample.rows, sample.intercept)
+    each = np.sort(curvatures * lengths)[::-1] + ridge
+    hessian = sample.model.hessian(*sample.at(), bounded=True)
+    values, vectors = _largest(hessian, 1, sample.rng)
+    mean = min(float(values[0]), float(each.mean()))
+    groups, top = sample.micro_batches(), vectors[:, 0]
+    group_curvatures = [sample.model.hessian(*sample.at(rows), bounded=True) @ top @ top for rows in groups]
+    if n == 1 or np.all(b == n):
+        expected = np.full(len(b), mean)
+    else:
+        expected = n * (b - 1) / (b * (n - 1)) * mean + (n - b) / (b * (n - 1)) * each[0]
+    worst_rows = np.clip(np.round(b * each.size / n).astype(int), 1, each.size)  # of those drawn
+    return Smoothness(
+        sample.interval_of_mean(np.array(group_curvatures), groups, confidence_level),
+        confidence_level,
+        sample.rows.size,
+        mean,
+        float(each[0]),
+        float(each.mean()),
+        b,
+        expected,
+        1.0 / (np.cumsum(each)[worst_rows - 1] / worst_rows),
+    )
+
+
+@dataclass(frozen=True, repr=False)
+class ExpectedImprovement(Record):
+    """The best step of a batch and what it is worth; see `expected_improvement`. The interval is that of `noise_scale`.
+
+    Attributes
+    ----------
+    noise_scale : float
+        ``B = tr(H Sigma) / (G' H G)``, in rows.
+    largest_step : float
+        ``|G|^2 / (G' H G)``, the best step along the exact gradient.
+    largest_improvement : float
+        ``|G|^4 / (2 G' H G)``, by how much that step lowers the objective.
+    batch_sizes : ndarray of shape (n_sizes,)
+    step : ndarray of shape (n_sizes,)
+        ``largest_step / (1 + B / b)``, the best step of a batch.
+    improvement : ndarray of shape (n_sizes,)
+        ``largest_improvement / (1 + B / b)``, by how much it lowers the objective in the mean.
+    """
+
+    noise_scale: float
+    largest_step: float
+    largest_improvement: float
+    batch_sizes: np.ndarray
+    step: np.ndarray
+    improvement: np.ndarray
+
+
+@diagnostic(batch_sizes=["array-like", None])
+def expected_improvement(
+    estimator,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    batch_sizes: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    max_samples: int | float | None = None,
+    confidence_level: float = 0.95,
+    random_state=None,
+) -> ExpectedImprovement:
+    """By how much one step with a batch of b rows lowers the objective in the mean, and the step that does.
+
+    To second order, a step ``-eta g`` with a batch of independent rows changes the objective by
+    ``-eta |G|^2 + eta^2 / 2 (G' H G + tr(H Sigma) / b)``, with the Hessian H and the covariance Sigma of the gradients of
+    single rows. Its minimum is at ``eta = eta_max / (1 + B / b)``; beyond twice that the objective rises.
+
+    Parameters
+    ----------
+    {rows}
+    batch_sizes : array-like of int, default=None
+        Sizes of batches, from 1 to `n_samples`; None takes the powers of two among these.
+    {sampling}
+
+    Returns
+    -------
+    record : ExpectedImprovement
+
+    Raises
+    ------
+    ValueError
+        For more than 2,048 parameters, an objective without curvature along its gradient, fewer than 4 rows, and invalid
+        input.
+
+    Notes
+    -----
+    The common form ``|G|^2 / (2 (1 + S / b))`` is this one with a Hessian that is the identity.
+
+    References
+    ----------
+    McCandlish, Kaplan, Amodei et al., An empirical model of large-batch training, 2018, arXiv:1812.06162, equations 2.4 to
+    2.9.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from sklearn.preprocessing import scale
+    >>> from skminibatch import MiniBatchSGDClassifier
+    >>> from skminibatch.diagnostics import expected_improvement
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> found = expected_improvement(MiniBatchSGDClassifier(), scale(X), y, batch_sizes=[4, 64])
+    >>> bool(found.step[0] < found.step[1] < found.largest_step)
+    True
+    """
+    sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
+    b = batch_sizes_up_to(batch_sizes, sample.data.n_rows)
+    hessian = _written_out(sample)
+    gradient, groups = _gradient(sample), sample.micro_batches()
+    statistics = _in_metric(sample, groups, hessian, _pull(sample))
+    along, trace = statistics.moments()
+    square = float(gradient @ gradient)
+    if along <= 0:
+        raise ValueError("The objective has no curvature along its gradient: no step is the best one.")
+    scale = float(trace / along)
+    interval = (0.0, 0.0)
+    if trace > 0:
+        statistics = sample.as_population(statistics)
+        ratio = np.divide(*statistics.moments())
+        moved = _moved_by_the_hessian(sample, groups, gradient)
+        without = np.array(statistics.moments_without_each()) + moved
+        interval = inverted(*jackknife(without[0] / without[1], float(ratio), confidence_level, sample.left))
+    largest_step, largest = square / along, square**2 / (2.0 * along)
+    return ExpectedImprovement(
+        interval,
+        confidence_level,
+        sample.rows.size,
+        scale,
+        float(largest_step),
+        float(largest),
+        b,
+        largest_step / (1.0 + scale / b),
+        largest / (1.0 + scale / b),
+    )
+
+
+@dataclass(frozen=True, repr=False)
+class StationaryCovariance(Record):
+    """The error around the optimum that a constant step leaves; see `stationary_covariance`.
+
+    The interval is that of `excess_loss`.
+
+    Attributes
+    ----------
+    excess_loss : float
+        ``tr(H S) / 2``, by how much the objective exceeds its minimum in the mean.
+    eigenvalues : ndarray of shape (p,)
+        Of the Hessian, in falling order.
+    noise : ndarray of shape (p,)
+        Variance of the gradient of a row along each eigenvector.
+    variances : ndarray of shape (p,)
+        Stationary variance of the parameters along each eigenvector.
+    covariance : ndarray of shape (p, p)
+        S, for the coefficients and the intercept of each output, in the coordinates of the solver.
+    temperature : float
+        ``eta tr(C) / (2 b)``.
+    """
+
+    excess_loss: float
+    eigenvalues: np.ndarray
+    noise: np.ndarray
+    variances: np.ndarray
+    covariance: np.ndarray
+    temperature: float
+
+
+@diagnostic(learning_rate=[_RATE], batch_size=[_COUNT])
+def stationary_covariance(
+    estimator,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    learning_rate: float,
+    batch_size: int = 64,
+    sample_weight: ArrayLike | None = None,
+    max_samples: int | float | None = None,
+    confidence_level: float = 0.95,
+    random_state=None,
+) -> StationaryCovariance:
+    """Where SGD with a constant step comes to rest: the covariance of its parameters around the optimum.
+
+    With the Hessian H, the covariance C of the gradients of rows, the step eta and batches of b independent rows, the
+    stationary covariance S solves ``H S + S H - eta H S H = eta C / b``; along an eigenvector of both, its variance is
+    ``eta c / (b lambda (2 - eta lambda))``. A smaller step and a larger batch shrink it alike.
+
+    Parameters
+    ----------
+    {rows}
+    learning_rate : float
+        eta; below ``2 / lambda_max``.
+    batch_size : int, default=64
+        b.
+    {sampling}
+
+    Returns
+    -------
+    record : StationaryCovariance
+        Infinite variances stand for flat directions with noise.
+
+    Raises
+    ------
+    ValueError
+        For a step that does not converge, more than 2,048 parameters, fewer than 4 rows, and invalid input.
+
+    Notes
+    -----
+    H and C are taken where the estimator stands, which should be close to the optimum, and C as independent of the
+    parameters: where the residuals themselves change much around the optimum (steps near the largest, few rows in a
+    batch), the true covariance is larger.
+
+    References
+    ----------
+    Mandt, Hoffman and Blei, Stochastic gradient descent as approximate Bayesian inference, JMLR 18, 2017. Liu, Ziyin and
+    Ueda, Noise and fluctuation of finite learning rate stochastic gradient descent, ICML 2021, arXiv:2012.03636.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn.preprocessing import scale
+    >>> from skminibatch import MiniBatchSGDRegressor
+    >>> from skminibatch.diagnostics import stationary_covariance
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> model = MiniBatchSGDRegressor(max_iter=50, random_state=0).fit(scale(X), y)
+    >>> small, large = (
+    ...     stationary_covariance(model, scale(X), y, learning_rate=0.01, batch_size=b) for b in (10, 100)
+    ... )
+    >>> round(small.excess_loss / large.excess_loss, 6)
+    10.0
+    """
+    sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
+    values, vectors = np.linalg.eigh(_written_out(sample))
+    values, vectors = values[::-1], vectors[:, ::-1]
+    values = np.where(values > ROUNDING * max(values[0], 0.0), values, 0.0)
+    if learning_rate * values[0] >= 2.0:
+        raise ValueError(
+            f"learning_rate={learning_rate:g} is not stable: it must be below 2 / lambda_max = {2.0 / values[0]:.4g}."
+        )
+    groups = sample.micro_batches()
+    noise, by_group = _noise_in(sample, vectors, groups)
+    sums = values[:, None] + values[None, :] - learning_rate * np.outer(values, values)
+    settled = np.divide(learning_rate * noise / batch_size, sums, out=np.zeros_like(noise), where=sums > 0)
+    share = np.where(values > 0, learning_rate / (2.0 * batch_size * (2.0 - learning_rate * values)), 0.0)
+    covariance = vectors @ settled @ vectors.T
+    drifting = (values == 0) & (np.diag(noise) > ROUNDING * np.trace(noise))  # nothing holds the parameters there
+    reach = vectors[:, drifting] @ vectors[:, drifting].T
+    covariance[np.abs(reach) > ROUNDING] = np.inf * np.sign(reach[np.abs(reach) > ROUNDING])
+    return StationaryCovariance(
+        sample.interval_of_mean(by_group @ share, groups, confidence_level),
+        confidence_level,
+        sample.rows.size,
+        float(np.diag(noise) @ share),
+        values,
+        np.diag(noise).copy(),
+        np.where(drifting, np.inf, np.diag(settled)),
+        covariance,
+        float(learning_rate * np.trace(noise) / (2.0 * batch_size)),
+    )
+
+
+@dataclass(frozen=True, repr=False)
+class NoiseAnisotropy(Record):
+    """How the noise of gradients lies to the curvature; see `noise_anisotropy`. The interval is that of `alignment`.
+
+    Attributes
+    ----------
+    alignment : float
+        ``p tr(H C) / (tr(H) tr(C))``: 1 for noise that is alike in all directions, more where it is larger along large
+        curvature, p where both lie in one direction.
+    cosine : float
+        ``tr(H C) / (|H| |C|)``, 1 where the covariance is proportional to the Hessian.
+    n_parameters : int
+    """
+
+    alignment: float
+    cosine: float
+    n_parameters: int
+
+
+@diagnostic()
+def noise_anisotropy(
+    estimator,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = None,
+    max_samples: int | float | None = None,
+    confidence_level: float = 0.95,
+    random_state=None,
+) -> NoiseAnisotropy:
+    """Whether the noise of gradients is larger where the objective is more curved.
+
+    Noise that is aligned with the curvature leaves sharp minima sooner than noise of the same size in all directions.
+
+    Parameters
+    ----------
+    {rows}
+    {sampling}
+
+    Returns
+    -------
+    record : NoiseAnisotropy
+
+    Raises
+    ------
+    ValueError
+        For more than 2,048 parameters, an objective without curvature or without noise, fewer than 4 rows, and invalid
+        input.
+
+    References
+    ----------
+    Zhu, Wu, Yu, Wu and Ma, The anisotropic noise in stochastic gradient descent, ICML 2019, arXiv:1803.00195.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from sklearn.preprocessing import scale
+    >>> from skminibatch import MiniBatchSGDClassifier
+    >>> from skminibatch.diagnostics import noise_anisotropy
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> noise_anisotropy(MiniBatchSGDClassifier(), scale(X), y).alignment > 1
+    True
+    """
+    sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
+    values, vectors = np.linalg.eigh(_written_out(sample))
+    groups, p = sample.micro_batches(), len(values)
+    noise, by_group = _noise_in(sample, vectors, groups)
+    total, curvature, along = np.trace(noise), values.sum(), values @ np.diag(noise)
+    if total <= 0 or curvature <= 0:
+        raise ValueError(
+            "The objective has no curvature or its gradients have no noise: they have no common direction."
+        )
+    sizes = np.array([len(rows) for rows in groups], float)[:, None]
+    without = (sizes.T @ by_group - sizes * by_group) / (sizes.sum() - sizes)
+    alignment = float(p * along / (curvature * total))
+    without_each = p * (without @ values) / (curvature * without.sum(axis=1))
+    low, high = jackknife(without_each, alignment, confidence_level, sample.left)
+    return NoiseAnisotropy(
+        (max(low, 0.0), min(high, float(p))),
+        confidence_level,
+        sample.rows.size,
+        alignment,
+        float(along / (np.linalg.norm(values) * np.linalg.norm(noise))),
+        p,
+    )
+
+
+def _written_out(sample: Sample) -> np.ndarray:
+    """The Hessian as a matrix (p, p)."""
+    p = sample.model.n_outputs * (sample.model.n_features + sample.model.fit_intercept)
+    if p > MOST_PARAMETERS:
+        raise ValueError(
+            f"The model has {p:,} parameters; their Hessian is written out for up to {MOST_PARAMETERS:,}. "
+            "gradient_noise_scale and hessian_eigenvalues have no such limit."
+        )
+    return sample.model.hessian_matrix(*sample.at())
+
+
+def _flat(sample: Sample, parameters: np.ndarray) -> np.ndarray:
+    """Parameters (K, d + 1) in the layout of the Hessian."""
+    return (parameters if sample.model.fit_intercept else parameters[:, :-1]).ravel()
+
+
+def _pull(sample: Sample) -> np.ndarray:
+    """The gradient of the penalty."""
+    pull = sample.model.penalty_gradient(sample.coef).astype(np.float64)
+    return _flat(sample, np.column_stack([pull, np.zeros(len(pull))]))
+
+
+def _gradient(sample: Sample) -> np.ndarray:
+    """The gradient of the objective over the rows of the sample."""
+    blocks = sample.model.row_gradients(*sample.at())
+    return sum(block.sum(axis=0) for block in blocks) / sample.rows.size + _pull(sample)
+
+
+def _in_metric(sample: Sample, groups, metric: np.ndarray, pull: np.ndarray) -> GradientStatistics:
+    """The statistics of gradients with ``g' M g`` in the place of ``|g|^2``."""
+    sums, squares = np.zeros((len(groups), len(metric))), np.zeros(len(groups))
+    for j, rows in enumerate(groups):
+        for block in sample.model.row_gradients(*sample.at(rows)):
+            sums[j] += block.sum(axis=0)
+            squares[j] += np.sum((block @ metric) * block)
+    moved = sums @ metric
+    sizes = np.array([len(rows) for rows in groups], float)
+    return GradientStatistics(
+        sizes,
+        squares,
+        np.sum(moved * sums, axis=1),
+        moved @ sums.sum(axis=0),
+        moved @ pull,
+        float(pull @ metric @ pull),
+        sample.data.n_rows,
+    )
+
+
+def _moved_by_the_hessian(sample: Sample, groups, gradient: np.ndarray) -> np.ndarray:
+    """How (G' H G, tr(H Sigma)) change with the Hessian of all groups but one, for each group, (2, k)."""
+    noise, _ = _noise_in(sample, np.eye(len(gradient)), groups)
+    curvatures = []
+    for rows in groups:
+        hessian = sample.model.hessian_matrix(*sample.at(rows))
+        curvatures.append((gradient @ hessian @ gradient, np.sum(hessian * noise)))
+    sizes, curvatures = np.array([len(rows) for rows in groups], float), np.array(curvatures).T
+    means = curvatures @ sizes / sizes.sum()
+    return sizes * (means[:, None] - curvatures) / (sizes.sum() - sizes)
+
+
+def _noise_in(sample: Sample, vectors: np.ndarray, groups) -> tuple[np.ndarray, np.ndarray]:
+    """The covariance of the gradients of rows in a basis (p, p), and its diagonal by groups of rows (k, p)."""
+    mean = _gradient(sample) - _pull(sample)
+    whole, diagonals = np.zeros_like(vectors), np.zeros((len(groups), len(vectors)))
+    for j, rows in enumerate(groups):
+        for block in sample.model.row_gradients(*sample.at(rows)):
+            rotated = (block - mean) @ vectors
+            whole += rotated.T @ rotated
+            diagonals[j] += np.sum(rotated**2, axis=0)
+        diagonals[j] /= len(rows)
+    return whole / sample.rows.size, diagonals

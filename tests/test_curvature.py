@@ -1,0 +1,228 @@
+"""Diagnostics of the curvature: against Hessians written out, and simulations of SGD."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
+from skminibatch.diagnostics import (
+    expected_improvement,
+    hessian_eigenvalues,
+    noise_anisotropy,
+    smoothness,
+    stationary_covariance,
+)
+
+PLAIN = {"learning_rate": "constant", "eta0": 1e-3, "max_iter": 1, "tol": None, "random_state": 0}
+
+
+def at(u, c, **settings):
+    """A regressor with the coefficients u and the intercept c, in the features as they are."""
+    settings = {**PLAIN, "alpha": 0.1, **settings}
+    regressor = MiniBatchSGDRegressor(**settings).fit(np.eye(len(u)), np.zeros(len(u)))
+    regressor.coef_[:], regressor.intercept_[:] = u, c
+    return regressor
+
+
+CASES = {
+    "regression": (MiniBatchSGDRegressor(alpha=0.3), 1),
+    "counts": (MiniBatchSGDRegressor(alpha=0.3, loss="poisson"), 1),
+    "several outputs": (MiniBatchSGDRegressor(alpha=0.3), 3),
+    "two classes": (MiniBatchSGDClassifier(alpha=0.3), 2),
+    "softmax": (MiniBatchSGDClassifier(alpha=0.3), 4),
+    "one-vs-rest": (MiniBatchSGDClassifier(alpha=0.3, loss="squared_hinge"), 4),
+    "no intercept": (MiniBatchSGDClassifier(fit_intercept=False), 2),
+    "standardised": (MiniBatchSGDRegressor(standardize=True, alpha=0.3), 1),
+}
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("storage", ["dense", "csr"])
+@pytest.mark.parametrize("case", CASES)
+def test_the_hessian_is_the_difference_of_gradients(case, storage, weighted, rng):
+    """Of the objective, in the coordinates of the optimizer; and its matrix, its products and its trace agree."""
+    estimator, k = CASES[case]
+    X = rng.standard_normal((40, 3)) * [1.0, 30.0, 0.1] * (rng.random((40, 3)) < 0.7)
+    y = np.arange(40) % k if isinstance(estimator, MiniBatchSGDClassifier) else rng.random((40, k) if k > 1 else 40)
+    weights = rng.integers(0, 3, 40).astype(float) if weighted else None
+    X = sparse.csr_array(X) if storage == "csr" else X
+    estimator = estimator.set_params(max_iter=2, tol=None).fit(X, y, sample_weight=weights)
+    model, coef, intercept, data = estimator._examined(X, y, weights)
+    rows = np.arange(40) if data.rows is None else data.rows
+    axes = model._axes()
+    w = np.column_stack([coef / axes.scale, intercept + coef @ axes.center])
+    width = 3 + model.fit_intercept
+
+    def gradient(w):
+        coef = w[:, :-1] * axes.scale
+        blocks = model.row_gradients(data, rows, coef, w[:, -1] - coef @ axes.center)
+        loss = (sum(block.sum(axis=0) for block in blocks) / len(rows)).reshape(-1, width)
+        loss[:, :3] += model.penalty_gradient(coef)
+        return loss.ravel()
+
+    columns = []
+    for place in np.ndindex(model.n_outputs, width):
+        step = np.zeros_like(w)
+        step[place] = 1e-6
+        columns.append((gradient(w + step) - gradient(w - step)) / 2e-6)
+    expected = np.array(columns).T
+    matrix = model.hessian_matrix(data, rows, coef, intercept)
+    np.testing.assert_allclose(matrix, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(model.hessian(data, rows, coef, intercept) @ np.eye(len(matrix)), matrix, atol=1e-9)
+    np.testing.assert_allclose(model.hessian_trace(data, rows, coef, intercept), np.trace(matrix), rtol=1e-9)
+
+
+def test_largest_eigenvalues(rng):
+    """By Lanczos where there are many parameters, all of them where there are few."""
+    for d, k in ((5, 5), (80, 3)):
+        X = rng.standard_normal((400, d)) * np.geomspace(1, 0.1, d)
+        expected = np.linalg.eigvalsh(np.vstack([X.T, np.ones(400)]) @ np.column_stack([X, np.ones(400)]) / 400)[::-1]
+        found = hessian_eigenvalues(at(np.zeros(d), 0.0, alpha=0), X, rng.standard_normal(400), k=k)
+        np.testing.assert_allclose(found.eigenvalues, expected[:k], rtol=1e-6)
+        np.testing.assert_allclose(found.trace, expected.sum(), rtol=1e-10)
+        assert found.n_parameters == d + 1
+        assert found.confidence_interval[0] < expected[0] < found.confidence_interval[1]
+
+
+def test_the_interval_of_the_largest_eigenvalue_covers():
+    """Features with one large direction, whose population eigenvalue is 4."""
+    rng, inside = np.random.default_rng(0), []
+    for seed in range(400):
+        X = rng.standard_normal((600, 3)) * [2.0, 0.5, 0.5]
+        low, high = hessian_eigenvalues(
+            at(np.zeros(3), 0.0, alpha=0), X, np.zeros(600), k=1, random_state=seed
+        ).confidence_interval
+        inside.append(low <= 4.0 <= high)
+    assert 0.92 <= np.mean(inside) <= 0.98
+
+
+def test_smoothness_of_batches_by_enumeration(rng):
+    """No batch is curvier than the worst rows say, and one row or all are what they are."""
+    from itertools import combinations
+
+    X = rng.standard_normal((8, 2)) * rng.gamma(1.0, 1.0, (8, 1))
+    found = smoothness(at(np.zeros(2), 0.0, alpha=0.1), X, np.zeros(8), batch_sizes=[1, 2, 3, 8])
+    Z = np.column_stack([X, np.ones(8)])
+    ridge = np.diag([0.1, 0.1, 0.0])
+    each = np.sum(Z**2, axis=1) + 0.1
+    np.testing.assert_allclose(found.worst, each.max(), rtol=1e-12)
+    np.testing.assert_allclose(found.average, each.mean(), rtol=1e-12)
+    np.testing.assert_allclose(found.mean, np.linalg.eigvalsh(Z.T @ Z / 8 + ridge)[-1], rtol=1e-9)
+    np.testing.assert_allclose(found.expected[[0, -1]], [found.worst, found.mean], rtol=1e-12)
+    for b, step in zip((1, 2, 3), found.largest_step, strict=False):
+        curvatures = [
+            np.linalg.eigvalsh(Z[list(some)].T @ Z[list(some)] / b + ridge)[-1] for some in combinations(range(8), b)
+        ]
+        assert max(curvatures) <= 1 / step * (1 + 1e-12)
+    assert found.largest_step[0] == pytest.approx(1 / found.worst)
+
+
+def test_one_outlier(rng):
+    """Of 1,000 rows one with a constant of 100: the worst batch, not the expected smoothness, sees it."""
+    X = np.concatenate([np.full((1, 1), np.sqrt(99.0)), np.zeros((999, 1))])
+    found = smoothness(at(np.zeros(1), 0.0, alpha=0), X, np.zeros(1000), batch_sizes=[1, 10, 100, 1000])
+    np.testing.assert_allclose(1 / found.largest_step, [100, 10.9, 1.99, 1.099], rtol=1e-3)
+
+
+def test_expected_improvement_is_the_best_of_all_steps(rng):
+    """Against the quadratic itself, whose mean over batches is known."""
+    X = rng.standard_normal((300, 3)) * [1.0, 0.5, 2.0]
+    y = X @ [1.0, -1.0, 0.3] + rng.standard_normal(300)
+    u, c = np.array([0.5, 0.5, 0.5]), 0.2
+    found = expected_improvement(at(u, c), X, y, batch_sizes=[1, 8, 64])
+    Z = np.column_stack([X, np.ones(300)])
+    gradients = (X @ u + c - y)[:, None] * Z
+    pull = 0.1 * np.append(u, 0)
+    H = Z.T @ Z / 300 + np.diag([0.1, 0.1, 0.1, 0.0])
+    G = gradients.mean(axis=0) + pull
+    sigma = np.cov(gradients.T, bias=True)
+    np.testing.assert_allclose(found.noise_scale, np.trace(H @ sigma) / (G @ H @ G), rtol=1e-9)
+    steps = np.linspace(0, 2 * found.largest_step, 200_001)
+    for b, step, improvement in zip(found.batch_sizes, found.step, found.improvement, strict=True):
+        changes = steps * (G @ G) - steps**2 / 2 * (G @ H @ G + np.trace(H @ sigma) / b)
+        assert steps[changes.argmax()] == pytest.approx(step, abs=1e-5 * found.largest_step)
+        assert changes.max() == pytest.approx(improvement, rel=1e-6)
+    assert found.largest_step == pytest.approx(G @ G / (G @ H @ G))
+    assert found.confidence_interval[0] < found.noise_scale < found.confidence_interval[1]
+
+
+def test_the_interval_of_the_hessian_noise_scale_covers():
+    rng, inside = np.random.default_rng(1), []
+    u, model = np.array([0.6, -0.3]), at(np.array([0.6, -0.3]), 0.4, alpha=0.0)
+    G = np.append(u, 0.4)
+    d, square = 2, u @ u
+    trace = square * (d + 2) + d * (0.4**2 + 1) + square + 0.4**2 + 1 - G @ G  # of y = e, x ~ N(0, I); H = I
+    for seed in range(400):
+        X, y = rng.standard_normal((400, 2)), rng.standard_normal(400)
+        low, high = expected_improvement(model, X, y, random_state=seed).confidence_interval
+        inside.append(low <= trace / (G @ G) <= high)
+    assert 0.92 <= np.mean(inside) <= 0.98
+
+
+def test_stationary_covariance_solves_its_equation(rng):
+    X = rng.standard_normal((500, 3)) * [1.0, 0.4, 2.0]
+    y = X @ [1.0, -1.0, 0.3] + rng.standard_normal(500) * (1 + np.abs(X[:, 0]))
+    Z = np.column_stack([X, np.ones(500)])
+    H = Z.T @ Z / 500 + np.diag([0.1, 0.1, 0.1, 0.0])
+    best = np.linalg.solve(H, Z.T @ y / 500)
+    found = stationary_covariance(at(best[:3], best[3]), X, y, learning_rate=0.2, batch_size=5)
+    gradients = (Z @ best - y)[:, None] * Z
+    C, S = np.cov(gradients.T, bias=True), found.covariance
+    np.testing.assert_allclose(H @ S + S @ H - 0.2 * H @ S @ H, 0.2 * C / 5, atol=1e-10)
+    np.testing.assert_allclose(found.excess_loss, np.trace(H @ S) / 2, rtol=1e-9)
+    np.testing.assert_allclose(found.temperature, 0.2 * np.trace(C) / 10, rtol=1e-9)
+    assert found.confidence_interval[0] < found.excess_loss < found.confidence_interval[1]
+
+
+def test_stationary_covariance_of_a_simulation():
+    """20,000 steps of constant SGD with batches drawn with replacement, of which the first thousand are left out."""
+    rng = np.random.default_rng(2)
+    X = rng.standard_normal((400, 2)) * [1.0, 0.5]
+    y = X @ [1.0, -1.0] + rng.standard_normal(400)
+    Z = np.column_stack([X, np.ones(400)])
+    best = np.linalg.lstsq(Z, y)[0]
+    found = stationary_covariance(at(best[:2], best[2], alpha=0), X, y, learning_rate=0.05, batch_size=16)
+    w, errors = np.tile(best, (200, 1)), []
+    for _ in range(3000):
+        rows = rng.integers(400, size=(200, 16))
+        residuals = np.einsum("kbd,kd->kb", Z[rows], w) - y[rows]
+        w = w - 0.05 * np.einsum("kb,kbd->kd", residuals, Z[rows]) / 16
+        errors.append(np.cov(w.T))
+    measured = np.mean(errors[1000:], axis=0)
+    np.testing.assert_allclose(np.trace(measured), np.trace(found.covariance), rtol=0.05)
+    np.testing.assert_allclose(np.diag(measured), np.diag(found.covariance), rtol=0.1)
+
+
+def test_flat_directions_and_steps_that_diverge(rng):
+    X = np.column_stack([rng.standard_normal(100), np.zeros(100)])
+    model = at(np.zeros(2), 0.0, alpha=0)
+    found = stationary_covariance(model, X, rng.standard_normal(100), learning_rate=0.1)
+    assert np.isfinite(found.variances).all()  # no curvature, but no noise either
+    with pytest.raises(ValueError, match=r"learning_rate=5 is not stable: it must be below 2 / lambda_max"):
+        stationary_covariance(model, X, rng.standard_normal(100), learning_rate=5.0)
+    hinge = MiniBatchSGDClassifier(loss="hinge", alpha=0, **PLAIN)
+    flat = stationary_covariance(hinge, X, rng.random(100) > 0.5, learning_rate=0.1)
+    assert np.isinf(flat.variances).any()
+    assert not np.isnan(flat.variances).any()
+    for diagnostic in (expected_improvement, noise_anisotropy):
+        with pytest.raises(ValueError, match="no curvature"):
+            diagnostic(hinge, X, rng.random(100) > 0.5)
+
+
+def test_anisotropy_of_known_noise(rng):
+    """Least squares at the optimum has ``C = sigma^2 H``: as aligned as can be; the alignment is p tr(H^2) / tr(H)^2."""
+    X = rng.standard_normal((40_000, 3)) * [1.0, 0.3, 2.0]
+    found = noise_anisotropy(at(np.zeros(3), 0.0, alpha=0), X, rng.standard_normal(40_000))
+    H = np.diag([1.0, 0.09, 4.0, 1.0])
+    assert found.cosine == pytest.approx(1.0, abs=0.01)
+    assert found.alignment == pytest.approx(4 * np.trace(H @ H) / np.trace(H) ** 2, rel=0.05)
+    assert found.confidence_interval[0] < found.alignment < found.confidence_interval[1]
+
+
+@pytest.mark.parametrize("diagnostic", [expected_improvement, noise_anisotropy])
+def test_too_many_parameters(diagnostic, rng):
+    X = sparse.random_array((20, 3000), density=0.01, rng=rng, format="csr")
+    with pytest.raises(ValueError, match=r"3,001 parameters; their Hessian is written out for up to 2,048"):
+        diagnostic(MiniBatchSGDRegressor(), X, np.arange(20.0))
