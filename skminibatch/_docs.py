@@ -30,8 +30,11 @@ default='auto'
     batch_size : int, float or 'full', default=64
         Rows of a step: a number, a fraction of the rows strictly between 0 and 1, or all of them. An epoch has
         ``ceil(n / batch_size)`` batches, whose sizes differ by at most one.
-    lr_scaling : {{'linear', 'sqrt'}} or None, default=None
-        How an explicit rate follows the batch size: times ``b / base_batch_size`` or its square root.
+    lr_scaling : {{'linear', 'sqrt', 'adascale', 'adam', 'adam_update', 'adam_sde'}} or None, default=None
+        How an explicit rate follows the batch size: times ``k = b / base_batch_size``, its square root, or by the noise
+        scale S of the gradient: 'adascale' ``(1 + S / base) / (1 + S / b)``; for Adam, 'adam' k times and 'adam_update' once
+        ``sqrt((1 + S / b) / (1 + S / base))``, which keep the mean progress a row and a step; 'adam_sde' the square root
+        of k, with ``1 - beta`` k times as large.
     base_batch_size : int, default=64
         Batch size for which an explicit rate is meant.
     sampler : {{'shuffle', 'replacement', 'sequential', 'blocks'}} or part, default='shuffle'

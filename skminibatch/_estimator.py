@@ -19,7 +19,7 @@ from sklearn.utils.validation import _check_sample_weight
 
 from skminibatch import _resolve
 from skminibatch._models import Data
-from skminibatch._scale import first_smoothness, of_batch, placed, stream_smoothness
+from skminibatch._scale import first_noise, first_smoothness, of_batch, placed, stream_smoothness
 from skminibatch._statistics import (
     EXAMINED,
     OF_EVALUATION,
@@ -142,6 +142,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             if previous is not None and coef_init is None:
                 coef_init, intercept_init = previous.model.what_predicts(previous.params, None)
             params = model.start(*self._start(model, target, data, coef_init, intercept_init))
+            model = replace(model, optimizer=self._scaled_optimizer(model.optimizer, batch_size))
             rates = self._schedule(model, self.max_iter * data.n_rows, data.n_rows / batch_size)
             smooth, reservoir = None, None
             if self._follows_smoothness(model):
@@ -149,6 +150,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             recipe = self._recipe(model, data, rates, batch_size, validation, seed, self.max_iter)
             state = TrainState(
                 **of_batch(smooth, batch_size, data.n_rows),
+                noise_scale=first_noise(model, data, sampled, params, recipe.scaling),
                 sampler_memory=recipe.sampler.start(X.shape[0], rows, seed),
             )
             fitted = Fitted(target, model, params, state, seed, moments, reservoir, smooth, History(), counts)
@@ -265,6 +267,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         axes = old.model.coordinates if old else None
         model, moments = placed(model, data, sampled, moments, axes, self.standardize, self.learning_rate == "auto")
         batch_size = _resolve.batch_size(self.batch_size, data.n_rows)
+        model = replace(model, optimizer=self._scaled_optimizer(model.optimizer, batch_size))
         rates = self._schedule(model, None, None)
         if old is None:
             params = model.start(*self._start(model, target, data, None, None))
@@ -276,8 +279,11 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         if self._follows_smoothness(model):
             reservoir, smooth = stream_smoothness(model, data, params, old, seed, epoch)
         recipe = self._recipe(model, data, rates, batch_size, None, seed, None)
+        state = old.state if old else TrainState()
+        if old is None:
+            state = replace(state, noise_scale=first_noise(model, data, sampled, params, recipe.scaling))
         state = replace(
-            old.state if old else TrainState(),
+            state,
             **of_batch(smooth, batch_size, STREAM_ROWS),
             sampler_memory=recipe.sampler.start(X.shape[0], data.rows, seed, epoch),
         )
@@ -343,19 +349,23 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             warmup=warmup,
         )
 
+    def _scaled_optimizer(self, optimizer, batch_size: int):
+        """The optimizer with the hyper-parameters of a batch size, where a scaling rule moves them."""
+        return _resolve.scaled_optimizer(optimizer, self.lr_scaling, batch_size / self.base_batch_size)
+
     def _follows_smoothness(self, model) -> bool:
         """Whether the rate is automatic and follows from the smoothness."""
         return self.learning_rate == "auto" and model.optimizer.auto_rate is None
 
     def _recipe(self, model, data: Data, schedule, batch_size: int, validation, seed, epochs) -> Recipe:
-        rule = _resolve.scaling_rule(self.lr_scaling, self.learning_rate)
         few = sample_rows(data.X.shape[0], EVALUATED, stream(seed, OF_EVALUATION), data.rows)
         return Recipe(
             sampler=_resolve.sampler(self.sampler, self.shuffle),
             schedule=schedule,
             batch_size=batch_size,
             clip_norm=np.inf if self.clip_norm is None else float(self.clip_norm),
-            rate_factor=1.0 if rule is None else rule(1.0, batch_size, self.base_batch_size),
+            scaling=_resolve.scaling_rule(self.lr_scaling, self.learning_rate, model.optimizer),
+            base_batch_size=self.base_batch_size,
             max_epochs=epochs or 1,
             tol=self.tol if epochs else None,
             patience=self.n_iter_no_change,

@@ -182,6 +182,18 @@ class LinearModel:
         square_pull = float(np.sum(pull**2))
         return GradientStatistics(sizes, squares, square_sums, products, pulls, square_pull, population)
 
+    def gradient_moments(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray):
+        """Mean and variance of each coordinate of the gradients of the losses of some rows, (K, d + 1) each."""
+        sums, squares = np.zeros((2, self.n_outputs, self.n_features + 1))
+        for Z, residuals in self._residuals(data, rows, coef, intercept):
+            squared = Z.multiply(Z).tocsr() if sparse.issparse(Z) else Z * Z
+            sums[:, :-1] += np.asarray(Z.T @ residuals).T
+            squares[:, :-1] += np.asarray(squared.T @ residuals**2).T
+            sums[:, -1] += residuals.sum(axis=0) * self.fit_intercept
+            squares[:, -1] += np.sum(residuals**2, axis=0) * self.fit_intercept
+        mean = sums / len(rows)
+        return mean, np.maximum(squares / len(rows) - mean**2, 0.0)
+
     def row_gradients(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray):
         """The gradients of the losses of some rows (n, p), a few rows at a time, in the layout of `hessian`."""
         for Z, residuals in self._residuals(data, rows, coef, intercept):

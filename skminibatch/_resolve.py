@@ -24,6 +24,7 @@ from skminibatch.optimizers import (
 from skminibatch.penalties import PENALTIES, ElasticNet
 from skminibatch.samplers import SAMPLERS, Blocks, Shuffle
 from skminibatch.schedules import (
+    ADAM,
     SCALING_RULES,
     SCHEDULES,
     Adaptive,
@@ -172,7 +173,7 @@ def sampler(value, shuffle: bool):
     return checked(SAMPLERS[value](), "sampler") if isinstance(value, str) else _instance(value, "sampler", "draw")
 
 
-def scaling_rule(value, learning_rate):
+def scaling_rule(value, learning_rate, optimizer):
     """The rule by which an explicit rate follows the batch size, or None."""
     if value is None:
         return None
@@ -180,7 +181,26 @@ def scaling_rule(value, learning_rate):
         raise ValueError(
             f"lr_scaling={value!r} needs an explicit learning rate: learning_rate='auto' follows the batch size already."
         )
-    return SCALING_RULES[value]
+    if value in ADAM and not isinstance(getattr(optimizer, "inner", optimizer), (Adam, AdamW)):
+        raise ValueError(f"lr_scaling={value!r} is a rule for the steps of Adam: solver must be 'adam' or 'adamw'.")
+    return SCALING_RULES[value]()
+
+
+def scaled_optimizer(optimizer, value, k: float):
+    """The optimizer with what a scaling rule makes of its hyper-parameters for batches k times as large."""
+    if value is None or not hasattr(SCALING_RULES[value], "optimizer"):
+        return optimizer
+    if hasattr(optimizer, "inner"):
+        return optimizer._replace(inner=scaled_optimizer(optimizer.inner, value, k))
+    if not isinstance(optimizer, (Adam, AdamW)):
+        return optimizer  # refused by `scaling_rule`
+    largest = 1.0 / (1.0 - min(optimizer.beta_1, optimizer.beta_2))
+    if k >= largest * (1.0 - 1e-9):
+        raise ValueError(
+            f"lr_scaling={value!r} needs a batch_size below {largest:.4g} times base_batch_size with these betas, "
+            f"got {k:.4g} times."
+        )
+    return SCALING_RULES[value]().optimizer(optimizer, k)
 
 
 def batch_size(value, n_rows: int) -> int:

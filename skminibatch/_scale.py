@@ -66,6 +66,18 @@ def first_smoothness(model: LinearModel, data: Data, sampled: np.ndarray, params
     return smooth, Reservoir.of(data.X[few], data.y[few], weights, data.n_rows, np.random.default_rng(seed))
 
 
+def first_noise(model: LinearModel, data: Data, sampled: np.ndarray, params: np.ndarray, rule: tuple | None) -> float:
+    """The noise scale at the start, from a sample of the rows, for a rule that uses it.
+
+    Infinite where the gradient may be zero, and where nothing is known.
+    """
+    if rule is None or not rule.uses_noise or len(sampled) < 2:
+        return np.inf
+    statistics = model.gradient_statistics(data, [sampled], *model.what_predicts(params, None), np.inf)
+    square_norm, trace = statistics.moments()
+    return float(trace / square_norm) if square_norm > 0 else np.inf
+
+
 def stream_smoothness(model: LinearModel, data: Data, params, old, seed: int, epoch: int):
     """The sample of a stream with some new rows, and the smoothness that it shows: (Reservoir, Smoothness).
 

@@ -23,7 +23,7 @@ class TrainState:
 
     ``samples``, ``step`` and ``epoch`` count over all calls of `partial_fit`; ``reductions`` counts how often an adaptive
     rate was lowered; ``smoothness`` is that of a batch and ``typical`` its usual stiffness, in units of ``unit``;
-    ``coefficients`` are those of the last step.
+    ``coefficients`` are those of the last step; ``noise_scale`` is that of the last epoch in which it was seen.
     """
 
     step: int = 0
@@ -33,6 +33,7 @@ class TrainState:
     smoothness: float = 1.0
     typical: float = 0.0
     unit: float = 1.0
+    noise_scale: float = np.inf
     coefficients: np.ndarray | None = None
     optimizer_memory: object = None
     sampler_memory: object = None
@@ -50,7 +51,8 @@ class Recipe:
     schedule: tuple
     batch_size: int
     clip_norm: float = np.inf
-    rate_factor: float = 1.0
+    scaling: tuple | None = None
+    base_batch_size: int = 64
     max_epochs: int = 1
     tol: float | None = None
     patience: int = 3
@@ -107,7 +109,9 @@ def next_chunk(model: LinearModel, recipe: Recipe, state: TrainState, sizes: np.
     """The plan of the next ``len(sizes)`` steps, and the state after it."""
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     samples = state.samples + offsets[:-1]
-    rates = np.asarray(recipe.schedule.rates(samples.astype(float), state), float) * recipe.rate_factor
+    rates = np.asarray(recipe.schedule.rates(samples.astype(float), state), float)
+    if recipe.scaling is not None:
+        rates = rates * recipe.scaling.factor(recipe.batch_size, recipe.base_batch_size, state.noise_scale)
     coefficients, optimizer_memory = model.optimizer.coefficients(rates, sizes, state.optimizer_memory)
     coefficients = np.ascontiguousarray(coefficients, np.float64)
     order, weights, sampler_memory = recipe.sampler.draw(state.sampler_memory, sizes)
@@ -175,8 +179,10 @@ def train(
                 progress.state = replace(progress.state, reductions=progress.state.reductions + 1)
             if progress.reason:
                 break
-        progress.state = replace(progress.state, epoch=progress.state.epoch + 1)
-        history.append(**_entry(progress, *losses, chunks, time.perf_counter() - began))
+        entry = _entry(progress, *losses, chunks, time.perf_counter() - began)
+        history.append(**entry)
+        noise = progress.state.noise_scale if np.isnan(entry["noise_scale"]) else entry["noise_scale"]
+        progress.state = replace(progress.state, epoch=progress.state.epoch + 1, noise_scale=noise)
         if best is None or not recipe.keep_best or progress.score > best.score:
             best = replace(progress)
         if on_epoch(progress):

@@ -11,7 +11,12 @@ import pytest
 from scipy import sparse
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor, diagnostics
-from skminibatch.diagnostics import gradient_noise_scale, gradient_variance, intra_batch_correlation
+from skminibatch.diagnostics import (
+    adam_signal_to_noise,
+    gradient_noise_scale,
+    gradient_variance,
+    intra_batch_correlation,
+)
 
 NEEDED = {"stationary_covariance": {"learning_rate": 1e-3}}  # arguments without a default
 
@@ -194,6 +199,7 @@ def test_a_gradient_that_may_be_zero_has_no_upper_limit(rng):
     none = gradient_noise_scale(at(np.zeros(3), 0.0), X, np.zeros(300))  # neither gradient nor noise
     assert (none.noise_scale, none.gradient_norm, none.trace_covariance) == (0.0, 0.0, 0.0)
     assert none.confidence_interval == (0.0, 0.0)
+    assert (none.steps(1), none.examples(1)) == (1.0, np.inf)
     X = np.concatenate([X, -X])
     flat = gradient_noise_scale(at(np.zeros(3), 0.0), X, np.repeat([1.0, -1.0], 300))  # noise, and no gradient of c
     assert flat.noise_scale > 0
@@ -268,3 +274,33 @@ def test_wrong_batches(arguments, message, regression):
 def test_equal_gradients_have_no_correlation():
     with pytest.raises(ValueError, match="gradients of all rows are equal"):
         intra_batch_correlation(at(np.zeros(1), 0.0), np.zeros((40, 1)), np.zeros(40), batch_size=4)
+
+
+# -- the signal of Adam
+
+
+def test_signal_to_noise_of_each_coordinate(regression):
+    X, y = regression
+    u, c = np.array([1.0, 0.2, 0.0, -0.4, 0.1]), 2.0
+    found = adam_signal_to_noise(at(u, c), X, y)
+    gradients = (X @ u + c - y)[:, None] * np.column_stack([X, np.ones(240)])
+    mean = gradients.mean(axis=0) + 0.1 * np.append(u, 0)
+    np.testing.assert_allclose(found.per_coordinate[0], np.abs(mean) / gradients.std(axis=0), rtol=1e-9)
+    noise = gradient_noise_scale(at(u, c), X, y)
+    np.testing.assert_allclose(found.signal_to_noise, noise.noise_scale**-0.5, rtol=1e-12)
+    no_noise = adam_signal_to_noise(at(np.zeros(1), 1.0), np.zeros((40, 1)), np.zeros(40))
+    assert (no_noise.signal_to_noise, no_noise.mean_step(3)) == (np.inf, 1.0)
+    np.testing.assert_array_equal(no_noise.per_coordinate, [[0.0, np.inf]])
+
+
+@pytest.mark.parametrize("batch_size", [1, 16, 256])
+def test_mean_step_of_adam(batch_size):
+    """Against 500 chains of Adam, whose gradient has a third of the signal of its noise."""
+    rng = np.random.default_rng(7)
+    w, m, s = np.zeros((3, 500))
+    for t in range(1, 2001):
+        g = 0.3 + rng.standard_normal(500) / np.sqrt(batch_size)
+        m, s = 0.9 * m + 0.1 * g, 0.999 * s + 0.001 * g * g
+        w += (m / (1 - 0.9**t)) / np.sqrt(s / (1 - 0.999**t))
+    record = diagnostics.AdamSignalToNoise((0.3, 0.3), 0.95, 500, 0.3, np.array([[0.3]]))
+    assert record.mean_step(batch_size) == pytest.approx(np.mean(w / 2000), rel=0.012)

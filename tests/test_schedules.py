@@ -12,9 +12,11 @@ from scipy.special import expit
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor, _resolve, schedules
 from skminibatch._statistics import smoothness
+from skminibatch.diagnostics import gradient_noise_scale
 from skminibatch.losses import Logistic
-from skminibatch.optimizers import OPTIMIZERS, SGD
+from skminibatch.optimizers import OPTIMIZERS, SGD, Adam
 from skminibatch.schedules import (
+    ADAM,
     SCALING_RULES,
     SCHEDULES,
     Adaptive,
@@ -180,14 +182,111 @@ def test_smoothness_of_a_batch_bounds_the_expected_smoothness(batch_size):
         assert np.mean(squares) <= 2 * bound * gap * (1 + 1e-9)
 
 
-@pytest.mark.parametrize(
-    ("rule", "factor"), [("linear", 1 / 4), ("sqrt", 1 / 2), (None, 1.0)], ids=["linear", "sqrt", "None"]
-)
-def test_scaling_rules(rule, factor):
+@pytest.mark.parametrize(("rule", "factor"), [("linear", 0.25), ("sqrt", 0.5), (None, 1.0)])
+def test_fixed_scaling_rules(rule, factor):
     """16 rows instead of 64: linear as in Goyal et al. (2017), the square root as in Krizhevsky (2014)."""
-    assert {"linear", "sqrt"} == set(SCALING_RULES)
     rates = history(learning_rate="constant", eta0=0.02, batch_size=16, base_batch_size=64, lr_scaling=rule)["rate"]
     np.testing.assert_allclose(rates, 0.02 * factor)
+
+
+@pytest.mark.parametrize("name", SCALING_RULES)
+def test_scaling_rules_between_their_limits(name):
+    """Nothing changes at the base; without noise and with nothing else, each rule is a power of k."""
+    rule = SCALING_RULES[name]()
+    powers = {"linear": (1, 1), "sqrt": (0.5, 0.5), "adascale": (0, 1), "adam": (1, 0.5), "adam_update": (0, -0.5)}
+    clean, noisy = powers.get(name, (0.5, 0.5))
+    for k in (0.25, 8.0):
+        np.testing.assert_allclose(rule.factor(64 * k, 64, 1e-9), k**clean, rtol=1e-6)
+        np.testing.assert_allclose(rule.factor(64 * k, 64, 1e12), k**noisy, rtol=1e-6)
+        assert rule.factor(64 * k, 64, np.inf) == pytest.approx(k**noisy)
+        factors = [rule.factor(64 * k, 64, noise) for noise in np.geomspace(1e-3, 1e6, 50)]
+        assert np.all(np.diff(factors) >= -1e-12) or np.all(np.diff(factors) <= 1e-12)
+    assert rule.factor(64, 64, 100.0) == pytest.approx(1.0)
+    assert rule.uses_noise == (clean != noisy)
+
+
+def test_adascale_is_the_ratio_of_best_rates():
+    """``eta_max / (1 + S / b)`` of McCandlish et al. (2018)."""
+    best = [1 / (1 + 37.0 / b) for b in (48, 6)]
+    assert SCALING_RULES["adascale"]().factor(48, 6, 37.0) == pytest.approx(best[0] / best[1], rel=1e-12)
+
+
+def adam(rng, mean, noise, batch_size, rate=1.0, k=1.0, steps=3000, pull=0.0, chains=2000):
+    """Mean steps and final positions of chains of Adam with epsilon 0 on ``mean + pull w`` with noise."""
+    beta_1, beta_2 = 1 - 0.1 * k, 1 - 0.001 * k
+    w, m, s = np.zeros((3, chains))
+    places = []
+    for t in range(1, steps + 1):
+        g = mean + pull * w + noise / np.sqrt(batch_size) * rng.standard_normal(chains)
+        m, s = beta_1 * m + (1 - beta_1) * g, beta_2 * s + (1 - beta_2) * g * g
+        step = rate * (m / (1 - beta_1**t)) / np.sqrt(s / (1 - beta_2**t))
+        w = w - step
+        if t > steps // 2:
+            places.append(w.copy())
+    return -np.mean(w / steps), np.var(places)
+
+
+@pytest.mark.parametrize("r", [0.1, 0.5])
+def test_the_rule_of_updates_keeps_the_mean_step_of_adam(r):
+    """8 to 64 rows: within 2 per cent, where the linear and the square-root rule miss by more than 10."""
+    rng = np.random.default_rng(0)
+    base, _ = adam(rng, r, 1.0, 8)
+    for name, exact in (("adam_update", True), ("linear", False), ("sqrt", False)):
+        factor = SCALING_RULES[name]().factor(64, 8, 1 / r**2)
+        moved, _ = adam(rng, r, 1.0, 64, rate=factor)
+        error = abs(moved / base - 1)
+        assert error < 0.02 if exact else error > 0.1
+    example = SCALING_RULES["adam"]().factor(64, 8, 1 / r**2)
+    assert 8**0.5 < example < 8
+    moved, _ = adam(rng, r, 1.0, 64, rate=example)
+    assert abs(moved / (8 * base) - 1) < 0.02  # 8 times the progress in a step with 8 times the rows
+
+
+def test_the_rule_of_the_differential_equation_keeps_the_stationary_variance():
+    """Adam on a parabola, batches 4 times as large; the linear rule doubles the variance."""
+    rng = np.random.default_rng(1)
+    settings = {"noise": 1.0, "mean": 0.0, "pull": 1.0}
+    _, base = adam(rng, batch_size=8, rate=0.003, steps=6000, chains=500, **settings)
+    _, moved = adam(rng, batch_size=32, rate=0.003 * 4**0.5, k=4.0, steps=1500, chains=2000, **settings)
+    _, linear = adam(rng, batch_size=32, rate=0.003 * 4, k=4.0, steps=1500, chains=2000, **settings)
+    assert abs(moved / base - 1) < 0.08
+    assert linear / base > 1.6
+
+
+def test_noisy_scaling_rules_follow_the_noise_of_each_epoch(binary):
+    """The first epoch has the rate of the noise at the start, each later one that of the epoch before."""
+    settings = {"solver": "adam", "learning_rate": "constant", "eta0": 0.01, "max_iter": 4, "tol": None}
+    classifier = MiniBatchSGDClassifier(lr_scaling="adam", batch_size=20, base_batch_size=5, random_state=0, **settings)
+    classifier.fit(*binary)
+    rates, noise = classifier.history_["rate"], classifier.history_["noise_scale"]
+    rule = SCALING_RULES["adam"]()
+    start = gradient_noise_scale(MiniBatchSGDClassifier(**settings), *binary)  # all 240 rows are examined
+    unbiased = start.trace_covariance * 240 / 239
+    unbiased = unbiased / (start.gradient_norm**2 - unbiased / 240)
+    np.testing.assert_allclose(rates[0], 0.01 * rule.factor(20, 5, unbiased), rtol=1e-9)
+    np.testing.assert_allclose(rates[1:], [0.01 * rule.factor(20, 5, scale) for scale in noise[:-1]], rtol=1e-12)
+    stream = MiniBatchSGDClassifier(lr_scaling="adam", batch_size=20, base_batch_size=5, random_state=0, **settings)
+    stream.partial_fit(*binary, classes=[0, 1])
+    np.testing.assert_allclose(stream.history_["rate"][0], rates[0], rtol=1e-9)
+
+
+def test_adam_sde_moves_the_betas(binary):
+    settings = {"solver": Adam(0.9, 0.99), "learning_rate": "constant", "batch_size": 20, "base_batch_size": 10}
+    classifier = MiniBatchSGDClassifier(lr_scaling="adam_sde", max_iter=2, tol=None, **settings).fit(*binary)
+    moved = classifier._fitted.model.optimizer
+    np.testing.assert_allclose(moved, (0.8, 0.98, 1e-8 / 2**0.5), rtol=1e-12)
+    average = MiniBatchSGDClassifier(lr_scaling="adam_sde", max_iter=2, tol=None, average=True, **settings).fit(*binary)
+    assert average._fitted.model.optimizer.inner == moved
+    classifier.set_params(batch_size=100)
+    with pytest.raises(ValueError, match=r"lr_scaling='adam_sde' needs a batch_size below 10 times base_batch_size"):
+        classifier.fit(*binary)
+
+
+@pytest.mark.parametrize("rule", ADAM)
+@pytest.mark.parametrize("solver", ["auto", "sgd", "rmsprop"])
+def test_rules_of_adam_are_for_adam(rule, solver, binary):
+    with pytest.raises(ValueError, match=f"lr_scaling='{rule}' is a rule for the steps of Adam"):
+        MiniBatchSGDClassifier(solver=solver, learning_rate="constant", lr_scaling=rule).fit(*binary)
 
 
 def test_history_has_the_rate_of_the_last_step():

@@ -18,15 +18,18 @@ from skminibatch.diagnostics.curvature import (
     stationary_covariance,
 )
 from skminibatch.diagnostics.noise import (
+    AdamSignalToNoise,
     GradientVariance,
     IntraBatchCorrelation,
     NoiseScale,
+    adam_signal_to_noise,
     gradient_noise_scale,
     gradient_variance,
     intra_batch_correlation,
 )
 
 __all__ = [
+    "AdamSignalToNoise",
     "ExpectedImprovement",
     "GradientVariance",
     "HessianEigenvalues",
@@ -35,6 +38,7 @@ __all__ = [
     "NoiseScale",
     "Smoothness",
     "StationaryCovariance",
+    "adam_signal_to_noise",
     "expected_improvement",
     "gradient_noise_scale",
     "gradient_variance",

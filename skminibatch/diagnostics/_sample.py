@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 
@@ -14,20 +15,22 @@ from skminibatch._gradients import GradientStatistics, jackknife
 
 MICRO_BATCHES = 64  # of which one at a time is left out for an interval
 
-_ROWS = """estimator : object
-        An estimator of this package, fitted or not; it is left as it is.
-    X : {array-like, CSR matrix} of shape (n_samples, n_features)
-        Rows to look at.
-    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-        Targets."""
-_SAMPLING = """sample_weight : array-like of shape (n_samples,), default=None
-        Weights of the rows; those of weight zero are left out.
-    max_samples : int or float, default=None
-        Rows to draw (a float: a share of them), without replacement; None takes all.
-    confidence_level : float, default=0.95
-        Level of the interval.
-    random_state : int, RandomState instance or None, default=None
-        Draws the rows and the micro-batches of the interval."""
+_ROWS = """\
+estimator : object
+    An estimator of this package, fitted or not; it is left as it is.
+X : {array-like, CSR matrix} of shape (n_samples, n_features)
+    Rows to look at.
+y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+    Targets."""
+_SAMPLING = """\
+sample_weight : array-like of shape (n_samples,), default=None
+    Weights of the rows; those of weight zero are left out.
+max_samples : int or float, default=None
+    Rows to draw (a float: a share of them), without replacement; None takes all.
+confidence_level : float, default=0.95
+    Level of the interval.
+random_state : int, RandomState instance or None, default=None
+    Draws the rows and the micro-batches of the interval."""
 _CONSTRAINTS = {
     "max_samples": [
         Interval(Integral, 4, None, closed="left"),
@@ -43,8 +46,8 @@ def diagnostic(**constraints):
     """Check the parameters of a diagnostic in scikit-learn's way, and describe those that all of them share."""
 
     def decorate(function):
-        if function.__doc__:
-            function.__doc__ = function.__doc__.replace("{rows}", _ROWS).replace("{sampling}", _SAMPLING)
+        doc = inspect.cleandoc(function.__doc__ or "")  # Python 3.13 has done so already
+        function.__doc__ = doc.replace("{rows}", _ROWS).replace("{sampling}", _SAMPLING)
         return validate_params({**_CONSTRAINTS, **constraints}, prefer_skip_nested_validation=False)(function)
 
     return decorate

@@ -42,7 +42,8 @@ class NoiseScale(Record):
 
     def examples(self, batch_size: ArrayLike) -> np.ndarray:
         """Rows to a target over the fewest that any batch size needs, ``1 + b / noise_scale``."""
-        return 1.0 + np.asarray(batch_size, float) / self.noise_scale
+        with np.errstate(divide="ignore"):  # without noise, one row is as good as all
+            return 1.0 + np.asarray(batch_size, float) / np.float64(self.noise_scale)
 
 
 @diagnostic()
@@ -314,4 +315,93 @@ def intra_batch_correlation(
         float(size / effect) if effect > 0 else np.inf,
         float(size),
         len(batches),
+    )
+
+
+@dataclass(frozen=True, repr=False)
+class AdamSignalToNoise(Record):
+    """How much of a step of Adam is signal; see `adam_signal_to_noise`. The interval is that of `signal_to_noise`.
+
+    Attributes
+    ----------
+    signal_to_noise : float
+        ``r = |G| / sqrt(tr(Sigma))`` of one row, all coordinates together: one over the root of the noise scale.
+    per_coordinate : ndarray of shape (n_outputs, n_features + 1)
+        ``|mu| / sigma`` of one row for each coordinate, the intercept last; infinite without noise, zero without both.
+    """
+
+    signal_to_noise: float
+    per_coordinate: np.ndarray
+
+    def mean_step(self, batch_size: ArrayLike) -> np.ndarray:
+        """The mean step of Adam over its rate, ``1 / sqrt(1 + 1 / (b r^2))``: 1 where the gradient has no noise."""
+        square = np.asarray(batch_size, float) * self.signal_to_noise**2
+        return np.sqrt(square / (1.0 + square)) if np.isfinite(self.signal_to_noise) else np.ones_like(square)
+
+
+@diagnostic()
+def adam_signal_to_noise(
+    estimator,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = None,
+    max_samples: int | float | None = None,
+    confidence_level: float = 0.95,
+    random_state=None,
+) -> AdamSignalToNoise:
+    """The signal-to-noise ratio of the gradient, on which the steps of Adam depend.
+
+    Adam divides the gradient by the root of its mean square, noise included: with the mean mu and the deviation sigma of the
+    gradient of one row, a step with batches of b rows has the mean ``rate mu / sqrt(mu^2 + sigma^2 / b)``. A larger batch
+    makes it longer, where SGD would move as far as before.
+
+    Parameters
+    ----------
+    {rows}
+    {sampling}
+
+    Returns
+    -------
+    record : AdamSignalToNoise
+
+    Raises
+    ------
+    ValueError
+        For fewer than 4 rows, and for invalid input.
+
+    References
+    ----------
+    Kingma and Ba, Adam: a method for stochastic optimization, ICLR 2015, arXiv:1412.6980. Malladi, Lyu, Panigrahi and Arora,
+    On the SDEs and scaling rules for adaptive gradient algorithms, NeurIPS 2022, arXiv:2205.10287.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from sklearn.preprocessing import scale
+    >>> from skminibatch import MiniBatchSGDClassifier
+    >>> from skminibatch.diagnostics import adam_signal_to_noise
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> found = adam_signal_to_noise(MiniBatchSGDClassifier(solver="adam"), scale(X), y)
+    >>> bool(found.mean_step(1) < found.mean_step(100) < 1)
+    True
+    """
+    sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
+    mean, variance = sample.model.gradient_moments(*sample.at())
+    mean[:, :-1] += sample.model.penalty_gradient(sample.coef)
+    statistics = sample.statistics(sample.micro_batches())
+    square = float(_ratio(*statistics.moments())) if statistics.moments()[1] > 0 else np.inf
+    interval = (np.inf, np.inf)
+    if np.isfinite(square):
+        statistics = sample.as_population(statistics)
+        ratio = float(_ratio(*statistics.moments()))
+        interval = jackknife(_ratio(*statistics.moments_without_each()), ratio, confidence_level, sample.left)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        per_coordinate = np.where(mean == 0, 0.0, np.abs(mean) / np.sqrt(variance))
+    return AdamSignalToNoise(
+        tuple(float(np.sqrt(max(limit, 0.0))) for limit in interval),
+        confidence_level,
+        sample.rows.size,
+        float(np.sqrt(max(square, 0.0))),
+        per_coordinate,
     )

@@ -1,16 +1,98 @@
-"""Scaling rules: how an explicit rate, meant for `base_batch_size` rows, follows the batch size."""
+"""Scaling rules: how an explicit rate, meant for `base_batch_size` rows, follows the batch size.
+
+``factor(batch_size, base_batch_size, noise_scale)`` is what the rate is multiplied with; the noise scale
+``tr(Sigma) / |G|^2`` is that of the last epoch, or of the start, for rules with ``uses_noise``. The rules of `ADAM` hold for
+Adam's normalised steps; `AdamSDE` also moves the other hyper-parameters, by ``optimizer(optimizer, k)``.
+"""
 
 from __future__ import annotations
 
+from typing import NamedTuple
 
-def linear(rate, batch_size, base_batch_size):
-    """``rate * b / base``: the same progress a sample (Goyal et al. 2017, arXiv:1706.02677)."""
-    return rate * batch_size / base_batch_size
-
-
-def square_root(rate, batch_size, base_batch_size):
-    """``rate * sqrt(b / base)``: the same variance of an update, rate^2 sigma^2 / b (Krizhevsky 2014)."""
-    return rate * (batch_size / base_batch_size) ** 0.5
+import numpy as np
 
 
-SCALING_RULES = {"linear": linear, "sqrt": square_root}
+def _noise_ratio(batch_size, base_batch_size, noise_scale):
+    """``(1 + S / b) / (1 + S / base)``: how much smaller the mean square of a larger batch's gradient is."""
+    if np.isinf(noise_scale):
+        return base_batch_size / batch_size
+    return (1.0 + noise_scale / batch_size) / (1.0 + noise_scale / base_batch_size)
+
+
+class Linear(NamedTuple):
+    """``k = b / base``: the same progress and the same noise a row (Goyal et al. 2017, arXiv:1706.02677)."""
+
+    uses_noise = False
+
+    def factor(self, batch_size, base_batch_size, noise_scale):
+        return batch_size / base_batch_size
+
+
+class SquareRoot(NamedTuple):
+    """``sqrt(k)``: the same variance of an update, rate^2 sigma^2 / b (Krizhevsky 2014, arXiv:1404.5997)."""
+
+    uses_noise = False
+
+    def factor(self, batch_size, base_batch_size, noise_scale):
+        return (batch_size / base_batch_size) ** 0.5
+
+
+class AdaScale(NamedTuple):
+    """``(1 + S / base) / (1 + S / b)``, from 1 (no noise) to k (nothing but noise) (Johnson et al. 2020).
+
+    The best rates of two batch sizes stand in the same ratio (McCandlish et al. 2018, arXiv:1812.06162).
+    """
+
+    uses_noise = True
+
+    def factor(self, batch_size, base_batch_size, noise_scale):
+        return 1.0 / _noise_ratio(batch_size, base_batch_size, noise_scale)
+
+
+class AdamUpdate(NamedTuple):
+    """``sqrt((1 + S / b) / (1 + S / base))``: the same mean step of Adam, from ``1 / sqrt(k)`` to 1."""
+
+    uses_noise = True
+
+    def factor(self, batch_size, base_batch_size, noise_scale):
+        return _noise_ratio(batch_size, base_batch_size, noise_scale) ** 0.5
+
+
+class AdamExample(NamedTuple):
+    """k times the rule of `AdamUpdate`: the same mean progress of Adam a row, from ``sqrt(k)`` to k."""
+
+    uses_noise = True
+
+    def factor(self, batch_size, base_batch_size, noise_scale):
+        return batch_size / base_batch_size * AdamUpdate.factor(self, batch_size, base_batch_size, noise_scale)
+
+
+class AdamSDE(NamedTuple):
+    """``sqrt(k)``, with ``1 - beta`` k times as large (Malladi, Lyu, Panigrahi and Arora 2022, arXiv:2205.10287).
+
+    Adam then follows the same stochastic differential equation for every batch size.
+    """
+
+    uses_noise = False
+
+    def factor(self, batch_size, base_batch_size, noise_scale):
+        return (batch_size / base_batch_size) ** 0.5
+
+    def optimizer(self, optimizer, k):
+        """Adam with the other hyper-parameters that go with batches k times as large."""
+        return optimizer._replace(
+            beta_1=1.0 - k * (1.0 - optimizer.beta_1),
+            beta_2=1.0 - k * (1.0 - optimizer.beta_2),
+            epsilon=optimizer.epsilon / k**0.5,
+        )
+
+
+SCALING_RULES = {
+    "linear": Linear,
+    "sqrt": SquareRoot,
+    "adascale": AdaScale,
+    "adam": AdamExample,
+    "adam_update": AdamUpdate,
+    "adam_sde": AdamSDE,
+}
+ADAM = ("adam", "adam_update", "adam_sde")
