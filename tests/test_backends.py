@@ -393,6 +393,16 @@ def test_the_number_of_threads_changes_no_bit(dtype, batch_size):
             np.testing.assert_array_equal(ours, theirs)
 
 
+def test_threads_and_batches_of_one_row_and_of_many():
+    """A row alone is not added up: threads must not look for it where they add."""
+    X, sizes = rows_of_data(400), np.array([1, 180, 1, 2, 216])
+    coefficients, _ = ScheduleFree().coefficients(np.full(5, 0.1), sizes, None)
+    plan = Plan(explicit_order(np.random.default_rng(9).permutation(400)), np.append(0, np.cumsum(sizes)), coefficients)
+    assert_agree(X, *SOME, plan=plan)
+    expected, _ = run(cpu, X, *SOME, plan=plan)
+    np.testing.assert_array_equal(run(cpu, X, *SOME, plan=plan, n_threads=2)[0], expected)
+
+
 @pytest.mark.parametrize("batch_size", [127, 128, 600, 3000])
 def test_large_batches_agree(batch_size):
     """They are cut into slices, whose gradients are added up."""
