@@ -58,6 +58,11 @@ class Fitted:
     class_counts: np.ndarray | None = None
 
 
+def of_mean_one(weights: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
+    """The weights over their mean in the rows in use."""
+    return weights / weights[slice(None) if rows is None else rows].mean() if weights.size else weights
+
+
 class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
     """Fit and partial_fit of a model by mini-batches; subclasses say what the target and the model are."""
 
@@ -131,10 +136,8 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             separate = (X_val, y_val, sample_weight_val)
             validation, rows = validation_score(self, target, (X, y, sample_weight), rows, rng, separate)
             seed = int(rng.randint(np.iinfo(np.int32).max))
-            if weights.size:
-                weights = weights / weights[slice(None) if rows is None else rows].mean()
             model = self._model(target, X)
-            data = Data(X, target.encode(y, np.dtype(X.dtype)), weights, rows)
+            data = Data(X, target.encode(y, np.dtype(X.dtype)), of_mean_one(weights, rows), rows)
             batch_size = _resolve.batch_size(self.batch_size, data.n_rows)
             sampled = sample_rows(X.shape[0], EXAMINED, stream(seed, OF_SCALE), rows)
             moments, automatic = Moments.none(X.shape[1]), self.learning_rate == "auto"

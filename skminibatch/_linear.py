@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skminibatch import _resolve
-from skminibatch._estimator import BaseMiniBatchEstimator
+from skminibatch._estimator import BaseMiniBatchEstimator, of_mean_one
 from skminibatch._models import Data, LinearModel, raw_outputs
 from skminibatch._scale import placed
 from skminibatch._statistics import EXAMINED, OF_SCALE, Moments, sample_rows, stream
@@ -87,9 +87,7 @@ class LinearEstimator(BaseMiniBatchEstimator):
         target = one._target_of(y) if fitted is None else fitted.target
         weights = one._weights(target, X, y, sample_weight, one._counts(target, y))
         rows = one._active_rows(weights, "fit")
-        if weights.size:
-            weights = weights / weights[slice(None) if rows is None else rows].mean()
-        data = Data(X, target.encode(y, np.dtype(X.dtype)), weights, rows)
+        data = Data(X, target.encode(y, np.dtype(X.dtype)), of_mean_one(weights, rows), rows)
         if fitted is not None:
             coef = self.coef_.toarray() if sparse.issparse(self.coef_) else np.atleast_2d(self.coef_)
             return fitted.model, coef, np.atleast_1d(self.intercept_), data
@@ -159,7 +157,7 @@ def validated(estimator, X, y, reset, **checks):
 
 
 def _by_rows(X: np.ndarray) -> np.ndarray:
-    """A C-contiguous copy, by blocks of rows that stay in the cache: a fifth less time than all columns at once."""
+    """A C-contiguous copy, by blocks of rows that stay in the cache: sooner than all columns at once."""
     rows = np.empty(X.shape, X.dtype)
     for start in range(0, len(X), COPIED):
         rows[start : start + COPIED] = X[start : start + COPIED]
