@@ -81,6 +81,17 @@ class GradientStatistics(NamedTuple):
         return within, between, (n - square_sizes / n) / (k - 1)
 
 
+def sizes_of(groups: list[np.ndarray]) -> np.ndarray:
+    """Rows of each group, as numbers to calculate with."""
+    return np.array([len(rows) for rows in groups], float)
+
+
+def mean_without_each(means: np.ndarray, groups: list[np.ndarray]) -> np.ndarray:
+    """The mean of a quantity of rows without each group, from its means in the groups (k, ...)."""
+    sizes = sizes_of(groups).reshape(-1, *[1] * (means.ndim - 1))
+    return (np.sum(sizes * means, axis=0) - sizes * means) / (sizes.sum() - sizes)
+
+
 def correlation(within, between, size):
     """Intra-group correlation from mean squares of groups of a size (analysis of variance; Donner 1986)."""
     return (between - within) / (between + (size - 1.0) * within)

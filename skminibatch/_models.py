@@ -11,7 +11,7 @@ from scipy.sparse.linalg import LinearOperator
 from sklearn.utils.extmath import safe_sparse_dot
 
 from skminibatch import backends
-from skminibatch._gradients import GradientStatistics
+from skminibatch._gradients import GradientStatistics, sizes_of
 from skminibatch._parts import curvature_of, hessian_product, n_slots, prox, result, stiffness, update
 from skminibatch._plan import Coordinates, Plan, StepStats
 from skminibatch._statistics import EXAMINED, Smoothness, smoothness, square_lengths
@@ -140,12 +140,8 @@ class LinearModel:
         and the pinball loss is of the order of ``f(0)``, and of one over the mean absolute deviation. That is what the rate
         follows, so that the unit in which y is measured does not matter.
         """
-        Z = self._seen(data.X[rows])
-        weights = data.weights[rows] if data.weights.size else np.ones(len(rows))
-        y = data.y[rows]
-        unit = self._unit(y, intercept)
-        curvatures = weights * self._curvatures(y, intercept)
-        return smoothness(Z, unit * curvatures, self._ridge(), self.fit_intercept)._replace(unit=unit)
+        Z, curvatures, unit = self.bounds(data, rows, intercept)
+        return smoothness(Z, curvatures, self.ridge(), self.fit_intercept)._replace(unit=unit)
 
     def _seen(self, X):
         """Rows as the optimizer sees them, float64."""
@@ -178,9 +174,8 @@ class LinearModel:
             for Z, residuals in self._residuals(data, rows, coef, intercept):
                 outputs = np.asarray(Z @ sums[:, :-1].T) + sums[:, -1] * self.fit_intercept
                 products[j] += np.sum(residuals * outputs)
-        sizes = np.array([len(rows) for rows in groups], float)
         square_pull = float(np.sum(pull**2))
-        return GradientStatistics(sizes, squares, square_sums, products, pulls, square_pull, population)
+        return GradientStatistics(sizes_of(groups), squares, square_sums, products, pulls, square_pull, population)
 
     def gradient_moments(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray):
         """Mean and variance of each coordinate of the gradients of the losses of some rows, (K, d + 1) each."""
@@ -197,8 +192,7 @@ class LinearModel:
     def row_gradients(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray):
         """The gradients of the losses of some rows (n, p), a few rows at a time, in the layout of `hessian`."""
         for Z, residuals in self._residuals(data, rows, coef, intercept):
-            Z = Z.toarray() if sparse.issparse(Z) else Z
-            Z = np.hstack([Z, np.ones((len(Z), 1))]) if self.fit_intercept else Z
+            Z = self._written_out(Z)
             yield (residuals[:, :, None] * Z[:, None, :]).reshape(len(Z), -1)
 
     def penalty_gradient(self, coef: np.ndarray) -> np.ndarray:
@@ -244,8 +238,7 @@ class LinearModel:
         K, width = self.n_outputs, self.n_features + self.fit_intercept
         H = np.zeros((K, width, K, width))
         for Z, raw, y, weights in self._portions(data, rows, coef, intercept):
-            Z = Z.toarray() if sparse.issparse(Z) else Z
-            Z = np.hstack([Z, np.ones((len(Z), 1))]) if self.fit_intercept else Z
+            Z = self._written_out(Z)
             for k in range(K):
                 moved = self._by_output(raw, y, weights, k)
                 for other in range(K):
@@ -267,19 +260,24 @@ class LinearModel:
         ridge = self.penalty.gradient(1.0) * np.sum(self._axes().stretch.astype(np.float64) ** 2)
         return float(total / len(rows) + self.n_outputs * ridge)
 
+    def _written_out(self, Z) -> np.ndarray:
+        """Rows as a dense array, with the one that the intercept is multiplied with."""
+        Z = Z.toarray() if sparse.issparse(Z) else Z
+        return np.hstack([Z, np.ones((len(Z), 1))]) if self.fit_intercept else Z
+
     def _by_output(self, raw, y, weights, k: int) -> np.ndarray:
         """Second derivatives of the weighted losses of some rows by raw output `k` and each other, (n, K)."""
         direction = np.zeros(raw.shape)
         direction[:, k] = weights if weights.size else 1.0
         return hessian_product(self.loss, raw.astype(np.float64), y, direction)
 
-    def row_smoothness(self, data: Data, rows: np.ndarray, intercept: np.ndarray):
-        """What the smoothness constants of some rows are made of: (|z|^2 + 1, curvatures, curvature of the penalty)."""
+    def bounds(self, data: Data, rows: np.ndarray, intercept: np.ndarray):
+        """Some rows as the optimizer sees them, the bounds of their curvature, and the unit of these."""
         y, weights = data.y[rows], data.weights[rows] if data.weights.size else 1.0
-        curvatures = weights * self._unit(y, intercept) * self._curvatures(y, intercept)
-        return square_lengths(self._seen(data.X[rows])) + self.fit_intercept, curvatures, self._ridge()
+        unit = self._unit(y, intercept)
+        return self._seen(data.X[rows]), unit * (weights * self._curvatures(y, intercept)), unit
 
-    def _ridge(self) -> float:
+    def ridge(self) -> float:
         """The largest curvature of the penalty."""
         return float(np.max(self.penalty.gradient(self._axes().stretch ** 2), initial=0.0))
 

@@ -11,7 +11,7 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.validation import check_consistent_length
 
-from skminibatch._gradients import GradientStatistics, jackknife
+from skminibatch._gradients import GradientStatistics, jackknife, mean_without_each, sizes_of
 
 MICRO_BATCHES = 64  # of which one at a time is left out for an interval
 
@@ -127,15 +127,25 @@ class Sample:
         """Those of the gradients of groups of rows, drawn from all rows."""
         return self.model.gradient_statistics(self.data, groups, self.coef, self.intercept, self.data.n_rows)
 
-    def as_population(self, statistics: GradientStatistics) -> GradientStatistics:
+    def of_interval(self, statistics: GradientStatistics) -> GradientStatistics:
         """The same for an interval: rows that were all looked at are a sample of a population."""
         return statistics._replace(population=np.inf) if self.complete else statistics
 
     def interval_of_mean(self, means: np.ndarray, groups: list[np.ndarray], level: float) -> tuple[float, float]:
         """Interval of the mean of a quantity of rows, from its means in micro-batches."""
-        sizes = np.array([len(rows) for rows in groups], float)
-        total, n = sizes @ means, sizes.sum()
-        return jackknife((total - sizes * means) / (n - sizes), total / n, level, self.left)
+        mean = np.average(means, weights=sizes_of(groups))
+        return jackknife(mean_without_each(means, groups), mean, level, self.left)
+
+    def interval_of_ratio(self, statistics: GradientStatistics, level: float, moved=0.0) -> tuple[float, float]:
+        """Interval of ``|G|^2 / tr(Sigma)``, which stays finite where |G|^2 is close to zero; `moved` by each group."""
+        statistics = self.of_interval(statistics)
+        without_each = np.array(statistics.moments_without_each()) + moved
+        return jackknife(ratio(*without_each), float(ratio(*statistics.moments())), level, self.left)
+
+
+def ratio(square_norm, trace):
+    """``|G|^2 / tr(Sigma)``; very large where there is no noise at all."""
+    return square_norm / np.maximum(trace, np.finfo(float).tiny)
 
 
 def batch_sizes_up_to(batch_sizes, n_rows: int) -> np.ndarray:

@@ -10,7 +10,9 @@ from numpy.typing import ArrayLike
 from scipy.sparse.linalg import eigsh
 from sklearn.utils._param_validation import Interval
 
-from skminibatch._gradients import GradientStatistics, inverted, jackknife
+from skminibatch import _statistics
+from skminibatch._gradients import GradientStatistics, inverted, jackknife, mean_without_each, sizes_of
+from skminibatch._statistics import square_lengths
 from skminibatch.diagnostics._sample import Record, Sample, batch_sizes_up_to, diagnostic
 
 MOST_PARAMETERS = 2_048  # for which the Hessian is written out
@@ -91,30 +93,22 @@ def hessian_eigenvalues(
     array([1.])
     """
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
-    hessian = sample.model.hessian(*sample.at())
-    n_parameters = hessian.shape[0]
-    values, vectors = _largest(hessian, min(k, n_parameters), sample.rng)
-    groups, top = sample.micro_batches(), vectors[:, 0]
-    curvatures = [sample.model.hessian(*sample.at(rows)) @ top @ top for rows in groups]
-    return HessianEigenvalues(
-        sample.interval_of_mean(np.array(curvatures), groups, confidence_level),
-        confidence_level,
-        sample.rows.size,
-        values,
-        sample.model.hessian_trace(*sample.at()),
-        n_parameters,
-    )
+    values, interval = _largest(sample, k, confidence_level, bounded=False)
+    trace = sample.model.hessian_trace(*sample.at())
+    return HessianEigenvalues(interval, confidence_level, sample.rows.size, values, trace, _n_parameters(sample))
 
 
-def _largest(hessian, k: int, rng) -> tuple[np.ndarray, np.ndarray]:
-    """The k largest eigenvalues of a symmetric operator, falling, and their vectors as columns."""
-    p = hessian.shape[0]
+def _largest(sample: Sample, k: int, level: float, bounded: bool) -> tuple[np.ndarray, tuple[float, float]]:
+    """The k largest eigenvalues of the Hessian, falling, and an interval of the first."""
+    hessian, p = sample.model.hessian(*sample.at(), bounded=bounded), _n_parameters(sample)
     if k > p - 2 or p <= 64:
         values, vectors = np.linalg.eigh(hessian @ np.eye(p))
     else:
-        values, vectors = eigsh(hessian, k=k, which="LA", v0=rng.standard_normal(p))
+        values, vectors = eigsh(hessian, k=k, which="LA", v0=sample.rng.standard_normal(p))
     order = np.argsort(values)[::-1][:k]
-    return values[order], vectors[:, order]
+    groups, top = sample.micro_batches(), vectors[:, order[0]]
+    curvatures = [sample.model.hessian(*sample.at(rows), bounded=bounded) @ top @ top for rows in groups]
+    return values[order], sample.interval_of_mean(np.array(curvatures), groups, level)
 
 
 @dataclass(frozen=True, repr=False)
@@ -204,27 +198,21 @@ def smoothness(
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
     n = sample.data.n_rows
     b = batch_sizes_up_to(batch_sizes, n)
-    lengths, curvatures, ridge = sample.model.row_smoothness(sample.data, sample.rows, sample.intercept)
-    each = np.sort(curvatures * lengths)[::-1] + ridge
-    hessian = sample.model.hessian(*sample.at(), bounded=True)
-    values, vectors = _largest(hessian, 1, sample.rng)
+    Z, curvatures, _ = sample.model.bounds(sample.data, sample.rows, sample.intercept)
+    each = np.sort(curvatures * (square_lengths(Z) + sample.model.fit_intercept))[::-1] + sample.model.ridge()
+    values, interval = _largest(sample, 1, confidence_level, bounded=True)
     mean = min(float(values[0]), float(each.mean()))
-    groups, top = sample.micro_batches(), vectors[:, 0]
-    group_curvatures = [sample.model.hessian(*sample.at(rows), bounded=True) @ top @ top for rows in groups]
-    if n == 1 or np.all(b == n):
-        expected = np.full(len(b), mean)
-    else:
-        expected = n * (b - 1) / (b * (n - 1)) * mean + (n - b) / (b * (n - 1)) * each[0]
+    constants = _statistics.Smoothness(mean, float(each[0]), float(each.mean()))
     worst_rows = np.clip(np.round(b * each.size / n).astype(int), 1, each.size)  # of those drawn
     return Smoothness(
-        sample.interval_of_mean(np.array(group_curvatures), groups, confidence_level),
+        interval,
         confidence_level,
         sample.rows.size,
-        mean,
-        float(each[0]),
-        float(each.mean()),
+        constants.mean,
+        constants.worst,
+        constants.typical,
         b,
-        expected,
+        np.array([constants.of_batch(size, n) for size in b]),
         1.0 / (np.cumsum(each)[worst_rows - 1] / worst_rows),
     )
 
@@ -314,8 +302,9 @@ def expected_improvement(
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
     b = batch_sizes_up_to(batch_sizes, sample.data.n_rows)
     hessian = _written_out(sample)
-    gradient, groups = _gradient(sample), sample.micro_batches()
-    statistics = _in_metric(sample, groups, hessian, _pull(sample))
+    pull, groups = _pull(sample), sample.micro_batches()
+    gradient = _loss_gradient(sample) + pull
+    statistics = _in_metric(sample, groups, hessian, pull)
     along, trace = statistics.moments()
     square = float(gradient @ gradient)
     if along <= 0:
@@ -323,11 +312,8 @@ def expected_improvement(
     scale = float(trace / along)
     interval = (0.0, 0.0)
     if trace > 0:
-        statistics = sample.as_population(statistics)
-        ratio = np.divide(*statistics.moments())
         moved = _moved_by_the_hessian(sample, groups, gradient)
-        without = np.array(statistics.moments_without_each()) + moved
-        interval = inverted(*jackknife(without[0] / without[1], float(ratio), confidence_level, sample.left))
+        interval = inverted(*sample.interval_of_ratio(statistics, confidence_level, moved))
     largest_step, largest = square / along, square**2 / (2.0 * along)
     return ExpectedImprovement(
         interval,
@@ -537,8 +523,7 @@ def noise_anisotropy(
         raise ValueError(
             "The objective has no curvature or its gradients have no noise: they have no common direction."
         )
-    sizes = np.array([len(rows) for rows in groups], float)[:, None]
-    without = (sizes.T @ by_group - sizes * by_group) / (sizes.sum() - sizes)
+    without = mean_without_each(by_group, groups)
     alignment = float(p * along / (curvature * total))
     without_each = p * (without @ values) / (curvature * without.sum(axis=1))
     low, high = jackknife(without_each, alignment, confidence_level, sample.left)
@@ -554,13 +539,17 @@ def noise_anisotropy(
 
 def _written_out(sample: Sample) -> np.ndarray:
     """The Hessian as a matrix (p, p)."""
-    p = sample.model.n_outputs * (sample.model.n_features + sample.model.fit_intercept)
+    p = _n_parameters(sample)
     if p > MOST_PARAMETERS:
         raise ValueError(
             f"The model has {p:,} parameters; their Hessian is written out for up to {MOST_PARAMETERS:,}. "
             "gradient_noise_scale and hessian_eigenvalues have no such limit."
         )
     return sample.model.hessian_matrix(*sample.at())
+
+
+def _n_parameters(sample: Sample) -> int:
+    return sample.model.n_outputs * (sample.model.n_features + sample.model.fit_intercept)
 
 
 def _flat(sample: Sample, parameters: np.ndarray) -> np.ndarray:
@@ -574,10 +563,9 @@ def _pull(sample: Sample) -> np.ndarray:
     return _flat(sample, np.column_stack([pull, np.zeros(len(pull))]))
 
 
-def _gradient(sample: Sample) -> np.ndarray:
-    """The gradient of the objective over the rows of the sample."""
-    blocks = sample.model.row_gradients(*sample.at())
-    return sum(block.sum(axis=0) for block in blocks) / sample.rows.size + _pull(sample)
+def _loss_gradient(sample: Sample) -> np.ndarray:
+    """The gradient of the mean loss of the rows of the sample."""
+    return _flat(sample, sample.model.gradient_moments(*sample.at())[0])
 
 
 def _in_metric(sample: Sample, groups, metric: np.ndarray, pull: np.ndarray) -> GradientStatistics:
@@ -588,9 +576,8 @@ def _in_metric(sample: Sample, groups, metric: np.ndarray, pull: np.ndarray) -> 
             sums[j] += block.sum(axis=0)
             squares[j] += np.sum((block @ metric) * block)
     moved = sums @ metric
-    sizes = np.array([len(rows) for rows in groups], float)
     return GradientStatistics(
-        sizes,
+        sizes_of(groups),
         squares,
         np.sum(moved * sums, axis=1),
         moved @ sums.sum(axis=0),
@@ -607,14 +594,13 @@ def _moved_by_the_hessian(sample: Sample, groups, gradient: np.ndarray) -> np.nd
     for rows in groups:
         hessian = sample.model.hessian_matrix(*sample.at(rows))
         curvatures.append((gradient @ hessian @ gradient, np.sum(hessian * noise)))
-    sizes, curvatures = np.array([len(rows) for rows in groups], float), np.array(curvatures).T
-    means = curvatures @ sizes / sizes.sum()
-    return sizes * (means[:, None] - curvatures) / (sizes.sum() - sizes)
+    curvatures = np.array(curvatures)
+    return (mean_without_each(curvatures, groups) - np.average(curvatures, axis=0, weights=sizes_of(groups))).T
 
 
 def _noise_in(sample: Sample, vectors: np.ndarray, groups) -> tuple[np.ndarray, np.ndarray]:
     """The covariance of the gradients of rows in a basis (p, p), and its diagonal by groups of rows (k, p)."""
-    mean = _gradient(sample) - _pull(sample)
+    mean = _loss_gradient(sample)
     whole, diagonals = np.zeros_like(vectors), np.zeros((len(groups), len(vectors)))
     for j, rows in enumerate(groups):
         for block in sample.model.row_gradients(*sample.at(rows)):

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import Interval
 
 from skminibatch._gradients import correlation, inverted, jackknife
-from skminibatch.diagnostics._sample import Record, Sample, batch_sizes_up_to, diagnostic
+from skminibatch.diagnostics._sample import Record, Sample, batch_sizes_up_to, diagnostic, ratio
 
 
 @dataclass(frozen=True, repr=False)
@@ -104,23 +104,14 @@ def gradient_noise_scale(
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
     statistics = sample.statistics(sample.micro_batches())
     square_norm, trace = statistics.moments()
-    statistics = sample.as_population(statistics)
-    interval = jackknife(
-        _ratio(*statistics.moments_without_each()), float(_ratio(*statistics.moments())), confidence_level, sample.left
-    )
     return NoiseScale(
-        inverted(*interval) if trace > 0 else (0.0, 0.0),
+        inverted(*sample.interval_of_ratio(statistics, confidence_level)) if trace > 0 else (0.0, 0.0),
         confidence_level,
         sample.rows.size,
-        float(1.0 / _ratio(square_norm, trace)) if square_norm > 0 else (np.inf if trace > 0 else 0.0),
+        float(1.0 / ratio(square_norm, trace)) if square_norm > 0 else (np.inf if trace > 0 else 0.0),
         trace,
         float(np.sqrt(max(square_norm, 0.0))),
     )
-
-
-def _ratio(square_norm, trace):
-    """``|G|^2 / tr(Sigma)``; very large where there is no noise at all."""
-    return square_norm / np.maximum(trace, np.finfo(float).tiny)
 
 
 @dataclass(frozen=True, repr=False)
@@ -197,8 +188,8 @@ def gradient_variance(
     b = batch_sizes_up_to(batch_sizes, n)
     statistics = sample.statistics(sample.micro_batches())
     _, trace = statistics.moments()
-    statistics = sample.as_population(statistics)
-    low, high = jackknife(statistics.moments_without_each()[1], statistics.moments()[1], confidence_level, sample.left)
+    whole = sample.of_interval(statistics)
+    low, high = jackknife(whole.moments_without_each()[1], whole.moments()[1], confidence_level, sample.left)
     return GradientVariance(
         (max(low, 0.0), high), confidence_level, sample.rows.size, b, trace / b, trace / b * (n - b) / (n - 1), trace
     )
@@ -390,12 +381,10 @@ def adam_signal_to_noise(
     mean, variance = sample.model.gradient_moments(*sample.at())
     mean[:, :-1] += sample.model.penalty_gradient(sample.coef)
     statistics = sample.statistics(sample.micro_batches())
-    square = float(_ratio(*statistics.moments())) if statistics.moments()[1] > 0 else np.inf
-    interval = (np.inf, np.inf)
-    if np.isfinite(square):
-        statistics = sample.as_population(statistics)
-        ratio = float(_ratio(*statistics.moments()))
-        interval = jackknife(_ratio(*statistics.moments_without_each()), ratio, confidence_level, sample.left)
+    square_norm, trace = statistics.moments()
+    square, interval = np.inf, (np.inf, np.inf)
+    if trace > 0:
+        square, interval = float(ratio(square_norm, trace)), sample.interval_of_ratio(statistics, confidence_level)
     with np.errstate(divide="ignore", invalid="ignore"):
         per_coordinate = np.where(mean == 0, 0.0, np.abs(mean) / np.sqrt(variance))
     return AdamSignalToNoise(
