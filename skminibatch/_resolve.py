@@ -24,7 +24,6 @@ from skminibatch.optimizers import (
 from skminibatch.penalties import PENALTIES, ElasticNet
 from skminibatch.samplers import SAMPLERS, Blocks, Shuffle
 from skminibatch.schedules import (
-    ADAM,
     SCALING_RULES,
     SCHEDULES,
     Adaptive,
@@ -181,9 +180,10 @@ def scaling_rule(value, learning_rate, optimizer):
         raise ValueError(
             f"lr_scaling={value!r} needs an explicit learning rate: learning_rate='auto' follows the batch size already."
         )
-    if value in ADAM and not isinstance(getattr(optimizer, "inner", optimizer), (Adam, AdamW)):
+    rule = SCALING_RULES[value]()
+    if rule.for_adam and not isinstance(getattr(optimizer, "inner", optimizer), (Adam, AdamW)):
         raise ValueError(f"lr_scaling={value!r} is a rule for the steps of Adam: solver must be 'adam' or 'adamw'.")
-    return SCALING_RULES[value]()
+    return rule
 
 
 def scaled_optimizer(optimizer, value, k: float):

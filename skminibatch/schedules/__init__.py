@@ -5,7 +5,7 @@
 """
 
 from skminibatch.schedules.rates import Adaptive, Auto, Constant, Cosine, InverseScaling, Optimal
-from skminibatch.schedules.scaling import ADAM, SCALING_RULES
+from skminibatch.schedules.scaling import SCALING_RULES
 
 SCHEDULES = {
     "auto": Auto,
@@ -17,7 +17,6 @@ SCHEDULES = {
 }
 
 __all__ = [
-    "ADAM",
     "SCALING_RULES",
     "SCHEDULES",
     "Adaptive",

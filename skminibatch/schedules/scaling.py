@@ -1,8 +1,8 @@
 """Scaling rules: how an explicit rate, meant for `base_batch_size` rows, follows the batch size.
 
 ``factor(batch_size, base_batch_size, noise_scale)`` is what the rate is multiplied with; the noise scale
-``tr(Sigma) / |G|^2`` is that of the last epoch, or of the start, for rules with ``uses_noise``. The rules of `ADAM` hold for
-Adam's normalised steps; `AdamSDE` also moves the other hyper-parameters, by ``optimizer(optimizer, k)``.
+``tr(Sigma) / |G|^2`` is that of the last epoch, or of the start, for rules with ``uses_noise``. Rules that are
+``for_adam`` hold for its normalised steps; `AdamSDE` also moves the other hyper-parameters, by ``optimizer(optimizer, k)``.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ def _noise_ratio(batch_size, base_batch_size, noise_scale):
 class Linear(NamedTuple):
     """``k = b / base``: the same progress and the same noise a row (Goyal et al. 2017, arXiv:1706.02677)."""
 
+    for_adam = False
     uses_noise = False
 
     def factor(self, batch_size, base_batch_size, noise_scale):
@@ -31,6 +32,7 @@ class Linear(NamedTuple):
 class SquareRoot(NamedTuple):
     """``sqrt(k)``: the same variance of an update, rate^2 sigma^2 / b (Krizhevsky 2014, arXiv:1404.5997)."""
 
+    for_adam = False
     uses_noise = False
 
     def factor(self, batch_size, base_batch_size, noise_scale):
@@ -43,6 +45,7 @@ class AdaScale(NamedTuple):
     The best rates of two batch sizes stand in the same ratio (McCandlish et al. 2018, arXiv:1812.06162).
     """
 
+    for_adam = False
     uses_noise = True
 
     def factor(self, batch_size, base_batch_size, noise_scale):
@@ -52,6 +55,7 @@ class AdaScale(NamedTuple):
 class AdamUpdate(NamedTuple):
     """``sqrt((1 + S / b) / (1 + S / base))``: the same mean step of Adam, from ``1 / sqrt(k)`` to 1."""
 
+    for_adam = True
     uses_noise = True
 
     def factor(self, batch_size, base_batch_size, noise_scale):
@@ -61,6 +65,7 @@ class AdamUpdate(NamedTuple):
 class AdamExample(NamedTuple):
     """k times the rule of `AdamUpdate`: the same mean progress of Adam a row, from ``sqrt(k)`` to k."""
 
+    for_adam = True
     uses_noise = True
 
     def factor(self, batch_size, base_batch_size, noise_scale):
@@ -73,6 +78,7 @@ class AdamSDE(NamedTuple):
     Adam then follows the same stochastic differential equation for every batch size.
     """
 
+    for_adam = True
     uses_noise = False
 
     def factor(self, batch_size, base_batch_size, noise_scale):
@@ -95,4 +101,3 @@ SCALING_RULES = {
     "adam_update": AdamUpdate,
     "adam_sde": AdamSDE,
 }
-ADAM = ("adam", "adam_update", "adam_sde")
