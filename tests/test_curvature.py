@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from examined import FIXED, at, examined
 from scipy import sparse
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
@@ -14,17 +15,6 @@ from skminibatch.diagnostics import (
     smoothness,
     stationary_covariance,
 )
-
-PLAIN = {"learning_rate": "constant", "eta0": 1e-3, "max_iter": 1, "tol": None, "random_state": 0}
-
-
-def at(u, c, **settings):
-    """A regressor with the coefficients u and the intercept c, in the features as they are."""
-    settings = {**PLAIN, "alpha": 0.1, **settings}
-    regressor = MiniBatchSGDRegressor(**settings).fit(np.eye(len(u)), np.zeros(len(u)))
-    regressor.coef_[:], regressor.intercept_[:] = u, c
-    return regressor
-
 
 CASES = {
     "regression": (MiniBatchSGDRegressor(alpha=0.3), 1),
@@ -44,13 +34,7 @@ CASES = {
 def test_the_hessian_is_the_difference_of_gradients(case, storage, weighted, rng):
     """Of the objective, in the coordinates of the optimizer; and its matrix, its products and its trace agree."""
     estimator, k = CASES[case]
-    X = rng.standard_normal((40, 3)) * [1.0, 30.0, 0.1] * (rng.random((40, 3)) < 0.7)
-    y = np.arange(40) % k if isinstance(estimator, MiniBatchSGDClassifier) else rng.random((40, k) if k > 1 else 40)
-    weights = rng.integers(0, 3, 40).astype(float) if weighted else None
-    X = sparse.csr_array(X) if storage == "csr" else X
-    estimator = estimator.set_params(max_iter=2, tol=None).fit(X, y, sample_weight=weights)
-    model, coef, intercept, data = estimator._examined(X, y, weights)
-    rows = np.arange(40) if data.rows is None else data.rows
+    model, coef, intercept, data, rows = examined(estimator, k, storage, weighted, rng)
     axes = model._axes()
     w = np.column_stack([coef / axes.scale, intercept + coef @ axes.center])
     width = 3 + model.fit_intercept
@@ -202,7 +186,7 @@ def test_flat_directions_and_steps_that_diverge(rng):
     assert np.isfinite(found.variances).all()  # no curvature, but no noise either
     with pytest.raises(ValueError, match=r"learning_rate=5 is not stable: it must be below 2 / lambda_max"):
         stationary_covariance(model, X, rng.standard_normal(100), learning_rate=5.0)
-    hinge = MiniBatchSGDClassifier(loss="hinge", alpha=0, **PLAIN)
+    hinge = MiniBatchSGDClassifier(loss="hinge", alpha=0, **FIXED)
     flat = stationary_covariance(hinge, X, rng.random(100) > 0.5, learning_rate=0.1)
     assert np.isinf(flat.variances).any()
     assert not np.isnan(flat.variances).any()

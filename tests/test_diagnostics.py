@@ -8,6 +8,7 @@ from functools import wraps
 
 import numpy as np
 import pytest
+from examined import at
 from scipy import sparse
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor, diagnostics
@@ -28,18 +29,10 @@ def complete(function):
 
 ALL = [complete(getattr(diagnostics, name)) for name in diagnostics.__all__ if name.islower()]
 every_diagnostic = pytest.mark.parametrize("diagnostic", ALL, ids=lambda function: function.__name__)
-FIXED = {"learning_rate": "constant", "eta0": 1e-3, "max_iter": 1, "tol": None, "random_state": 0}
 
 
 def numbers(record):
     return [number for number in astuple(record) if not isinstance(number, tuple)] + list(record.confidence_interval)
-
-
-def at(u, c, alpha=0.1):
-    """A regressor with the coefficients u and the intercept c, in the features as they are."""
-    regressor = MiniBatchSGDRegressor(alpha=alpha, **FIXED).fit(np.eye(len(u)), np.zeros(len(u)))
-    regressor.coef_[:], regressor.intercept_[:] = u, c
-    return regressor
 
 
 # -- what every diagnostic does

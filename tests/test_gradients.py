@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from scipy import sparse
+from examined import examined
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
 from skminibatch._gradients import GradientStatistics, correlation, inverted, jackknife
@@ -170,14 +170,7 @@ def test_statistics_are_those_of_the_gradients_of_the_objective(case, storage, w
     """Against differences of the objective of each row, in the coordinates of the optimizer."""
     estimator, k = CASES[case]
     dtype = np.float32 if case == "float32" else np.float64
-    X = (rng.standard_normal((40, 3)) * [1.0, 30.0, 0.1] * (rng.random((40, 3)) < 0.7)).astype(dtype)
-    y = rng.standard_normal((40, k) if k > 1 else 40)
-    y = np.arange(40) % k if hasattr(estimator, "predict_proba") or k == 4 or k == 2 else y
-    weights = rng.integers(0, 3, 40).astype(float) if weighted else None
-    X = sparse.csr_array(X) if storage == "csr" else X
-    estimator = estimator.set_params(max_iter=2, tol=None).fit(X, y, sample_weight=weights)
-    model, coef, intercept, data = estimator._examined(X, y, weights)
-    rows = np.arange(40) if data.rows is None else data.rows
+    model, coef, intercept, data, rows = examined(estimator, k, storage, weighted, rng, dtype)
     groups = np.array_split(rng.permutation(rows), 5)
     found = model.gradient_statistics(data, groups, coef, intercept, len(rows))
 
