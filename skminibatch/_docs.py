@@ -27,9 +27,11 @@ default='auto'
         Rate of 'constant', 'invscaling', 'adaptive' and 'cosine'; None is 0.01.
     power_t : float, default=0.5
         Exponent of 'invscaling'.
-    batch_size : int, float or 'full', default=64
-        Rows of a step: a number, a fraction of the rows strictly between 0 and 1, or all of them. An epoch has
-        ``ceil(n / batch_size)`` batches, whose sizes differ by at most one.
+    batch_size : int, float, 'full', {{'linear', 'geometric', 'logarithmic', 'adadamp', 'norm_test', 'inner_product_test', \
+'cabs', 'noise_scale'}} or part, default=64
+        Rows of a step: a number, a fraction of the rows strictly between 0 and 1, or all of them; or a schedule, by name or
+        as an instance such as ``Geometric(start=32, factor=2)``. An epoch of b rows a batch has ``ceil(n / b)`` batches,
+        whose sizes differ by at most one.
     lr_scaling : {{'linear', 'sqrt', 'adascale', 'adam', 'adam_update', 'adam_sde'}} or None, default=None
         How an explicit rate follows the batch size: times ``k = b / base_batch_size``, its square root, or by the noise
         scale S of the gradient: 'adascale' ``(1 + S / base) / (1 + S / b)``; for Adam, 'adam' k times and 'adam_update' once
@@ -37,9 +39,11 @@ default='auto'
         of k, with ``1 - beta`` k times as large.
     base_batch_size : int, default=64
         Batch size for which an explicit rate is meant.
-    sampler : {{'shuffle', 'replacement', 'sequential', 'blocks'}} or part, default='shuffle'
-        How rows are drawn: a new permutation an epoch, independently, in the order of the data, or a permutation of blocks
-        of 64 consecutive rows (faster).
+    sampler : {{'shuffle', 'replacement', 'sequential', 'blocks', 'groups', 'stratified', 'neyman', 'importance'}} or part, \
+default='shuffle'
+        How rows are drawn: a new permutation an epoch, independently, in the order of the data, a permutation of blocks of 64
+        consecutive rows (faster) or of groups; from every stratum by its share or by the spread of its gradients too; or the
+        more often, the larger their gradients. Weights keep the gradient unbiased. See `strata` of `fit`.
     shuffle : bool, default=True
         False is short for `sampler='sequential'`.
     max_iter : int, default=1000
@@ -48,7 +52,7 @@ default='auto'
         Stop when the objective, checked `n_iter_no_change` times in a row, falls more slowly than by `tol` times its decrease so
         far in an epoch; with `early_stopping`, when the score rises by less than `tol`. None: do `max_iter` epochs.
     n_iter_no_change : int, default=3
-        Checks without improvement before training stops. There is one after each epoch, and four in an epoch of 2,048
+        Checks without improvement before training stops. There is one after each epoch, and six in an epoch of 2,048
         updates or more, so that large data need no further passes to find out that they are done.
     early_stopping : bool, default=False
         Stop by the score on validation rows, and restore the best epoch.
@@ -93,7 +97,7 @@ default='auto'
     n_updates_ : int
         Steps done.
     batch_size_ : int
-        Rows of a step, as used.
+        Rows of a step, as used; of the last one, where a schedule changed them.
     loss_curve_ : ndarray of shape (n_epochs,)
         Objective after each epoch, of what predicts, on a fixed sample of at most 10,000 rows.
     best_loss_ : float
@@ -104,7 +108,8 @@ default='auto'
         Highest entry of `validation_scores_`.
     history_ : dict of ndarray
         One entry an epoch: samples, updates, rate (of the last step), batch_size, loss, penalty, validation_score,
-        gradient_norm and noise_scale (in the coordinates of the optimizer), seconds.
+        gradient_norm, noise_scale ``tr(Sigma) / |G|^2``, update_variance ``rate^2 tr(Sigma) / b`` and temperature ``rate
+        tr(Sigma) / b`` (of the loss, in the coordinates of the optimizer), seconds.
     stop_reason_ : str
         Why training ended, a sentence.
     device_ : str

@@ -19,7 +19,7 @@ from sklearn.utils.validation import _check_sample_weight
 
 from skminibatch import _resolve
 from skminibatch._models import Data
-from skminibatch._scale import first_noise, first_smoothness, of_batch, placed, stream_smoothness
+from skminibatch._scale import first_noise, first_smoothness, placed, stiffness_of, stream_smoothness
 from skminibatch._statistics import (
     EXAMINED,
     OF_EVALUATION,
@@ -33,7 +33,7 @@ from skminibatch._statistics import (
 from skminibatch._training import Diverged, History, Progress, Recipe, TrainState, train
 from skminibatch._validation import validation_score
 from skminibatch.samplers import SAMPLERS
-from skminibatch.schedules import SCALING_RULES, SCHEDULES
+from skminibatch.schedules import SCALING_RULES, SCHEDULES, SIZE_SCHEDULES
 
 EVALUATED = 10_000  # rows on which the objective is measured
 STREAM_ROWS = 1 << 40  # a stream has no end: a batch is as one drawn from far more rows
@@ -73,7 +73,8 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         "batch_size": [
             Interval(Integral, 1, None, closed="left"),
             Interval(Real, 0, 1, closed="neither"),
-            StrOptions({"full"}),
+            StrOptions({"full", *SIZE_SCHEDULES}),
+            tuple,
         ],
         "lr_scaling": [StrOptions(set(SCALING_RULES)), None],
         "base_batch_size": [Interval(Integral, 1, None, closed="left")],
@@ -122,7 +123,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
 
     # -- fit -----------------------------------------------------------------------------------------------------
 
-    def _fit(self, X, y, sample_weight, coef_init, intercept_init, X_val, y_val, sample_weight_val):
+    def _fit(self, X, y, sample_weight, coef_init, intercept_init, X_val, y_val, sample_weight_val, strata):
         with self._all_or_nothing():
             self._validate_params()
             given = (X, y, sample_weight)
@@ -138,23 +139,26 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             seed = int(rng.randint(np.iinfo(np.int32).max))
             model = self._model(target, X)
             data = Data(X, target.encode(y, np.dtype(X.dtype)), of_mean_one(weights, rows), rows)
-            batch_size = _resolve.batch_size(self.batch_size, data.n_rows)
+            sampler = _resolve.sampler(self.sampler, self.shuffle)
+            strata = _resolve.strata(sampler, strata, given[0], data.y, target)
+            sizes = _resolve.batch_sizes(self.batch_size, data.n_rows, sampler)
             sampled = sample_rows(X.shape[0], EXAMINED, stream(seed, OF_SCALE), rows)
             moments, automatic = Moments.none(X.shape[1]), self.learning_rate == "auto"
             model, moments = placed(model, data, sampled, moments, None, self.standardize, automatic)
             if previous is not None and coef_init is None:
                 coef_init, intercept_init = previous.model.what_predicts(previous.params, None)
             params = model.start(*self._start(model, target, data, coef_init, intercept_init))
-            model = replace(model, optimizer=self._scaled_optimizer(model.optimizer, batch_size))
-            rates = self._schedule(model, self.max_iter * data.n_rows, data.n_rows / batch_size)
+            model = replace(model, optimizer=self._scaled_optimizer(model.optimizer, sizes))
+            rates = self._schedule(model, self.max_iter * data.n_rows, data.n_rows / min(sizes.start, data.n_rows))
             smooth, reservoir = None, None
             if self._follows_smoothness(model):
                 smooth, reservoir = first_smoothness(model, data, sampled, params, seed)
-            recipe = self._recipe(model, data, rates, batch_size, validation, seed, self.max_iter)
+            recipe = self._recipe(model, data, (sampler, rates, sizes), smooth, validation, seed, self.max_iter)
             state = TrainState(
-                **of_batch(smooth, batch_size, data.n_rows),
+                **stiffness_of(recipe.smoothness),
+                population=float(data.n_rows),
                 noise_scale=first_noise(model, data, sampled, params, recipe.scaling),
-                sampler_memory=recipe.sampler.start(X.shape[0], rows, seed),
+                sampler_memory=sampler.start(X.shape[0], rows, seed, 0, strata),
             )
             fitted = Fitted(target, model, params, state, seed, moments, reservoir, smooth, History(), counts)
             self._train(fitted, data, recipe, given, epochs=self.max_iter)
@@ -231,12 +235,12 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
 
     # -- partial_fit ---------------------------------------------------------------------------------------------
 
-    def _partial_fit(self, X, y, classes, sample_weight):
+    def _partial_fit(self, X, y, classes, sample_weight, strata):
         with self._all_or_nothing():
             self._validate_params()
             if self.early_stopping:
                 raise ValueError("early_stopping should be False with partial_fit: there is no epoch to stop after.")
-            old = getattr(self, "_fitted", None)
+            old, given = getattr(self, "_fitted", None), X
             X, y = self._check_X_y(X, y, reset=old is None)
             self._check_classes(old.target if old else None, classes)
             target = old.target if old else self._target_of(y, classes)
@@ -254,13 +258,15 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
                     )
                 return self
             seed = old.seed if old else int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-            fitted, data, recipe = self._resumed(old, target, data, seed, counts)
+            sampler = _resolve.sampler(self.sampler, self.shuffle)
+            strata = _resolve.strata(sampler, strata, given, data.y, target)
+            fitted, data, recipe = self._resumed(old, target, data, seed, counts, sampler, strata)
             progress = self._trained(fitted, data, recipe)
             progress.reason = "partial_fit does one pass"
             self._publish(fitted, progress, recipe)
         return self
 
-    def _resumed(self, old: Fitted | None, target, data: Data, seed: int, counts):
+    def _resumed(self, old: Fitted | None, target, data: Data, seed: int, counts, sampler, strata):
         """What training needs to go on with new rows: (Fitted, the rows as it sees them, Recipe)."""
         X = data.X
         model = self._model(target, X)
@@ -269,8 +275,8 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         moments = old.moments if old else Moments.none(X.shape[1])
         axes = old.model.coordinates if old else None
         model, moments = placed(model, data, sampled, moments, axes, self.standardize, self.learning_rate == "auto")
-        batch_size = _resolve.batch_size(self.batch_size, data.n_rows)
-        model = replace(model, optimizer=self._scaled_optimizer(model.optimizer, batch_size))
+        sizes = _resolve.batch_sizes(self.batch_size, data.n_rows, sampler)
+        model = replace(model, optimizer=self._scaled_optimizer(model.optimizer, sizes))
         rates = self._schedule(model, None, None)
         if old is None:
             params = model.start(*self._start(model, target, data, None, None))
@@ -281,14 +287,15 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         reservoir, smooth = None, None
         if self._follows_smoothness(model):
             reservoir, smooth = stream_smoothness(model, data, params, old, seed, epoch)
-        recipe = self._recipe(model, data, rates, batch_size, None, seed, None)
+        recipe = self._recipe(model, data, (sampler, rates, sizes), smooth, None, seed, None)
         state = old.state if old else TrainState()
         if old is None:
             state = replace(state, noise_scale=first_noise(model, data, sampled, params, recipe.scaling))
         state = replace(
             state,
-            **of_batch(smooth, batch_size, STREAM_ROWS),
-            sampler_memory=recipe.sampler.start(X.shape[0], data.rows, seed, epoch),
+            **stiffness_of(recipe.smoothness),
+            population=float(STREAM_ROWS),
+            sampler_memory=sampler.start(X.shape[0], data.rows, seed, epoch, strata),
         )
         history = History({name: list(numbers) for name, numbers in old.history.items()}) if old else History()
         return Fitted(target, model, params, state, seed, moments, reservoir, smooth, history, counts), data, recipe
@@ -352,20 +359,21 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             warmup=warmup,
         )
 
-    def _scaled_optimizer(self, optimizer, batch_size: int):
+    def _scaled_optimizer(self, optimizer, sizes):
         """The optimizer with the hyper-parameters of a batch size, where a scaling rule moves them."""
-        return _resolve.scaled_optimizer(optimizer, self.lr_scaling, batch_size / self.base_batch_size)
+        return _resolve.scaled_optimizer(optimizer, self.lr_scaling, sizes, self.base_batch_size)
 
     def _follows_smoothness(self, model) -> bool:
         """Whether the rate is automatic and follows from the smoothness."""
         return self.learning_rate == "auto" and model.optimizer.auto_rate is None
 
-    def _recipe(self, model, data: Data, schedule, batch_size: int, validation, seed, epochs) -> Recipe:
+    def _recipe(self, model, data: Data, parts, smooth, validation, seed, epochs) -> Recipe:
+        """`parts`: the sampler, the schedule of rates and that of batch sizes."""
         few = sample_rows(data.X.shape[0], EVALUATED, stream(seed, OF_EVALUATION), data.rows)
+        tempered = getattr(parts[0], "tempered", None)
         return Recipe(
-            sampler=_resolve.sampler(self.sampler, self.shuffle),
-            schedule=schedule,
-            batch_size=batch_size,
+            *parts,
+            smoothness=smooth if smooth is None or tempered is None else tempered(smooth),
             clip_norm=np.inf if self.clip_norm is None else float(self.clip_norm),
             scaling=_resolve.scaling_rule(self.lr_scaling, self.learning_rate, model.optimizer),
             base_batch_size=self.base_batch_size,
@@ -390,7 +398,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             "n_iter_": max(1, progress.state.epoch - fitted.state.epoch),
             "t_": progress.state.samples,
             "n_updates_": progress.state.step,
-            "batch_size_": recipe.batch_size,
+            "batch_size_": progress.state.batch_size,
             "history_": history,
             "loss_curve_": history["loss"] + history["penalty"],
             "stop_reason_": progress.reason,

@@ -177,6 +177,41 @@ class LinearModel:
         square_pull = float(np.sum(pull**2))
         return GradientStatistics(sizes_of(groups), squares, square_sums, products, pulls, square_pull, population)
 
+    def row_squares(
+        self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray, lengths: np.ndarray
+    ) -> np.ndarray:
+        """Squared norms of the gradients of the losses of some rows, from the `square_lengths` of these rows."""
+        backend, squares = backends.choose(self.device), []
+        for _, raw, y, weights in _raw_portions(data, rows, coef, intercept):
+            residuals = backend.residuals(self.loss, raw, y, weights).astype(np.float64)
+            squares.append(np.sum(residuals**2, axis=1))
+        return np.concatenate(squares) * lengths
+
+    def square_lengths(self, data: Data, rows: np.ndarray) -> np.ndarray:
+        """``|z_i|^2 + 1`` for some rows as the optimizer sees them (without the one where there is no intercept)."""
+        lengths = [
+            square_lengths(self._seen(data.X[rows[start : start + EXAMINED]]))
+            for start in range(0, len(rows), EXAMINED)
+        ]
+        return np.concatenate(lengths) + self.fit_intercept
+
+    def row_bounds(self, data: Data, rows: np.ndarray, intercept: np.ndarray) -> np.ndarray:
+        """Bounds ``s_i curvature_i (|z_i|^2 + 1)`` of the smoothness of the losses of some rows."""
+        weights = data.weights[rows] if data.weights.size else 1.0
+        return weights * self._curvatures(data.y[rows], intercept) * self.square_lengths(data, rows)
+
+    def gradient_products(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray):
+        """``(tr Sigma, Var(g_i . G), |G|^2)`` of some rows, G their mean gradient and that of the penalty."""
+        mean, variances = self.gradient_moments(data, rows, coef, intercept)
+        G, products = mean.copy(), []
+        G[:, :-1] += self.penalty_gradient(coef)
+        for Z, residuals in self._residuals(data, rows, coef, intercept):
+            outputs = np.asarray(Z @ G[:, :-1].T) + G[:, -1] * self.fit_intercept
+            products.append(np.sum(residuals * outputs, axis=1))
+        n = len(rows)
+        trace = float(np.sum(variances)) * n / (n - 1)
+        return trace, float(np.var(np.concatenate(products), ddof=1)), float(np.sum(G**2))
+
     def gradient_moments(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray):
         """Mean and variance of each coordinate of the gradients of the losses of some rows, (K, d + 1) each."""
         sums, squares = np.zeros((2, self.n_outputs, self.n_features + 1))
@@ -289,10 +324,8 @@ class LinearModel:
 
     def _portions(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray):
         """Some rows as the optimizer sees them, their raw outputs (n, K), targets and weights, a few at a time."""
-        for start in range(0, len(rows), EXAMINED):
-            some = rows[start : start + EXAMINED]
-            X, weights = data.X[some], data.weights[some] if data.weights.size else data.weights
-            yield self._seen(X), np.asarray(raw_outputs(X, coef, intercept), X.dtype), data.y[some], weights
+        for X, raw, y, weights in _raw_portions(data, rows, coef, intercept):
+            yield self._seen(X), raw, y, weights
 
     def largest_stretch(self) -> float:
         """The stretch of a feature from which on the penalty is stiffer in its coordinate than the loss."""
@@ -317,6 +350,43 @@ class LinearModel:
         if y.ndim == 1:
             return stiffness(self.loss, np.full(len(y), intercept[0]), y)
         return np.array([stiffness(self.loss, intercept, row) for row in y])
+
+
+def _raw_portions(data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray):
+    """Some rows as given, their raw outputs (n, K), targets and weights, a few at a time."""
+    for start in range(0, len(rows), EXAMINED):
+        some = rows[start : start + EXAMINED]
+        X, weights = data.X[some], data.weights[some] if data.weights.size else data.weights
+        yield X, np.asarray(raw_outputs(X, coef, intercept), X.dtype), data.y[some], weights
+
+
+class Gradients(NamedTuple):
+    """The gradients of the rows where training stands, for samplers and schedules that look at them."""
+
+    model: LinearModel
+    data: Data
+    coef: np.ndarray
+    intercept: np.ndarray
+
+    def statistics(self, groups: list[np.ndarray]) -> GradientStatistics:
+        """Sums over some groups of rows."""
+        return self.model.gradient_statistics(self.data, groups, self.coef, self.intercept, self.data.n_rows)
+
+    def products(self, rows: np.ndarray) -> tuple[float, float, float]:
+        """``(tr Sigma, Var(g_i . G), |G|^2)`` of some rows."""
+        return self.model.gradient_products(self.data, rows, self.coef, self.intercept)
+
+    def square_lengths(self, rows: np.ndarray) -> np.ndarray:
+        """Squared lengths of some rows, the one of the intercept included."""
+        return self.model.square_lengths(self.data, rows)
+
+    def row_squares(self, rows: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """Squared norms of the gradients of some rows of known lengths."""
+        return self.model.row_squares(self.data, rows, self.coef, self.intercept, lengths)
+
+    def row_bounds(self, rows: np.ndarray) -> np.ndarray:
+        """Bounds of the smoothness of the losses of some rows."""
+        return self.model.row_bounds(self.data, rows, self.intercept)
 
 
 def raw_outputs(X, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:

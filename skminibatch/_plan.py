@@ -31,8 +31,6 @@ class Plan(NamedTuple):
         most what they add to this mean. A share of infinity: no bound.
     clip_norm : float
         The gradient of the loss of a batch is scaled down to this Euclidean norm; infinite: never.
-    measure : bool
-        Whether the norm of the gradient is needed in every step; on sparse rows it costs another pass over the batch.
     """
 
     rows: RowOrder
@@ -41,7 +39,6 @@ class Plan(NamedTuple):
     weights: np.ndarray | None = None
     safety: tuple[float, float, float] = NO_BOUND
     clip_norm: float = np.inf
-    measure: bool = False
 
 
 class StepStats(NamedTuple):

@@ -6,7 +6,8 @@ from numbers import Real
 
 import numpy as np
 from joblib import effective_n_jobs
-from sklearn.utils._param_validation import Interval
+from sklearn.utils import check_consistent_length, column_or_1d
+from sklearn.utils._param_validation import Interval, StrOptions, _Booleans
 
 from skminibatch._parts import gradient
 from skminibatch.losses import LOSSES, Huber, Logistic, Quantile
@@ -22,15 +23,25 @@ from skminibatch.optimizers import (
     ScheduleFree,
 )
 from skminibatch.penalties import PENALTIES, ElasticNet
-from skminibatch.samplers import SAMPLERS, Blocks, Shuffle
+from skminibatch.samplers import SAMPLERS, Blocks, Importance, Shuffle
 from skminibatch.schedules import (
+    CABS,
     SCALING_RULES,
     SCHEDULES,
+    SIZE_SCHEDULES,
+    AdaDamp,
     Adaptive,
     Auto,
     Constant,
+    ConstantSize,
     Cosine,
+    Geometric,
+    InnerProductTest,
     InverseScaling,
+    LinearSize,
+    Logarithmic,
+    NoiseScale,
+    NormTest,
     Optimal,
 )
 
@@ -38,6 +49,12 @@ _SHARE = Interval(Real, 0, 1, closed="left")
 _POSITIVE = Interval(Real, 0, None, closed="neither")
 _AT_LEAST_ZERO = Interval(Real, 0, None, closed="left")
 _WHOLE = Interval(Real, 1, None, closed="left")
+_SEVERAL = Interval(Real, 2, None, closed="left")  # one row does not show how far rows differ
+_ABOVE_ONE = Interval(Real, 1, None, closed="neither")
+_FINITE = Interval(Real, None, None, closed="neither")
+_LIMIT = Interval(Real, 1, None, closed="both")  # infinity included
+_SIZES = {"start": _WHOLE, "largest": _LIMIT}
+_ADAPTIVE = {"start": _SEVERAL, "largest": _LIMIT, "every": _WHOLE, "growth": _ABOVE_ONE}
 INTERVALS = {
     Momentum: {"momentum": _SHARE},
     Nesterov: {"momentum": _SHARE},
@@ -50,12 +67,22 @@ INTERVALS = {
     Quantile: {"quantile": Interval(Real, 0, 1, closed="neither")},
     Constant: {"eta0": _POSITIVE},
     InverseScaling: {"eta0": _POSITIVE, "power_t": _AT_LEAST_ZERO},
-    Adaptive: {"eta0": _POSITIVE, "factor": Interval(Real, 1, None, closed="neither"), "smallest": _POSITIVE},
+    Adaptive: {"eta0": _POSITIVE, "factor": _ABOVE_ONE, "smallest": _POSITIVE},
     Cosine: {"eta0": _POSITIVE, "horizon": _POSITIVE},
     Optimal: {"alpha": _POSITIVE, "t0": _POSITIVE},
     Auto: {"multiple": _POSITIVE, "constant": _AT_LEAST_ZERO, "warmup": _AT_LEAST_ZERO},
     Blocks: {"block": _WHOLE},
     Shuffle: {"block": _WHOLE},
+    Importance: {"by": StrOptions({"gradient", "smoothness"})},
+    ConstantSize: _SIZES,
+    LinearSize: {**_SIZES, "increase": _AT_LEAST_ZERO},
+    Geometric: {**_SIZES, "factor": _ABOVE_ONE, "epochs": _WHOLE},
+    Logarithmic: _SIZES,
+    AdaDamp: {**_SIZES, "optimum": _FINITE, "every": _WHOLE},
+    NormTest: {**_ADAPTIVE, "theta": _POSITIVE, "debias": _Booleans()},
+    InnerProductTest: {**_ADAPTIVE, "theta": _POSITIVE, "nu": _POSITIVE},
+    CABS: {**_ADAPTIVE, "optimum": _FINITE, "smallest": _SEVERAL},
+    NoiseScale: {**_ADAPTIVE, "multiple": _POSITIVE, "smallest": _SEVERAL},
 }
 
 
@@ -186,14 +213,17 @@ def scaling_rule(value, learning_rate, optimizer):
     return rule
 
 
-def scaled_optimizer(optimizer, value, k: float):
-    """The optimizer with what a scaling rule makes of its hyper-parameters for batches k times as large."""
+def scaled_optimizer(optimizer, value, sizes, base_batch_size: int):
+    """The optimizer with what a scaling rule makes of its hyper-parameters for a batch size."""
     if value is None or not hasattr(SCALING_RULES[value], "optimizer"):
         return optimizer
     if hasattr(optimizer, "inner"):
-        return optimizer._replace(inner=scaled_optimizer(optimizer.inner, value, k))
+        return optimizer._replace(inner=scaled_optimizer(optimizer.inner, value, sizes, base_batch_size))
     if not isinstance(optimizer, (Adam, AdamW)):
         return optimizer  # refused by `scaling_rule`
+    if not isinstance(sizes, ConstantSize):
+        raise ValueError(f"lr_scaling={value!r} needs one batch_size: it moves the betas with it. Got {sizes!r}.")
+    k = sizes.start / base_batch_size
     largest = 1.0 / (1.0 - min(optimizer.beta_1, optimizer.beta_2))
     if k >= largest * (1.0 - 1e-9):
         raise ValueError(
@@ -203,12 +233,44 @@ def scaled_optimizer(optimizer, value, k: float):
     return SCALING_RULES[value]().optimizer(optimizer, k)
 
 
-def batch_size(value, n_rows: int) -> int:
-    """Rows in a batch: an int, a fraction of the rows, or 'full'; never more than there are."""
-    if value == "full":
-        return n_rows
-    size = round(value * n_rows) if not isinstance(value, (int, np.integer)) else int(value)
-    return int(min(max(size, 1), n_rows))
+def batch_sizes(value, n_rows: int, sampler) -> tuple:
+    """The schedule of batch sizes: an int, a fraction of the rows, 'full', a name, or an instance."""
+    if isinstance(value, str) and value != "full":
+        part = checked(SIZE_SCHEDULES[value](), "batch_size")
+    elif isinstance(value, tuple):
+        part = _instance(value, "batch_size", "sizes")
+    else:
+        size = n_rows if value == "full" else value
+        size = round(size * n_rows) if not isinstance(size, (int, np.integer)) else int(size)
+        return ConstantSize(float(min(max(size, 1), n_rows)))
+    if hasattr(part, "growth") and not sampler.one_population:
+        raise ValueError(
+            f"batch_size={value!r} follows the variance of the rows of a batch, which sampler={type(sampler).__name__} does "
+            "not draw from one population: use 'shuffle', 'replacement' or 'importance'."
+        )
+    return part
+
+
+def strata(part, given, X, y, target) -> np.ndarray | None:
+    """The number of the stratum of each row, for a sampler that needs it: as given to `fit`, from X, or from the targets."""
+    if not hasattr(part, "from_targets"):
+        if given is not None:
+            raise ValueError(
+                f"strata has no effect with the sampler {type(part).__name__}: use 'stratified', 'neyman' or 'groups'."
+            )
+        return None
+    if given is None and part.strata is not None:
+        given = part.strata(X)
+    if given is None and part.from_targets:
+        given = target.strata(y)
+    if given is None:
+        raise ValueError(
+            f"The sampler {type(part).__name__} needs strata: give fit strata=, with an entry for each row, or "
+            f"sampler={type(part).__name__}(strata=a function of X)."
+        )
+    given = column_or_1d(given)
+    check_consistent_length(X, given)
+    return np.unique(given, return_inverse=True)[1]
 
 
 def threads(n_jobs) -> int:

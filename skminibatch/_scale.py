@@ -99,8 +99,6 @@ def stream_smoothness(model: LinearModel, data: Data, params, old, seed: int, ep
     return reservoir._replace(estimated_at=reservoir.seen), smooth
 
 
-def of_batch(smooth: Smoothness | None, batch_size: int, n_rows: int) -> dict[str, float]:
-    """What the state of training knows of the smoothness."""
-    if smooth is None:
-        return {}
-    return {"smoothness": smooth.of_batch(batch_size, n_rows), "typical": smooth.typical, "unit": smooth.unit}
+def stiffness_of(smooth: Smoothness | None) -> dict[str, float]:
+    """What the state of training knows of the smoothness, whatever the batch size."""
+    return {} if smooth is None else {"typical": smooth.typical, "unit": smooth.unit}

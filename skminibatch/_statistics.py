@@ -204,7 +204,7 @@ class Smoothness(NamedTuple):
 
     def of_batch(self, batch_size: float, n_rows: float) -> float:
         """Expected smoothness of a batch drawn without replacement (Gower et al. 2019, proposition 3.8)."""
-        n, b = max(n_rows, 2.0), min(batch_size, n_rows)
+        n, b = max(n_rows, 2.0), np.minimum(batch_size, n_rows)
         share = n * (b - 1) / (b * (n - 1))
         return share * self.mean + (n - b) / (b * (n - 1)) * self.worst
 
@@ -256,16 +256,63 @@ def _largest_eigenvalue(Z, curvatures, fit_intercept) -> float:
     return float(eigsh(operator, k=1, which="LA", tol=0.05, ncv=8, v0=start, return_eigenvectors=False)[0])
 
 
-def noise_scale(sizes: np.ndarray, square_norms: np.ndarray, row_squares: np.ndarray) -> float:
-    """``tr(Sigma) / |G|^2`` from the batches of some steps (McCandlish et al. 2018, arXiv:1812.06162, appendix A).
+class Seen(NamedTuple):
+    """What the batches of some steps say about the gradient (McCandlish et al. 2018, arXiv:1812.06162, appendix A).
 
-    ``tr(Sigma)`` and ``|G|^2`` are estimated without bias in each batch, ``s^2`` and ``|g|^2 - s^2 / b``, and averaged
-    before the ratio is taken. Infinite where the noise hides the gradient, NaN for batches of one row.
+    ``tr(Sigma)`` and ``|G|^2`` are estimated without bias in each batch, ``s^2`` and ``|g|^2 - (1 / b - 1 / n) s^2`` for n
+    rows, and averaged before their ratio is taken. All are of the loss without its penalty, in the coordinates of the optimizer.
+
+    Attributes
+    ----------
+    loss : float
+        Mean loss of a row.
+    square_norm : float
+        Mean of ``|g|^2`` over the batches; NaN where no norm was measured.
+    variance : float
+        ``tr(Sigma)``, the variance of the gradient of a row; NaN for batches of one row.
+    signal : float
+        ``|G|^2``, less than zero where the noise hides it.
+    update_variance : float
+        Mean of ``rate^2 tr(Sigma) / b``.
+    temperature : float
+        Mean of ``rate tr(Sigma) / b``.
+    rate : float
+        The last rate.
     """
-    several = sizes > 1
-    if not several.any():
-        return float("nan")
-    b, norms, squares = sizes[several], square_norms[several], row_squares[several]
-    variance = (squares - b * norms) / (b - 1)
-    signal = float(np.mean(norms - variance / b))
-    return float(np.mean(variance)) / signal if signal > 0 else float("inf")
+
+    loss: float
+    square_norm: float
+    variance: float
+    signal: float
+    update_variance: float
+    temperature: float
+    rate: float
+
+    @classmethod
+    def of(cls, sizes: np.ndarray, stats, population: float = np.inf) -> Seen:
+        """From the sizes of some batches and the `StepStats` of their steps.
+
+        `population` is the number of rows from which a batch is drawn without replacement; NaN where its rows are not
+        drawn from one population, so that they do not tell the variance.
+        """
+        loss = float(stats.losses.sum() / sizes.sum())
+        measured = ~np.isnan(stats.square_norms)
+        norms = stats.square_norms[measured]
+        square_norm = float(norms.mean()) if norms.size else np.nan
+        several = sizes[measured] > 1
+        if not several.any() or np.isnan(population):
+            return cls(loss, square_norm, np.nan, np.nan, np.nan, np.nan, float(stats.rates[-1]))
+        b, norms, squares = (a[several] for a in (sizes[measured], norms, stats.row_squares[measured]))
+        rates = stats.rates[measured][several]
+        variance = np.maximum(squares - b * norms, 0.0) / (b - 1)
+        signal = np.mean(norms - (1.0 / b - 1.0 / population) * variance)
+        temperatures = rates * variance / b
+        means = variance.mean(), signal, np.mean(rates * temperatures), temperatures.mean(), stats.rates[-1]
+        return cls(loss, square_norm, *map(float, means))
+
+    @property
+    def noise_scale(self) -> float:
+        """``tr(Sigma) / |G|^2``: infinite where the noise hides the gradient, NaN where there is no variance to tell."""
+        if np.isnan(self.variance):
+            return np.nan
+        return self.variance / self.signal if self.signal > 0 else np.inf

@@ -12,6 +12,8 @@ from sklearn.utils.validation import column_or_1d
 
 from skminibatch.losses import EachOutput, Logistic, ModifiedHuber, OneVsRest, Softmax
 
+STRATA = 10  # ranges of a regression's target
+
 
 class RegressionTarget(NamedTuple):
     """Numbers: one column, or several (`multi_output`: y had two dimensions)."""
@@ -40,6 +42,12 @@ class RegressionTarget(NamedTuple):
         if not hasattr(loss, "baseline"):
             return np.zeros(self.n_outputs)
         return np.array([loss.baseline(column, weights) for column in y.reshape(len(y), -1).T])
+
+    def strata(self, y) -> np.ndarray | None:
+        """Ten ranges of one column, with about as many rows each; None for several columns."""
+        if y.ndim == 2:
+            return None
+        return np.searchsorted(np.quantile(y, np.arange(1, STRATA) / STRATA), y, side="right")
 
 
 def _labels(y: np.ndarray) -> np.ndarray:
@@ -131,6 +139,10 @@ class ClassificationTarget(NamedTuple):
             return np.log(counts) - np.log(counts).mean()
         positive = len(y) * np.average(y > 0, axis=0, weights=weights)
         return np.log(np.maximum(positive, 1.0) / np.maximum(len(y) - positive, 1.0))
+
+    def strata(self, y) -> np.ndarray:
+        """The classes, or the combinations of several labels."""
+        return y.ravel() if self.n_outputs == 1 or not self.multilabel else np.unique(y, axis=0, return_inverse=True)[1]
 
     def log_probabilities(self, raw: np.ndarray, loss) -> np.ndarray:
         """Logarithms of the probabilities, exact where these underflow."""

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from skminibatch._models import Data, LinearModel
+from skminibatch._models import Data, Gradients, LinearModel
+from skminibatch._permutation import rows_of
 from skminibatch._plan import NO_BOUND, Plan, StepStats
-from skminibatch._statistics import noise_scale
+from skminibatch._statistics import Seen, Smoothness
 
 LONGEST_CHUNK = 1 << 15  # steps; what a plan and its statistics take stays small beside the data
+SPREAD = 1.25  # of the batch sizes in one chunk, where the rate depends on them
 LONGEST_HISTORY = 500  # entries
 CHECKED_OFTEN, CHECKS = 2048, 6  # epochs of so many updates are checked so often
 
@@ -22,34 +24,43 @@ class TrainState:
     """Where training stands; a new one after each chunk.
 
     ``samples``, ``step`` and ``epoch`` count over all calls of `partial_fit`; ``reductions`` counts how often an adaptive
-    rate was lowered; ``smoothness`` is that of a batch and ``typical`` its usual stiffness, in units of ``unit``;
-    ``coefficients`` are those of the last step; ``noise_scale`` is that of the last epoch in which it was seen.
+    rate was lowered; ``smoothness`` is that of the batches to come and ``typical`` their usual stiffness, in units of
+    ``unit``; ``batch_size`` is that of the last step and ``coefficients`` are its; ``noise_scale`` is that of the last epoch
+    in which it was seen. For the schedule of batch sizes, ``population`` is the number of rows, ``seen`` what the last chunk
+    showed and ``examined`` ``(tr Sigma, Var(g_i . g), |g|^2)`` in its last batch, each given once.
     """
 
     step: int = 0
     epoch: int = 0
     samples: int = 0
     reductions: int = 0
-    smoothness: float = 1.0
+    smoothness: float | np.ndarray = 1.0
     typical: float = 0.0
     unit: float = 1.0
+    batch_size: int = 0
     noise_scale: float = np.inf
+    population: float = np.inf
+    seen: Seen | None = None
+    examined: tuple[float, float, float] | None = None
     coefficients: np.ndarray | None = None
     optimizer_memory: object = None
     sampler_memory: object = None
+    sizes_memory: object = None
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How to train: the parts beside the model, and when to stop.
 
+    ``smoothness`` is what a rate follows that depends on the batch size.
     ``tol`` and ``patience``: stop after `patience` checks that find the objective falling by less than ``tol`` times its
     decrease so far an epoch; with ``keep_best``, the score rising by less than `tol`.
     """
 
     sampler: tuple
     schedule: tuple
-    batch_size: int
+    sizes: tuple
+    smoothness: Smoothness | None = None
     clip_norm: float = np.inf
     scaling: tuple | None = None
     base_batch_size: int = 64
@@ -99,19 +110,49 @@ class Diverged(ValueError):
         self.epoch, self.rate = epoch, rate
 
 
-def epoch_sizes(n_rows: int, batch_size: int) -> np.ndarray:
-    """Sizes of the ``ceil(n / b)`` batches of an epoch; they differ by at most one."""
-    n_batches = -(-n_rows // min(batch_size, n_rows))
-    return np.diff(np.arange(n_batches + 1) * n_rows // n_batches)
+def epoch_sizes(n_rows: int, wanted: np.ndarray) -> np.ndarray:
+    """Sizes of the next batches of an epoch that has `n_rows` rows left; the last size that is wanted goes on to its end.
+
+    They are a little below those that are wanted, so that no short batch is left over: with b rows wanted in every batch, an
+    epoch has ``ceil(n / b)`` batches whose sizes differ by at most one.
+    """
+    ends = np.cumsum(np.minimum(wanted, n_rows))
+    ends = ends[: np.searchsorted(ends, n_rows) + 1]
+    total, last = int(ends[-1]), int(min(wanted[-1], n_rows))
+    total += max(0, -((total - n_rows) // last)) * last
+    sizes = np.diff(ends * n_rows // total, prepend=0)
+    return sizes[sizes > 0]
 
 
-def next_chunk(model: LinearModel, recipe: Recipe, state: TrainState, sizes: np.ndarray) -> tuple[Plan, TrainState]:
-    """The plan of the next ``len(sizes)`` steps, and the state after it."""
+def next_sizes(recipe: Recipe, state: TrainState, n_left: int, n_part: int) -> tuple[np.ndarray, np.ndarray, object]:
+    """The sizes of the next steps of an epoch that has `n_left` rows left, to the step that ends the `n_part` rows to come.
+
+    Returns (sizes, those that are wanted, memory). Sizes on which the rate depends stay within `SPREAD` in one chunk.
+    """
+    wanted, memory = recipe.sizes.sizes(state.sizes_memory, state, n_left, LONGEST_CHUNK)
+    most = np.minimum(wanted, min(recipe.sizes.largest, n_left))
+    most = np.maximum(np.ceil(most * (1.0 - 1e-12)), 1.0).astype(np.int64)
+    sizes = epoch_sizes(n_left, most)
+    n_steps = min(len(sizes), int(np.searchsorted(np.cumsum(sizes), n_part)) + 1)
+    if recipe.smoothness is not None:
+        n_steps = min(n_steps, int(np.argmax(np.append(most > SPREAD * most[0], True))))
+    return sizes[:n_steps], wanted[:n_steps], memory
+
+
+def next_chunk(
+    model: LinearModel, recipe: Recipe, state: TrainState, n_left: int, n_part: int
+) -> tuple[Plan, TrainState]:
+    """The plan of the next steps of an epoch, and the state after it."""
+    sizes, wanted, sizes_memory = next_sizes(recipe, state, n_left, n_part)
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     samples = state.samples + offsets[:-1]
+    if recipe.smoothness is not None:
+        state = replace(state, smoothness=recipe.smoothness.of_batch(float(sizes.mean()), state.population))
     rates = np.asarray(recipe.schedule.rates(samples.astype(float), state), float)
+    if recipe.sizes.anneals:
+        rates = rates * np.minimum(recipe.sizes.largest / wanted, 1.0)
     if recipe.scaling is not None:
-        rates = rates * recipe.scaling.factor(recipe.batch_size, recipe.base_batch_size, state.noise_scale)
+        rates = rates * recipe.scaling.factor(sizes, recipe.base_batch_size, state.noise_scale)
     coefficients, optimizer_memory = model.optimizer.coefficients(rates, sizes, state.optimizer_memory)
     coefficients = np.ascontiguousarray(coefficients, np.float64)
     order, weights, sampler_memory = recipe.sampler.draw(state.sampler_memory, sizes)
@@ -121,27 +162,48 @@ def next_chunk(model: LinearModel, recipe: Recipe, state: TrainState, sizes: np.
         state,
         step=state.step + len(sizes),
         samples=state.samples + int(offsets[-1]),
+        batch_size=int(min(np.ceil(wanted[-1] * (1.0 - 1e-12)), recipe.sizes.largest, state.population)),
+        seen=None,
+        examined=None,
         coefficients=coefficients[-1],
         optimizer_memory=optimizer_memory,
         sampler_memory=sampler_memory,
+        sizes_memory=sizes_memory,
     )
     return plan, state
 
 
-def run_steps(
-    model: LinearModel, data: Data, params: np.ndarray, recipe: Recipe, state: TrainState, sizes: np.ndarray
-) -> tuple[TrainState, list[tuple[np.ndarray, StepStats]]]:
-    """Some steps; `params` is updated in place. The state after them and, for each chunk, sizes and statistics."""
-    chunks = []
-    for start in range(0, len(sizes), LONGEST_CHUNK):
-        some = sizes[start : start + LONGEST_CHUNK]
-        plan, after = next_chunk(model, recipe, state, some)
+def run_part(
+    model: LinearModel, data: Data, params: np.ndarray, recipe: Recipe, state: TrainState, n_left: int, n_part: int
+) -> tuple[TrainState, int, list[tuple[np.ndarray, StepStats]]]:
+    """The steps of `n_part` rows or a few more of the `n_left` rows of an epoch; `params` is updated in place.
+
+    Returns the state after them, the number of rows and, for each chunk, sizes and statistics.
+    """
+    chunks, n_done = [], 0
+    if hasattr(recipe.sampler, "observe"):
+        gradients = Gradients(model, data, *model.what_predicts(params, state.coefficients))
+        state = replace(state, sampler_memory=recipe.sampler.observe(state.sampler_memory, gradients))
+    while n_done < n_part:
+        plan, after = next_chunk(model, recipe, state, n_left - n_done, n_part - n_done)
         stats = model.run(plan, params, data)
         if stats.failed >= 0 or not np.isfinite(params).all():
             raise Diverged(state.epoch, stats.rates[max(stats.failed, 0)])
-        state = after
-        chunks.append((some, stats))
-    return state, chunks
+        sizes = np.diff(plan.offsets)
+        n_done += int(plan.offsets[-1])
+        state = replace(after, seen=Seen.of(sizes, stats, _drawn_from(recipe, state)))
+        if hasattr(recipe.sizes, "examines"):
+            gradients = Gradients(model, data, *model.what_predicts(params, state.coefficients))
+            state = replace(state, examined=gradients.products(rows_of(plan.rows, *plan.offsets[-2:])))
+        chunks.append((sizes, stats))
+    return state, n_done, chunks
+
+
+def _drawn_from(recipe: Recipe, state: TrainState) -> float:
+    """The rows from which a batch is drawn without replacement, see `Seen.of`."""
+    if not recipe.sampler.one_population:
+        return np.nan
+    return state.population if recipe.sampler.without_replacement else np.inf
 
 
 def train(
@@ -163,13 +225,15 @@ def train(
     began = time.perf_counter()
     progress = Progress(params, state, history, *model.what_predicts(params, None))
     watch = _Watch(recipe, sum(model.objective(data, recipe.evaluation_rows, progress.coef, progress.intercept)))
-    sizes = epoch_sizes(data.n_rows, recipe.batch_size)
-    checks = 1 if recipe.tol is None or recipe.keep_best or len(sizes) < CHECKED_OFTEN else CHECKS
+    n_updates = data.n_rows / min(recipe.sizes.start, data.n_rows)
+    checks = 1 if recipe.tol is None or recipe.keep_best or n_updates < CHECKED_OFTEN else CHECKS
     best = None
     for _ in range(recipe.max_epochs):
-        chunks = []
-        for part in np.array_split(sizes, checks):
-            state, some = run_steps(model, data, params, recipe, progress.state, part)
+        chunks, n_done = [], 0
+        for check in range(1, checks + 1):
+            n_part = data.n_rows * check // checks - n_done
+            state, n_rows, some = run_part(model, data, params, recipe, progress.state, data.n_rows - n_done, n_part)
+            n_done += n_rows
             chunks += some
             progress, losses = _measured(model, data, recipe, progress, state)
             progress.reason, progress.converged, stalled = watch.reason(
@@ -179,9 +243,10 @@ def train(
                 progress.state = replace(progress.state, reductions=progress.state.reductions + 1)
             if progress.reason:
                 break
-        entry = _entry(progress, *losses, chunks, time.perf_counter() - began)
-        history.append(**entry)
-        noise = progress.state.noise_scale if np.isnan(entry["noise_scale"]) else entry["noise_scale"]
+        sizes, stats = _joined(chunks)
+        seen = Seen.of(sizes, stats, _drawn_from(recipe, state))
+        history.append(**_entry(progress, *losses, float(sizes.mean()), seen, time.perf_counter() - began))
+        noise = progress.state.noise_scale if np.isnan(seen.noise_scale) else seen.noise_scale
         progress.state = replace(progress.state, epoch=progress.state.epoch + 1, noise_scale=noise)
         if best is None or not recipe.keep_best or progress.score > best.score:
             best = replace(progress)
@@ -194,6 +259,12 @@ def train(
     if recipe.keep_best:
         progress = replace(progress, coef=best.coef, intercept=best.intercept, params=None)
     return progress
+
+
+def _joined(chunks) -> tuple[np.ndarray, StepStats]:
+    """Sizes and statistics of the steps of some chunks."""
+    sizes, stats = zip(*chunks, strict=True)
+    return np.concatenate(sizes), StepStats(*map(np.concatenate, list(zip(*stats, strict=True))[:4]), -1)
 
 
 def _measured(model, data, recipe, progress: Progress, state: TrainState) -> tuple[Progress, tuple[float, float]]:
@@ -256,21 +327,19 @@ class _Watch:
         )
 
 
-def _entry(progress: Progress, loss: float, penalty: float, chunks, seconds: float) -> dict[str, float]:
+def _entry(progress: Progress, loss: float, penalty: float, batch_size: float, seen: Seen, seconds: float) -> dict:
     """One entry of the history."""
-    sizes = np.concatenate([sizes for sizes, _ in chunks])
-    square_norms = np.concatenate([stats.square_norms for _, stats in chunks])
-    row_squares = np.concatenate([stats.row_squares for _, stats in chunks])
-    measured = ~np.isnan(square_norms)
     return {
         "samples": progress.state.samples,
         "updates": progress.state.step,
-        "rate": chunks[-1][1].rates[-1],
-        "batch_size": float(sizes.mean()),
+        "rate": seen.rate,
+        "batch_size": batch_size,
         "loss": loss,
         "penalty": penalty,
         "validation_score": progress.score,
-        "gradient_norm": float(np.sqrt(square_norms[measured].mean())) if measured.any() else np.nan,
-        "noise_scale": noise_scale(sizes[measured], square_norms[measured], row_squares[measured]),
+        "gradient_norm": float(np.sqrt(seen.square_norm)),
+        "noise_scale": seen.noise_scale,
+        "update_variance": seen.update_variance,
+        "temperature": seen.temperature,
         "seconds": seconds,
     }

@@ -97,6 +97,7 @@ class MiniBatchSGDRegressor(RegressorMixin, LinearEstimator):
         X_val: ArrayLike | None = None,
         y_val: ArrayLike | None = None,
         sample_weight_val: ArrayLike | None = None,
+        strata: ArrayLike | None = None,
     ) -> Self:
         """Fit the model.
 
@@ -114,6 +115,8 @@ class MiniBatchSGDRegressor(RegressorMixin, LinearEstimator):
             Rows to score after each epoch instead of a part of the training rows.
         sample_weight_val : array-like of shape (n_validation_samples,), default=None
             Weights of the validation rows in the score.
+        strata : array-like of shape (n_samples,), default=None
+            The stratum or group of each row, for `sampler` 'stratified', 'neyman' and 'groups'.
 
         Returns
         -------
@@ -125,9 +128,11 @@ class MiniBatchSGDRegressor(RegressorMixin, LinearEstimator):
         ValueError
             For invalid input, and when the loss or a gradient overflows; the estimator is left as it was.
         """
-        return self._fit(X, y, sample_weight, coef_init, intercept_init, X_val, y_val, sample_weight_val)
+        return self._fit(X, y, sample_weight, coef_init, intercept_init, X_val, y_val, sample_weight_val, strata)
 
-    def partial_fit(self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> Self:
+    def partial_fit(
+        self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, strata: ArrayLike | None = None
+    ) -> Self:
         """Do one pass over some rows, going on from where the last call ended.
 
         Parameters
@@ -138,13 +143,15 @@ class MiniBatchSGDRegressor(RegressorMixin, LinearEstimator):
             Targets.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows, taken as they are, so that the chunks of a stream keep their relative weight.
+        strata : array-like of shape (n_samples,), default=None
+            The stratum or group of each row, as in `fit`.
 
         Returns
         -------
         self : object
             The estimator.
         """
-        return self._partial_fit(X, y, None, sample_weight)
+        return self._partial_fit(X, y, None, sample_weight, strata)
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """Predict targets.
@@ -297,6 +304,7 @@ class MiniBatchSGDClassifier(ClassifierMixin, LinearEstimator):
         X_val: ArrayLike | None = None,
         y_val: ArrayLike | None = None,
         sample_weight_val: ArrayLike | None = None,
+        strata: ArrayLike | None = None,
     ) -> Self:
         """Fit the model.
 
@@ -314,6 +322,8 @@ class MiniBatchSGDClassifier(ClassifierMixin, LinearEstimator):
             Rows to score after each epoch instead of a part of the training rows.
         sample_weight_val : array-like of shape (n_validation_samples,), default=None
             Weights of the validation rows in the score.
+        strata : array-like of shape (n_samples,), default=None
+            The stratum or group of each row, for `sampler` 'stratified', 'neyman' and 'groups'.
 
         Returns
         -------
@@ -325,7 +335,7 @@ class MiniBatchSGDClassifier(ClassifierMixin, LinearEstimator):
         ValueError
             For invalid input, and when the loss or a gradient overflows; the estimator is left as it was.
         """
-        return self._fit(X, y, sample_weight, coef_init, intercept_init, X_val, y_val, sample_weight_val)
+        return self._fit(X, y, sample_weight, coef_init, intercept_init, X_val, y_val, sample_weight_val, strata)
 
     def partial_fit(
         self,
@@ -334,6 +344,7 @@ class MiniBatchSGDClassifier(ClassifierMixin, LinearEstimator):
         classes: ArrayLike | None = None,
         *,
         sample_weight: ArrayLike | None = None,
+        strata: ArrayLike | None = None,
     ) -> Self:
         """Do one pass over some rows, going on from where the last call ended.
 
@@ -347,13 +358,15 @@ class MiniBatchSGDClassifier(ClassifierMixin, LinearEstimator):
             All classes that will ever come; needed in the first call.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows, taken as they are, so that the chunks of a stream keep their relative weight.
+        strata : array-like of shape (n_samples,), default=None
+            The stratum or group of each row, as in `fit`.
 
         Returns
         -------
         self : object
             The estimator.
         """
-        return self._partial_fit(X, y, classes, sample_weight)
+        return self._partial_fit(X, y, classes, sample_weight, strata)
 
     def decision_function(self, X: ArrayLike) -> np.ndarray:
         """Raw outputs.

@@ -49,7 +49,7 @@ def targets_of(loss, n=N, dtype=np.float64, seed=1):
 
 
 def plan_of(optimizer, n=N, batch_size=8, n_epochs=2, rate=0.1, order=None, **limits) -> Plan:
-    sizes = np.tile(epoch_sizes(n, batch_size), n_epochs)
+    sizes = np.tile(epoch_sizes(n, np.full(n, batch_size)), n_epochs)
     rates = rate / (1 + 0.05 * np.arange(sizes.size))
     coefficients, _ = optimizer.coefficients(rates, sizes, None)
     if order is None:
@@ -321,14 +321,12 @@ def test_types_of_sparse_rows_agree(index, dtype):
     assert run(cpu, X, *SOME)[0].dtype == np.float64
 
 
-@each_of({"limits": {"safety": (0.02, 0.1, 0.5)}}, {"limits": {"clip_norm": 0.2}}, {"limits": {"measure": True}})
+@each_of({"limits": {"safety": (0.02, 0.1, 0.5)}}, {"limits": {"clip_norm": 0.2}})
 @pytest.mark.parametrize("optimizer", [ScheduleFree(), Adam()], ids=repr)
 def test_settings_agree_on_sparse_rows(settings, optimizer):
     settings = dict(settings)
     plan = plan_of(optimizer, **settings.pop("limits", {}))
     assert_agree(rows_of_data(density=0.3), Logistic(), optimizer, plan=plan, **settings)
-    if plan.measure:
-        assert np.isfinite(run(cpu, rows_of_data(density=0.3), Logistic(), optimizer, plan=plan)[1].square_norms).all()
 
 
 EXACT = [(part, penalty) for part in LINEAR for penalty in (ElasticNet(), ElasticNet(1.0, 0.0))] + [

@@ -19,13 +19,13 @@ from skminibatch.backends.cpu.sparse import EVERY
 from skminibatch.samplers import SAMPLERS, Blocks, Sequential, Shuffle
 
 STORED, KEYED = 50, SMALLEST_KEYED + 904  # rows: below and above the size from which an order is not stored
-PASSES = ["shuffle", "sequential", "blocks"]  # visit each row once an epoch
+PASSES = ["shuffle", "sequential", "blocks", "groups"]  # visit each row once an epoch
 
 each = pytest.mark.parametrize("sampler", [cls() for cls in SAMPLERS.values()], ids=repr)
 
 
 def start(sampler, n_rows, rows=None, seed=0, epoch=0):
-    return sampler.start(n_rows, rows, seed, epoch)
+    return sampler.start(n_rows, rows, seed, epoch, np.arange(n_rows) * 7 % 3)
 
 
 def epochs(sampler, n_rows, count, rows=None, seed=0, sizes=None):
@@ -34,7 +34,7 @@ def epochs(sampler, n_rows, count, rows=None, seed=0, sizes=None):
     wanted = n_rows if rows is None else rows.size
     for _ in range(count):
         order, weights, memory = sampler.draw(memory, np.array([wanted]) if sizes is None else sizes)
-        assert weights is None
+        assert weights is None or not hasattr(sampler, "block")
         yield rows_of(order, 0, wanted)
 
 
@@ -88,7 +88,7 @@ def test_draws_are_reproducible_and_epochs_differ(sampler, n_rows):
     assert not np.array_equal(first[0], other_seed)
 
 
-@each
+@pytest.mark.parametrize("sampler", [SAMPLERS[name]() for name in (*PASSES, "replacement")], ids=repr)
 @pytest.mark.parametrize("n_rows", [STORED, KEYED])
 def test_an_epoch_can_be_started_from_its_number(sampler, n_rows):
     """Counter-based generators: the third epoch needs no first and second."""
@@ -101,7 +101,7 @@ def test_an_epoch_can_be_started_from_its_number(sampler, n_rows):
 @pytest.mark.parametrize("n_rows", [STORED, KEYED])
 def test_chunks_of_an_epoch_are_the_epoch(name, n_rows):
     sampler = SAMPLERS[name]()
-    sizes = epoch_sizes(n_rows, 7)
+    sizes = epoch_sizes(n_rows, np.full(n_rows, 7))
     whole = next(epochs(sampler, n_rows, 1))
     memory, parts = start(sampler, n_rows), []
     for some in np.array_split(sizes, 4):
@@ -243,7 +243,7 @@ def test_compiled_and_array_evaluation_agree(name):
 def test_the_weighted_gradient_is_unbiased(sampler, n_rows, rng):
     """Batches, weighted as the plan says, have the mean gradient of all rows on average."""
     gradients = rng.standard_normal(n_rows) + np.arange(n_rows) / n_rows
-    sizes = epoch_sizes(n_rows, 10)
+    sizes = epoch_sizes(n_rows, np.full(n_rows, 10))
     ends = np.concatenate([[0], np.cumsum(sizes)])
     memory, means = start(sampler, n_rows), []
     for _ in range(200 if n_rows < 100 else 8):
@@ -261,7 +261,7 @@ def test_the_weighted_gradient_is_unbiased(sampler, n_rows, rng):
 def test_batches_of_an_epoch_differ_by_at_most_one():
     for n_rows in (1, 2, 3, 10, 63, 64, 65, 1000):
         for batch_size in (1, 2, 3, 10, 64, 2000):
-            sizes = epoch_sizes(n_rows, batch_size)
+            sizes = epoch_sizes(n_rows, np.full(n_rows, batch_size))
             assert sizes.sum() == n_rows
             assert sizes.size == -(-n_rows // min(batch_size, n_rows))
             assert sizes.max() - sizes.min() <= 1
@@ -291,4 +291,5 @@ def test_shuffle_false_is_sequential():
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_every_sampler_fits(name, regression):
     regressor = MiniBatchSGDRegressor(sampler=name, batch_size=16, device="base", random_state=0)
-    assert regressor.fit(*regression).score(*regression) > 0.95
+    given = {"strata": np.arange(len(regression[1])) // 7} if name == "groups" else {}
+    assert regressor.fit(*regression, **given).score(*regression) > 0.95

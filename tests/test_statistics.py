@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import sparse
 from scipy.stats import kstest
 
+from skminibatch._plan import StepStats, empty_stats
 from skminibatch._statistics import (
     MOST_KINDS,
     Moments,
     Reservoir,
+    Seen,
     Smoothness,
     gentle_coordinates,
-    noise_scale,
     sample_rows,
     smoothness,
     sparse_coordinates,
@@ -174,6 +177,29 @@ def test_noise_scale_is_the_ratio_of_unbiased_estimates(rng):
     for i, b in enumerate(sizes):
         gradients = G + deviation * rng.standard_normal((b, d))
         norms[i], squares[i] = np.sum(gradients.mean(axis=0) ** 2), np.sum(gradients**2)
-    assert noise_scale(sizes, norms, squares) == pytest.approx(d * deviation**2 / np.sum(G**2), rel=0.1)
-    assert np.isnan(noise_scale(np.ones(5, int), norms[:5], squares[:5]))
-    assert noise_scale(np.full(3, 4), np.zeros(3), np.ones(3)) == np.inf
+
+    def seen(sizes, norms, squares, population=np.inf):
+        return Seen.of(sizes, StepStats(sizes * 2.0, norms, squares, np.full(len(sizes), 0.1), -1), population)
+
+    found = seen(sizes, norms, squares)
+    assert found.noise_scale == pytest.approx(d * deviation**2 / np.sum(G**2), rel=0.1)
+    assert found.variance == pytest.approx(d * deviation**2, rel=0.02)
+    assert found.temperature == pytest.approx(0.1 * d * deviation**2 * np.mean(1 / sizes), rel=0.02)
+    assert found.update_variance == pytest.approx(0.1 * found.temperature)
+    assert found.loss == pytest.approx(2.0)
+    assert np.isnan(seen(np.ones(5, int), norms[:5], squares[:5]).noise_scale)
+    assert np.isnan(seen(sizes, norms, squares, population=np.nan).noise_scale)
+    assert seen(np.full(3, 4), np.zeros(3), np.ones(3)).noise_scale == np.inf
+
+
+def test_noise_scale_of_batches_without_replacement_by_enumeration(rng):
+    """The means over all batches of 3 of 6 rows are those of the data: ``tr(Sigma)`` with n - 1, ``|G|^2`` exactly."""
+    gradients = rng.standard_normal((6, 4)) + 0.5
+    batches = [gradients[list(rows)] for rows in itertools.combinations(range(6), 3)]
+    stats = empty_stats(len(batches))._replace(
+        square_norms=np.array([np.sum(batch.mean(axis=0) ** 2) for batch in batches]),
+        row_squares=np.array([np.sum(batch**2) for batch in batches]),
+    )
+    found = Seen.of(np.full(len(batches), 3), stats, population=6)
+    assert found.variance == pytest.approx(np.sum(gradients.var(axis=0, ddof=1)), rel=1e-12)
+    assert found.signal == pytest.approx(np.sum(gradients.mean(axis=0) ** 2), rel=1e-12)

@@ -24,7 +24,7 @@ class SamplerMemory(NamedTuple):
         return np.random.Philox(key=[self.seed, self.epoch])
 
 
-def start(n_rows: int, rows: np.ndarray | None, seed: int, epoch: int = 0) -> SamplerMemory:
+def start(n_rows: int, rows: np.ndarray | None, seed: int, epoch: int = 0, strata=None) -> SamplerMemory:
     """The memory of any uniform sampler before its first draw."""
     rows = np.empty(0, np.int64) if rows is None else rows
     return SamplerMemory(rows, int(rows.size or n_rows), int(seed), int(epoch))
@@ -51,6 +51,8 @@ class Shuffle(NamedTuple):
     """A new uniform permutation of the rows in each epoch."""
 
     block: int = 1
+    one_population = True
+    without_replacement = True
 
     start = staticmethod(start)
 
@@ -77,6 +79,8 @@ class Blocks(NamedTuple):
     """
 
     block: int = 64
+    one_population = True
+    without_replacement = True
 
     start = staticmethod(start)
 
@@ -87,6 +91,9 @@ class Blocks(NamedTuple):
 
 class Replacement(NamedTuple):
     """Rows drawn independently, with replacement."""
+
+    one_population = True
+    without_replacement = False
 
     start = staticmethod(start)
 
@@ -99,6 +106,9 @@ class Replacement(NamedTuple):
 
 class Sequential(NamedTuple):
     """The rows in the order in which they are stored."""
+
+    one_population = True
+    without_replacement = True
 
     start = staticmethod(start)
 

@@ -1,11 +1,23 @@
-"""Learning-rate schedules: a dict from the name of the parameter `learning_rate` to the part.
+"""Schedules of the learning rate and of the batch size: dicts from the names of the parameters to the parts.
 
 ``rates(samples, state)`` takes the samples seen before each of S steps, float64, and the state of training (``step``,
-``reductions``, ``smoothness``), and returns the S rates.
+``reductions``, ``smoothness``), and returns the S rates. For the sizes of batches see `skminibatch.schedules.sizes`.
 """
 
 from skminibatch.schedules.rates import Adaptive, Auto, Constant, Cosine, InverseScaling, Optimal
 from skminibatch.schedules.scaling import SCALING_RULES
+from skminibatch.schedules.sizes import (
+    CABS,
+    SIZE_SCHEDULES,
+    AdaDamp,
+    ConstantSize,
+    Geometric,
+    InnerProductTest,
+    LinearSize,
+    Logarithmic,
+    NoiseScale,
+    NormTest,
+)
 
 SCHEDULES = {
     "auto": Auto,
@@ -17,12 +29,22 @@ SCHEDULES = {
 }
 
 __all__ = [
+    "CABS",
     "SCALING_RULES",
     "SCHEDULES",
+    "SIZE_SCHEDULES",
+    "AdaDamp",
     "Adaptive",
     "Auto",
     "Constant",
+    "ConstantSize",
     "Cosine",
+    "Geometric",
+    "InnerProductTest",
     "InverseScaling",
+    "LinearSize",
+    "Logarithmic",
+    "NoiseScale",
+    "NormTest",
     "Optimal",
 ]

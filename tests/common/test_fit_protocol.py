@@ -412,6 +412,7 @@ def test_tol_stops_and_says_so(estimator_class, problem):
 
 HISTORY = {
     "samples", "updates", "rate", "batch_size", "loss", "penalty", "validation_score", "gradient_norm", "noise_scale",
+    "update_variance", "temperature",
     "seconds",
 }  # fmt: skip
 

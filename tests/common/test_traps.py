@@ -198,7 +198,7 @@ def test_t8_there_is_no_tail_batch(n_rows, batch_size, estimator_class):
     rng = np.random.default_rng(0)
     estimator = estimator_class(batch_size=batch_size, max_iter=3, tol=None, **QUICK)
     estimator.fit(rng.standard_normal((n_rows, 2)), np.arange(n_rows) % 2)
-    sizes = epoch_sizes(n_rows, batch_size)
+    sizes = epoch_sizes(n_rows, np.full(n_rows, batch_size))
     assert sizes.max() - sizes.min() <= 1
     assert estimator.t_ == 3 * sizes.sum() == 3 * n_rows
     assert estimator.n_updates_ == 3 * sizes.size == 3 * -(-n_rows // batch_size)

@@ -10,7 +10,6 @@ from skminibatch._plan import empty_stats
 from skminibatch.backends import base
 
 _NONE = np.empty(0)
-MEASURED_STEPS = 16  # at the end of a chunk of sparse rows; the norm of a gradient costs another pass there
 
 
 def run_dense(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, n_threads=1):
@@ -63,8 +62,7 @@ def run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, 
     stats = empty_stats(len(plan.offsets) - 1)
     plan_weights = _NONE if plan.weights is None else plan.weights
     lazy = base.is_lazy(optimizer, penalty)
-    clips = plan.clip_norm < np.inf
-    measured_from = 0 if clips or plan.measure else max(0, len(plan.offsets) - 1 - MEASURED_STEPS)
+    measured_from = base.measured_from(plan)
     limits = (fit_intercept, plan.safety, plan.clip_norm, measured_from, penalty.l1)
     scale, kinds, stretches = np.array(1.0), np.array(0), np.ones(1)  # see run_dense
     if coordinates is not None:

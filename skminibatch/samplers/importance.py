@@ -1,0 +1,80 @@
+"""Rows drawn the more often, the larger their gradients are."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from skminibatch._permutation import explicit_order
+from skminibatch.samplers.strata import numbers
+
+UNIFORM = 0.5  # of the draws: no weight exceeds 1 / UNIFORM, whatever the rows have become since they were measured
+
+
+class ImportanceMemory(NamedTuple):
+    """What importance sampling remembers: its rows, their lengths, running sums of probabilities, rows drawn since a look."""
+
+    rows: np.ndarray
+    lengths: np.ndarray
+    sums: np.ndarray
+    drawn: float
+    seed: int
+    epoch: int
+    turn: int = 0
+
+
+class Importance(NamedTuple):
+    """Rows drawn independently with probabilities ``p_i``, weighted by ``1 / (n p_i)``, so that the gradient is unbiased.
+
+    ``p_i = 1 / (2 n) + q_i / 2``: half uniform, so that no weight exceeds 2, and half proportional to a size of the row.
+
+    Parameters
+    ----------
+    by : {'gradient', 'smoothness'}, default='gradient'
+        'gradient': the norm of the row's gradient, measured anew every epoch (a product of X with the coefficients); the
+        variance is least for ``p_i`` proportional to it (Zhao and Zhang 2015). 'smoothness': the bound of the row's
+        curvature, ``s_i curvature (|x_i|^2 + 1)``, measured once; a few rows of huge length then no longer make a batch
+        stiff (Needell, Srebro and Ward 2014; Gower et al. 2019, arXiv:1901.09401).
+    """
+
+    by: str = "gradient"
+    one_population = True
+    without_replacement = False
+
+    @staticmethod
+    def start(n_rows, rows, seed, epoch=0, strata=None):
+        rows = np.arange(n_rows) if rows is None else rows
+        uniform = np.arange(1, rows.size + 1) / rows.size
+        return ImportanceMemory(rows, np.empty(0), uniform, np.inf, int(seed), int(epoch))
+
+    def observe(self, memory, gradients):
+        """The memory with probabilities from the gradients as they are now."""
+        if memory.drawn < memory.rows.size or (self.by == "smoothness" and np.isfinite(memory.drawn)):
+            return memory
+        if self.by == "smoothness":
+            sizes = gradients.row_bounds(memory.rows)
+        else:
+            if not memory.lengths.size:
+                memory = memory._replace(lengths=gradients.square_lengths(memory.rows))
+            sizes = np.sqrt(gradients.row_squares(memory.rows, memory.lengths))
+        total = sizes.sum()
+        shares = sizes / total if total > 0 else np.full(sizes.size, 1.0 / sizes.size)
+        return memory._replace(sums=np.cumsum(UNIFORM / sizes.size + (1.0 - UNIFORM) * shares), drawn=0.0)
+
+    def tempered(self, smoothness):
+        """The smoothness of what the weighted rows add up to: the bound of a row over ``n p_i``."""
+        if self.by == "gradient":
+            return smoothness
+        worst = max(smoothness.mean, smoothness.typical / (1.0 - UNIFORM))
+        return smoothness._replace(worst=min(smoothness.worst, worst))
+
+    def draw(self, memory, sizes):
+        """(order, weights, memory) for the next steps."""
+        rng = numbers(memory.seed, memory.epoch, memory.turn)
+        n = memory.rows.size
+        places = np.searchsorted(memory.sums, memory.sums[-1] * rng.random(int(np.sum(sizes))), side="right")
+        places = np.minimum(places, n - 1)
+        weights = memory.sums[-1] / (n * np.diff(memory.sums, prepend=0.0)[places])
+        memory = memory._replace(drawn=memory.drawn + places.size, turn=memory.turn + 1)
+        return explicit_order(memory.rows[places]), weights, memory

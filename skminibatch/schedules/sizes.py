@@ -1,0 +1,267 @@
+"""Batch-size schedules: how many rows each of the next steps takes.
+
+``sizes(memory, state, n_rows, n_steps)`` returns the sizes of the next steps, float64, no more than `n_rows` rows need and
+`n_steps` at most, and what it remembers. An adaptive schedule returns `every` steps of one size and then looks at what came of them, ``state.seen`` (see
+`skminibatch._statistics.Seen`); with ``examines``, at ``state.examined``, the gradients of the rows of the last batch. The
+first size is `start`. Sizes are rounded up and end at `largest` and at the number of rows; where a schedule ``anneals``, a
+growing batch standing for a falling rate, the rate falls from `largest` on.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+def needed_by_norm_test(variance, square_norm, theta, n_rows=np.inf):
+    """The size at which the norm test holds, ``E|g - G|^2 = theta^2 |G|^2`` for batches g drawn without replacement.
+
+    ``s^2 / (theta^2 |G|^2)`` for an infinite population; never more than `n_rows`.
+    """
+    asked = theta**2 * max(square_norm, 0.0)
+    if variance <= 0:
+        return 1.0
+    left = 1.0 if np.isinf(n_rows) else 1.0 - 1.0 / n_rows
+    share = 0.0 if np.isinf(n_rows) else variance / n_rows
+    return variance / (asked * left + share) if asked * left + share > 0 else np.inf
+
+
+def needed_by_inner_product_test(variance, inner_variance, square_norm, theta, nu):
+    """The size at which both the inner product test and the orthogonality test hold.
+
+    ``max(v / (theta^2 |G|^4), (s^2 - v / |G|^2) / (nu^2 |G|^2))`` with ``v = Var(g_i . G)``.
+    """
+    if variance <= 0:
+        return 1.0
+    if square_norm <= 0:
+        return np.inf
+    along = inner_variance / square_norm
+    return max(along / (theta**2 * square_norm), (variance - along) / (nu**2 * square_norm))
+
+
+def _count(size, n_rows, n_steps):
+    """Steps of a size, or more, that some rows need."""
+    return int(max(1, min(np.ceil(n_rows / size), n_steps)))
+
+
+def _steady(size, n_rows, n_steps):
+    return np.full(_count(size, n_rows, n_steps), float(size))
+
+
+class ConstantSize(NamedTuple):
+    """`start` rows in every step."""
+
+    start: float = 64.0
+    largest: float = np.inf
+    anneals = False
+
+    def sizes(self, memory, state, n_rows, n_steps):
+        return _steady(self.start, n_rows, n_steps), memory
+
+
+class LinearSize(NamedTuple):
+    """``start + increase k`` in step k (PadaDamp; Sievert and Shah 2019, arXiv:1910.08222)."""
+
+    start: float = 64.0
+    increase: float = 0.1
+    largest: float = np.inf
+    anneals = True
+
+    def sizes(self, memory, state, n_rows, n_steps):
+        return self.start + self.increase * (state.step + np.arange(_count(self.start, n_rows, n_steps))), memory
+
+
+class Geometric(NamedTuple):
+    """`factor` times as many rows after every `epochs` epochs (Smith, Kindermans, Ying and Le 2018, arXiv:1711.00489).
+
+    It stands for a rate that is divided by the factor: the noise of the updates depends on rate / size alone while the
+    rate is small.
+    """
+
+    start: float = 64.0
+    factor: float = 2.0
+    epochs: float = 5.0
+    largest: float = np.inf
+    anneals = True
+
+    def sizes(self, memory, state, n_rows, n_steps):
+        return _steady(self.start * self.factor ** (state.epoch // self.epochs), n_rows, n_steps), memory
+
+
+class Logarithmic(NamedTuple):
+    """``start ln(k + 2) / ln 2`` in step k: the temperature ``rate sigma^2 / (2 b)`` falls like ``1 / ln k``.
+
+    The law of simulated annealing (Geman and Geman 1984, Hajek 1988).
+    """
+
+    start: float = 64.0
+    largest: float = np.inf
+    anneals = True
+
+    def sizes(self, memory, state, n_rows, n_steps):
+        k = state.step + np.arange(_count(self.start, n_rows, n_steps))
+        return self.start * np.log(k + 2.0) / np.log(2.0), memory
+
+
+class AdaDamp(NamedTuple):
+    """``start (F_0 - optimum) / (F - optimum)``: damped by the loss (Sievert and Shah 2019, arXiv:1910.08222).
+
+    F is the mean loss of the batches, an exponential average over blocks of `every` steps, and F_0 that of the first.
+    """
+
+    start: float = 64.0
+    optimum: float = 0.0
+    every: float = 64.0
+    largest: float = np.inf
+    anneals = True
+
+    def sizes(self, memory, state, n_rows, n_steps):
+        size = self.start
+        if state.seen is not None:
+            first, mean = memory or (state.seen.loss, state.seen.loss)
+            mean = 0.5 * (mean + state.seen.loss)
+            memory = first, mean
+            above = mean - self.optimum
+            # no loss at all needs no end; a loss below the given optimum says that it was none
+            size = self.start * max(1.0, (first - self.optimum) / above) if above > 0 else state.population
+        return _steady(size, n_rows, min(self.every, n_steps)), memory
+
+
+def _grown(size, needed, part, population):
+    """At least as large as before, and at most `growth` times: a test is met by going on, not by one jump."""
+    size = part.start if size is None else size
+    size = size if needed is None else float(np.clip(needed, size, part.growth * size))
+    return min(size, part.largest, population)
+
+
+class NormTest(NamedTuple):
+    """As large as the norm test asks, ``s^2 / (theta^2 |g|^2)`` (Byrd, Chin, Nocedal and Wu 2012).
+
+    Variance and norm are means over blocks of `every` steps, in the coordinates of the optimizer. The square of the norm of
+    a batch contains the noise of the batch, so that the size that is asked for is never far above the present one; with
+    `debias`, that share is taken off. The size never falls, and grows by `growth` at most from one block to the next.
+    """
+
+    start: float = 64.0
+    theta: float = 0.9
+    every: float = 64.0
+    growth: float = 2.0
+    largest: float = np.inf
+    debias: bool = False
+    anneals = False
+
+    def sizes(self, memory, state, n_rows, n_steps):
+        seen, needed = state.seen, None
+        if seen is not None and not np.isnan(seen.variance):
+            square_norm = seen.signal if self.debias else seen.square_norm
+            needed = needed_by_norm_test(seen.variance, square_norm, self.theta, state.population)
+        size = _grown(memory, needed, self, state.population)
+        return _steady(size, n_rows, min(self.every, n_steps)), size
+
+
+class InnerProductTest(NamedTuple):
+    """As large as the inner product and the orthogonality test ask (Bollapragada, Byrd and Nocedal 2018, SIOPT 28(4)).
+
+    ``max(Var(g_i . g) / (theta^2 |g|^4), (s^2 - Var(g_i . g) / |g|^2) / (nu^2 |g|^2))``, measured on the rows of the last
+    batch of every block of `every` steps, with the gradient of the penalty. The size never falls, and grows by `growth` at
+    most from one block to the next.
+    """
+
+    start: float = 64.0
+    theta: float = 0.9
+    nu: float = 5.84
+    every: float = 64.0
+    growth: float = 2.0
+    largest: float = np.inf
+    anneals = False
+    examines = True
+
+    def sizes(self, memory, state, n_rows, n_steps):
+        found, needed = state.examined, None
+        if found is not None:
+            needed = needed_by_inner_product_test(*found, self.theta, self.nu)
+        size = _grown(memory, needed, self, state.population)
+        return _steady(size, n_rows, min(self.every, n_steps)), size
+
+
+class _Averages(NamedTuple):
+    """Exponential averages of the variance of the gradient of a row and of what it is compared with; the last size."""
+
+    variance: float
+    other: float
+    size: float
+
+
+def _averaged(memory, variance, other, start):
+    if memory is None:
+        return _Averages(variance, other, start)
+    return _Averages(0.5 * (memory.variance + variance), 0.5 * (memory.other + other), memory.size)
+
+
+class CABS(NamedTuple):
+    """``rate tr(Sigma) / (F - optimum)`` (Balles, Romero and Hennig 2017, arXiv:1612.05086).
+
+    Averages over blocks of `every` steps; from one block to the next, the size changes by a factor of `growth` at most.
+    """
+
+    start: float = 64.0
+    optimum: float = 0.0
+    every: float = 64.0
+    growth: float = 2.0
+    smallest: float = 2.0
+    largest: float = np.inf
+    anneals = False
+
+    def sizes(self, memory, state, n_rows, n_steps):
+        seen = state.seen
+        if seen is not None and not np.isnan(seen.variance):
+            memory = _averaged(memory, seen.variance, seen.loss, self.start)
+            above = memory.other - self.optimum
+            wanted = seen.rate * memory.variance / above if above > 0 else np.inf
+            memory = memory._replace(size=_moved(memory.size, wanted, self, state.population))
+        return _steady(self.start if memory is None else memory.size, n_rows, min(self.every, n_steps)), memory
+
+
+class NoiseScale(NamedTuple):
+    """`multiple` times the noise scale ``tr(Sigma) / |G|^2`` (McCandlish et al. 2018, arXiv:1812.06162, appendix D).
+
+    Its two parts are averaged over blocks of `every` steps; from one block to the next, the size changes by a factor of
+    `growth` at most.
+    """
+
+    multiple: float = 1.0
+    start: float = 64.0
+    every: float = 64.0
+    growth: float = 2.0
+    smallest: float = 2.0
+    largest: float = np.inf
+    anneals = False
+
+    def sizes(self, memory, state, n_rows, n_steps):
+        seen = state.seen
+        if seen is not None and not np.isnan(seen.variance):
+            memory = _averaged(memory, seen.variance, seen.signal, self.start)
+            wanted = self.multiple * memory.variance / memory.other if memory.other > 0 else np.inf
+            memory = memory._replace(size=_moved(memory.size, wanted, self, state.population))
+        return _steady(self.start if memory is None else memory.size, n_rows, min(self.every, n_steps)), memory
+
+
+def _moved(size, wanted, part, population):
+    """The size moved towards the one that is wanted, by a factor of `growth` at most."""
+    limit = min(part.largest, population)
+    wanted = np.clip(wanted, size / part.growth, size * part.growth)
+    return float(np.clip(wanted, min(part.smallest, limit), limit))
+
+
+SIZE_SCHEDULES = {
+    "constant": ConstantSize,
+    "linear": LinearSize,
+    "geometric": Geometric,
+    "logarithmic": Logarithmic,
+    "adadamp": AdaDamp,
+    "norm_test": NormTest,
+    "inner_product_test": InnerProductTest,
+    "cabs": CABS,
+    "noise_scale": NoiseScale,
+}
