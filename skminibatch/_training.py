@@ -124,35 +124,35 @@ def epoch_sizes(n_rows: int, wanted: np.ndarray) -> np.ndarray:
     return sizes[sizes > 0]
 
 
-def next_sizes(recipe: Recipe, state: TrainState, n_left: int, n_part: int) -> tuple[np.ndarray, np.ndarray, object]:
+def next_sizes(recipe: Recipe, state: TrainState, n_left: int, n_part: int):
     """The sizes of the next steps of an epoch that has `n_left` rows left, to the step that ends the `n_part` rows to come.
 
-    Returns (sizes, those that are wanted, memory). Sizes on which the rate depends stay within `SPREAD` in one chunk.
+    Returns ((sizes, nominal sizes, what the rates are multiplied with where they stand for larger batches), memory). Rates
+    follow the nominal sizes; where they depend on these, they stay within `SPREAD` in one chunk.
     """
     wanted, memory = recipe.sizes.sizes(state.sizes_memory, state, n_left, LONGEST_CHUNK)
-    most = np.minimum(wanted, min(recipe.sizes.largest, n_left))
-    most = np.maximum(np.ceil(most * (1.0 - 1e-12)), 1.0).astype(np.int64)
-    sizes = epoch_sizes(n_left, most)
+    nominal = np.minimum(wanted, min(recipe.sizes.largest, state.population))
+    nominal = np.maximum(np.ceil(nominal * (1.0 - 1e-12)), 1.0).astype(np.int64)
+    sizes = epoch_sizes(n_left, nominal)
     n_steps = min(len(sizes), int(np.searchsorted(np.cumsum(sizes), n_part)) + 1)
     if recipe.smoothness is not None:
-        n_steps = min(n_steps, int(np.argmax(np.append(most > SPREAD * most[0], True))))
-    return sizes[:n_steps], wanted[:n_steps], memory
+        n_steps = min(n_steps, int(np.argmax(np.append(nominal > SPREAD * nominal[0], True))))
+    shares = np.minimum(recipe.sizes.largest / wanted, 1.0) if recipe.sizes.anneals else np.ones(len(wanted))
+    return (sizes[:n_steps], nominal[:n_steps], shares[:n_steps]), memory
 
 
 def next_chunk(
     model: LinearModel, recipe: Recipe, state: TrainState, n_left: int, n_part: int
 ) -> tuple[Plan, TrainState]:
     """The plan of the next steps of an epoch, and the state after it."""
-    sizes, wanted, sizes_memory = next_sizes(recipe, state, n_left, n_part)
+    (sizes, nominal, shares), sizes_memory = next_sizes(recipe, state, n_left, n_part)
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     samples = state.samples + offsets[:-1]
     if recipe.smoothness is not None:
-        state = replace(state, smoothness=recipe.smoothness.of_batch(float(sizes.mean()), state.population))
-    rates = np.asarray(recipe.schedule.rates(samples.astype(float), state), float)
-    if recipe.sizes.anneals:
-        rates = rates * np.minimum(recipe.sizes.largest / wanted, 1.0)
+        state = replace(state, smoothness=recipe.smoothness.of_batch(float(nominal.mean()), state.population))
+    rates = shares * np.asarray(recipe.schedule.rates(samples.astype(float), state), float)
     if recipe.scaling is not None:
-        rates = rates * recipe.scaling.factor(sizes, recipe.base_batch_size, state.noise_scale)
+        rates = rates * recipe.scaling.factor(nominal, recipe.base_batch_size, state.noise_scale)
     coefficients, optimizer_memory = model.optimizer.coefficients(rates, sizes, state.optimizer_memory)
     coefficients = np.ascontiguousarray(coefficients, np.float64)
     order, weights, sampler_memory = recipe.sampler.draw(state.sampler_memory, sizes)
@@ -162,7 +162,7 @@ def next_chunk(
         state,
         step=state.step + len(sizes),
         samples=state.samples + int(offsets[-1]),
-        batch_size=int(min(np.ceil(wanted[-1] * (1.0 - 1e-12)), recipe.sizes.largest, state.population)),
+        batch_size=int(nominal[-1]),
         seen=None,
         examined=None,
         coefficients=coefficients[-1],
