@@ -107,9 +107,10 @@ default='shuffle'
     best_validation_score_ : float or None
         Highest entry of `validation_scores_`.
     history_ : dict of ndarray
-        One entry an epoch: samples, updates, rate (of the last step), batch_size, loss, penalty, validation_score,
-        gradient_norm, noise_scale ``tr(Sigma) / |G|^2``, update_variance ``rate^2 tr(Sigma) / b`` and temperature ``rate
-        tr(Sigma) / b`` (of the loss, in the coordinates of the optimizer), seconds.
+        One entry an epoch: epoch, samples, updates, rate (of the last step), batch_size, loss, penalty,
+        validation_score, gradient_norm, noise_scale ``tr(Sigma) / |G|^2``, update_variance ``rate^2 tr(Sigma) / b`` and
+        temperature ``rate tr(Sigma) / b`` (of the loss, in the coordinates of the optimizer), seconds. Of a long history,
+        every second entry is dropped.
     stop_reason_ : str
         Why training ended, a sentence.
     device_ : str

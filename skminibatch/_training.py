@@ -223,6 +223,7 @@ def train(
         Called after each epoch; training stops when it returns True.
     """
     began = time.perf_counter()
+    before = history["seconds"][-1] if history else 0.0  # of earlier parts of a stream
     progress = Progress(params, state, history, *model.what_predicts(params, None))
     watch = _Watch(recipe, sum(model.objective(data, recipe.evaluation_rows, progress.coef, progress.intercept)))
     n_updates = data.n_rows / min(recipe.sizes.start, data.n_rows)
@@ -245,7 +246,8 @@ def train(
                 break
         sizes, stats = _joined(chunks)
         seen = Seen.of(sizes, stats, _drawn_from(recipe, state))
-        history.append(**_entry(progress, *losses, float(sizes.mean()), seen, time.perf_counter() - began))
+        seconds = before + time.perf_counter() - began
+        history.append(**_entry(progress, *losses, float(sizes.mean()), seen, seconds))
         noise = progress.state.noise_scale if np.isnan(seen.noise_scale) else seen.noise_scale
         progress.state = replace(progress.state, epoch=progress.state.epoch + 1, noise_scale=noise)
         if best is None or not recipe.keep_best or progress.score > best.score:
@@ -330,6 +332,7 @@ class _Watch:
 def _entry(progress: Progress, loss: float, penalty: float, batch_size: float, seen: Seen, seconds: float) -> dict:
     """One entry of the history."""
     return {
+        "epoch": progress.state.epoch + 1,
         "samples": progress.state.samples,
         "updates": progress.state.step,
         "rate": seen.rate,

@@ -411,9 +411,8 @@ def test_tol_stops_and_says_so(estimator_class, problem):
 
 
 HISTORY = {
-    "samples", "updates", "rate", "batch_size", "loss", "penalty", "validation_score", "gradient_norm", "noise_scale",
-    "update_variance", "temperature",
-    "seconds",
+    "epoch", "samples", "updates", "rate", "batch_size", "loss", "penalty", "validation_score", "gradient_norm",
+    "noise_scale", "update_variance", "temperature", "seconds",
 }  # fmt: skip
 
 
@@ -426,6 +425,7 @@ def test_history(storage, estimator_class, problem):
     for name, numbers in history.items():
         assert numbers.shape == (5,), name
         assert name == "validation_score" or np.isfinite(numbers).all(), name
+    np.testing.assert_array_equal(history["epoch"], np.arange(1, 6))
     np.testing.assert_array_equal(history["samples"], 240 * np.arange(1, 6))
     np.testing.assert_array_equal(history["updates"], 15 * np.arange(1, 6))
     np.testing.assert_array_equal(history["batch_size"], 16)
@@ -443,7 +443,9 @@ def test_the_history_of_a_stream_is_thinned(estimator_class, problem, monkeypatc
         estimator.partial_fit(X[:20], y[:20], **classes_of(estimator, y))
     assert 4 <= len(estimator.loss_curve_) <= 16
     assert estimator.history_["samples"][-1] == estimator.t_ == 2000
-    assert np.all(np.diff(estimator.history_["samples"]) > 0)
+    assert estimator.history_["epoch"][-1] == 100
+    for name in ("epoch", "samples", "seconds"):
+        assert np.all(np.diff(estimator.history_[name]) > 0), name
 
 
 def test_loss_curve_is_the_objective_of_what_predicts(regression):
