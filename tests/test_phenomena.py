@@ -1,0 +1,113 @@
+"""What the theory predicts of training, on the problems of the examples."""
+
+from __future__ import annotations
+
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from skminibatch.schedules import InverseScaling
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def example(name):
+    """The module of an example."""
+    spec = spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def assert_about(measured, expected, sharpest):
+    """The mean over runs is as expected, within 4.5 standard errors that are small enough to tell."""
+    error = measured.std(ddof=1) / np.sqrt(len(measured))
+    assert error < sharpest * expected
+    assert abs(measured.mean() - expected) < 4.5 * error
+
+
+@pytest.fixture(scope="module")
+def saddle():
+    module = example("plot_saddle_escape")
+    return module.Saddle(module.load_digits().data)
+
+
+def test_the_time_at_a_saddle_grows_with_the_logarithm_of_the_batch_size(saddle, rng):
+    sizes = 4 ** np.arange(5)
+    medians = np.array([np.median(saddle.steps_to_escape(b, rng)) for b in sizes])
+    assert np.all(np.diff(medians) > 0)
+    slope = np.polyfit(np.log(sizes), medians, 1)[0]
+    np.testing.assert_allclose(slope, 1 / np.log(saddle.growth), rtol=0.35)
+    np.testing.assert_allclose(medians[1:], saddle.predicted_steps(sizes[1:]), rtol=0.25)
+
+
+def test_all_rows_at_once_stay_at_a_saddle(saddle, rng):
+    assert saddle.steps_of_all_rows(500) == np.inf
+    rows = np.tile(np.arange(len(saddle.rows)), (1, 1))
+    np.testing.assert_allclose(saddle.gradients(saddle.start[None], rows), 0.0, atol=1e-12)
+    # Above the saddle the first component grows as it should, and batches do not change the mean.
+    above = saddle.start + 1e-3 * saddle.direction
+    slope = saddle.gradients(above[None], rows)[0] @ saddle.direction
+    np.testing.assert_allclose(slope, -1e-3 * (saddle.first - saddle.second), rtol=1e-3)
+
+
+def test_the_noise_of_a_row_pushes_from_a_saddle(saddle):
+    """One step from the start: along the first component, zero in the mean and of the variance of the formula."""
+    rows = np.arange(len(saddle.rows))[:, None]
+    pushes = saddle.gradients(np.tile(saddle.start, (len(rows), 1)), rows) @ saddle.direction
+    np.testing.assert_allclose(pushes.mean(), 0.0, atol=1e-12)
+    np.testing.assert_allclose(np.mean(pushes**2), saddle.noise)
+
+
+@pytest.fixture(scope="module")
+def noise_ball():
+    return example("plot_noise_ball")
+
+
+@pytest.fixture(scope="module")
+def least_squares(noise_ball):
+    return noise_ball.diabetes()
+
+
+def test_a_small_ball_is_proportional_to_the_step(least_squares):
+    for step, tolerance in ((1e-4, 1e-3), (1e-6, 1e-5)):
+        np.testing.assert_allclose(least_squares.ball(step), least_squares.small_ball(step), rtol=tolerance)
+
+
+def test_the_noise_ball_of_a_constant_step(noise_ball, least_squares):
+    """The measured excess is that of the exact equation; twice the step, about twice the ball."""
+    excess = {}
+    for step in (0.004, 0.008, 0.016):
+        runs = least_squares.excess(learning_rate="constant", eta0=step)[:, noise_ball.SETTLED].mean(axis=1)
+        assert_about(runs, least_squares.ball(step), 0.03)
+        excess[step] = runs.mean()
+    for step in (0.004, 0.008):
+        np.testing.assert_allclose(excess[2 * step] / excess[step], 2.0, rtol=0.15)
+
+
+def test_the_ball_of_a_falling_step(noise_ball, least_squares):
+    step = noise_ball.DECAYING / np.sqrt(len(least_squares.X) * np.arange(1, noise_ball.N_EPOCHS + 1))
+    excess = least_squares.excess(learning_rate="invscaling", eta0=noise_ball.DECAYING, power_t=0.5)
+    ratios = (excess / least_squares.small_ball(step))[:, noise_ball.SETTLED].mean(axis=1)
+    assert_about(ratios, 1.0, 0.06)
+
+
+def test_the_ball_of_a_falling_step_in_one_dimension():
+    """E w^2 over that of the step of the moment tends to one (lambda = sigma = b = 1)."""
+    rates = InverseScaling(0.5, 0.5).rates(np.arange(200_000.0), None)
+    second_moment, ratios = 1.0, []
+    for rate in rates.tolist():
+        second_moment = (1 - rate) ** 2 * second_moment + rate**2
+        ratios.append(second_moment / (rate / 2))
+    np.testing.assert_allclose(ratios[-1], 1.0, rtol=0.01)
+    assert abs(ratios[-1] - 1) < abs(ratios[2_000] - 1)
+
+
+def test_the_mean_of_the_iterates_leaves_the_ball(noise_ball, least_squares):
+    excess = least_squares.excess(learning_rate="constant", eta0=0.016, average=True).mean(axis=0)
+    k = len(least_squares.X) * np.arange(1, noise_ball.N_EPOCHS + 1)
+    bound = np.trace(np.linalg.solve(least_squares.hessian, least_squares.noise)) / (2 * k)
+    np.testing.assert_allclose((excess / bound)[noise_ball.SETTLED].mean(), 1.0, rtol=0.3)
+    assert excess[-1] < least_squares.small_ball(0.016) / 100
