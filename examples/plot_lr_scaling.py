@@ -44,7 +44,8 @@ def variance_of_an_update(rule, batch_size, X, y, rng):
     updates = []
     for _ in range(N_UPDATES):
         rows = rng.integers(len(X), size=batch_size)
-        first = classifier(rule, batch_size, 0).partial_fit(X[rows], y[rows], classes=np.arange(10))
+        first = classifier(rule, batch_size, 0).set_params(sampler="sequential")
+        first.partial_fit(X[rows], y[rows], classes=np.arange(10))
         updates.append(np.append(first.coef_, first.intercept_))
     return np.sum(np.var(updates, axis=0))
 
