@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from skminibatch.diagnostics import gradient_noise_scale
 
 AGAINST = {
-    "epoch": "passes over the data",
+    "epoch": "epochs",
     "samples": "rows seen",
     "updates": "updates",
     "seconds": "seconds",

@@ -57,7 +57,7 @@ def test_a_quantity_of_the_history(quantity, against, fitted):
 def test_the_objective_is_the_default(fitted):
     display = TrainingHistoryDisplay.from_estimator(fitted)
     np.testing.assert_array_equal(display.line_.get_ydata(), fitted.loss_curve_)
-    assert display.ax_.get_xlabel() == "passes over the data"
+    assert display.ax_.get_xlabel() == "epochs"
     assert display.ax_.get_ylabel() == "objective (loss + penalty)"
     assert display.ax_.get_yscale() == "linear"
 
