@@ -28,7 +28,7 @@ from skminibatch.diagnostics import hessian_eigenvalues
 
 BASE, RATE, ALPHA = 8, 0.1, 0.01
 BATCH_SIZES = BASE * 4 ** np.arange(4)
-N_EPOCHS, N_RUNS, N_UPDATES = 40, 5, 800
+N_EPOCHS, N_RUNS, N_UPDATES = 40, 5, 400
 LAST = slice(-10, None)  # passes
 
 

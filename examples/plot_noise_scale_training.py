@@ -105,8 +105,9 @@ def main():
     right.loglog(following[:, 1], following[:, 0], "s-", color="C0", label="multiple of the noise scale")
     for b, (passes, updates) in zip(SIZES, fixed, strict=True):
         right.annotate(str(b), (updates, passes), (5, 4), textcoords="offset points", color="C2")
+    label = {"textcoords": "offset points", "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.5}}
     for multiple, (passes, updates) in zip(MULTIPLES, following, strict=True):
-        right.annotate(f"{multiple:g}", (updates, passes), (-5, -9), textcoords="offset points", ha="right", color="C0")
+        right.annotate(f"{multiple:g}", (updates, passes), (-5, -9), ha="right", color="C0", **label)
     right.set(xlabel="updates", ylabel="passes over the data", title=f"To an objective of {TARGET}")
     for axis, ticks in ((right.xaxis, (50, 100, 200, 400)), (right.yaxis, (4, 6, 10, 20, 30))):
         axis.set_ticks(ticks, [str(tick) for tick in ticks])

@@ -140,3 +140,30 @@ def test_a_growing_batch_is_a_falling_rate():
     np.testing.assert_allclose(growing["objective"], falling["objective"], rtol=0.01)
     assert growing["objective"][-1] < constant["objective"][-1] - 0.003
     assert growing["updates"][-1] < falling["updates"][-1] / 3
+
+
+@pytest.fixture(scope="module")
+def scaling():
+    return example("plot_lr_scaling")
+
+
+@pytest.fixture(scope="module")
+def digits(scaling):
+    X, y = scaling.load_digits(return_X_y=True)
+    return scaling.scale(X[:1536]), y[:1536]
+
+
+def test_linear_scaling_keeps_progress_a_row(scaling, digits):
+    def after_one_pass(rule, batch_size):
+        fits = [scaling.classifier(rule, batch_size, seed).set_params(max_iter=1) for seed in range(5)]
+        return np.mean([fit.fit(*digits).loss_curve_ for fit in fits])
+
+    base = after_one_pass("linear", 8)
+    np.testing.assert_allclose(after_one_pass("linear", 32), base, rtol=0.01)
+    assert after_one_pass("sqrt", 32) > 1.1 * base
+
+
+def test_square_root_scaling_keeps_the_variance_of_an_update(scaling, digits, rng):
+    base = scaling.variance_of_an_update("sqrt", 8, *digits, rng)
+    for rule, expected in (("sqrt", 1.0), ("linear", 16.0)):
+        np.testing.assert_allclose(scaling.variance_of_an_update(rule, 128, *digits, rng) / base, expected, rtol=0.15)
