@@ -19,7 +19,7 @@ from sklearn.utils.validation import _check_sample_weight
 
 from skminibatch import _resolve
 from skminibatch._models import Data
-from skminibatch._scale import first_noise, first_smoothness, placed, stiffness_of, stream_smoothness
+from skminibatch._scale import chosen_size, first_noise, first_smoothness, placed, stiffness_of, stream_smoothness
 from skminibatch._statistics import (
     EXAMINED,
     OF_EVALUATION,
@@ -56,6 +56,7 @@ class Fitted:
     smoothness: Smoothness | None
     history: History
     class_counts: np.ndarray | None = None
+    chosen: tuple | None = None  # the batch size of 'auto' and why, kept on a stream
 
 
 def of_mean_one(weights: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
@@ -148,11 +149,13 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             if previous is not None and coef_init is None:
                 coef_init, intercept_init = previous.model.what_predicts(previous.params, None)
             params = model.start(*self._start(model, target, data, coef_init, intercept_init))
-            model = replace(model, optimizer=self._scaled_optimizer(model.optimizer, sizes))
-            rates = self._schedule(model, self.max_iter * data.n_rows, data.n_rows / min(sizes.start, data.n_rows))
-            smooth, reservoir = None, None
+            smooth, reservoir, chosen = None, None, None
             if self._follows_smoothness(model):
                 smooth, reservoir = first_smoothness(model, data, sampled, params, seed)
+            if hasattr(sizes, "chosen"):
+                sizes, _ = chosen = chosen_size(sizes, model, data, sampled, params, smooth)
+            model = replace(model, optimizer=self._scaled_optimizer(model.optimizer, sizes))
+            rates = self._schedule(model, self.max_iter * data.n_rows, data.n_rows / min(sizes.start, data.n_rows))
             recipe = self._recipe(model, data, (sampler, rates, sizes), smooth, validation, seed, self.max_iter)
             state = TrainState(
                 **stiffness_of(recipe.smoothness),
@@ -160,7 +163,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
                 noise_scale=first_noise(model, data, sampled, params, recipe.scaling),
                 sampler_memory=sampler.start(X.shape[0], rows, seed, 0, strata),
             )
-            fitted = Fitted(target, model, params, state, seed, moments, reservoir, smooth, History(), counts)
+            fitted = Fitted(target, model, params, state, seed, moments, reservoir, smooth, History(), counts, chosen)
             self._train(fitted, data, recipe, given, epochs=self.max_iter)
         return self
 
@@ -275,9 +278,6 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         moments = old.moments if old else Moments.none(X.shape[1])
         axes = old.model.coordinates if old else None
         model, moments = placed(model, data, sampled, moments, axes, self.standardize, self.learning_rate == "auto")
-        sizes = _resolve.batch_sizes(self.batch_size, data.n_rows, sampler)
-        model = replace(model, optimizer=self._scaled_optimizer(model.optimizer, sizes))
-        rates = self._schedule(model, None, None)
         if old is None:
             params = model.start(*self._start(model, target, data, None, None))
         elif type(old.model.optimizer) is type(model.optimizer) and old.params is not None:
@@ -287,6 +287,12 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         reservoir, smooth = None, None
         if self._follows_smoothness(model):
             reservoir, smooth = stream_smoothness(model, data, params, old, seed, epoch)
+        sizes, chosen = _resolve.batch_sizes(self.batch_size, data.n_rows, sampler), None
+        if hasattr(sizes, "chosen"):
+            kept = old.chosen if old else None
+            sizes, _ = chosen = kept or chosen_size(sizes, model, data, sampled, params, smooth)
+        model = replace(model, optimizer=self._scaled_optimizer(model.optimizer, sizes))
+        rates = self._schedule(model, None, None)
         recipe = self._recipe(model, data, (sampler, rates, sizes), smooth, None, seed, None)
         state = old.state if old else TrainState()
         if old is None:
@@ -298,7 +304,8 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             sampler_memory=sampler.start(X.shape[0], data.rows, seed, epoch, strata),
         )
         history = History({name: list(numbers) for name, numbers in old.history.items()}) if old else History()
-        return Fitted(target, model, params, state, seed, moments, reservoir, smooth, history, counts), data, recipe
+        fitted = Fitted(target, model, params, state, seed, moments, reservoir, smooth, history, counts, chosen)
+        return fitted, data, recipe
 
     def _check_classes(self, target, classes):
         """Check the `classes` of partial_fit against the target so far, None in the first call."""
@@ -401,7 +408,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             "batch_size_": progress.state.batch_size,
             "history_": history,
             "loss_curve_": history["loss"] + history["penalty"],
-            "stop_reason_": progress.reason,
+            "stop_reason_": progress.reason if fitted.chosen is None else f"{progress.reason}; {fitted.chosen[1]}",
             "device_": "base" if fitted.model.device == "base" else "cpu",
         }
         attributes["best_loss_"] = float(attributes["loss_curve_"].min())

@@ -32,6 +32,7 @@ from skminibatch.schedules import (
     AdaDamp,
     Adaptive,
     Auto,
+    AutoSize,
     Constant,
     ConstantSize,
     Cosine,
@@ -238,7 +239,7 @@ def batch_sizes(value, n_rows: int, sampler) -> tuple:
     if isinstance(value, str) and value != "full":
         part = checked(SIZE_SCHEDULES[value](), "batch_size")
     elif isinstance(value, tuple):
-        part = _instance(value, "batch_size", "sizes")
+        part = _instance(value, "batch_size", "chosen" if isinstance(value, AutoSize) else "sizes")
     else:
         size = n_rows if value == "full" else value
         size = round(size * n_rows) if not isinstance(size, (int, np.integer)) else int(size)

@@ -18,7 +18,7 @@ TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FIL
 # Floors of the house, from the roof down: a module imports from lower floors only, or from its own folder.
 FLOORS = [
     {"__init__"},
-    {"plotting"},
+    {"plotting", "calibrate"},
     {"streaming", "dask", "model_selection"},
     {"linear_model", "neural_network"},
     {"_linear", "_interchange", "checkpoint"},
@@ -31,7 +31,7 @@ FLOORS = [
     {"_statistics", "_gradients"},
     {"_plan"},
     {"losses", "penalties", "optimizers", "samplers", "schedules", "layers", "cost_model", "_docs"},
-    {"_parts", "_permutation"},
+    {"_parts", "_permutation", "_step_costs"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 GROUND = FLOORS[-1] | FLOORS[-2] | {"_plan"}

@@ -4,6 +4,7 @@
 ``reductions``, ``smoothness``), and returns the S rates. For the sizes of batches see `skminibatch.schedules.sizes`.
 """
 
+from skminibatch.schedules.auto import AutoSize
 from skminibatch.schedules.rates import Adaptive, Auto, Constant, Cosine, InverseScaling, Optimal
 from skminibatch.schedules.scaling import SCALING_RULES
 from skminibatch.schedules.sizes import (
@@ -36,6 +37,7 @@ __all__ = [
     "AdaDamp",
     "Adaptive",
     "Auto",
+    "AutoSize",
     "Constant",
     "ConstantSize",
     "Cosine",

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skminibatch.schedules.auto import AutoSize
+
 
 def needed_by_norm_test(variance, square_norm, theta, n_rows=np.inf):
     """The size at which the norm test holds, ``E|g - G|^2 = theta^2 |G|^2`` for batches g drawn without replacement.
@@ -255,6 +257,7 @@ def _moved(size, wanted, part, population):
 
 
 SIZE_SCHEDULES = {
+    "auto": AutoSize,
     "constant": ConstantSize,
     "linear": LinearSize,
     "geometric": Geometric,

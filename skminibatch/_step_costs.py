@@ -1,0 +1,59 @@
+"""What a step costs by its batch size and the length of its rows: a small table for each backend, measured beforehand.
+
+`batch_size='auto'` reads it, so that no clock runs inside `fit` and the same data give the same choice. The table of the
+package was written by ``python -m skminibatch.calibrate``, which writes one for any machine.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+STORED = Path(__file__).with_name("step_costs.json")
+
+
+class StepCosts(NamedTuple):
+    """Seconds of a step on a grid.
+
+    Attributes
+    ----------
+    batch_sizes : ndarray of shape (n_sizes,)
+        Rows of a step, ascending.
+    row_lengths : ndarray of shape (n_lengths,)
+        Numbers in a row (those that are stored, of sparse rows) times outputs, ascending.
+    seconds : ndarray of shape (n_lengths, n_sizes)
+        Seconds of a step.
+    """
+
+    batch_sizes: np.ndarray
+    row_lengths: np.ndarray
+    seconds: np.ndarray
+
+    def of(self, row_length: float) -> np.ndarray:
+        """Seconds of a step for each of the batch sizes, (n_sizes,); logarithms are interpolated, the ends held."""
+        at = np.log(np.clip(row_length, self.row_lengths[0], self.row_lengths[-1]))
+        lengths = np.log(self.row_lengths)
+        return np.exp([np.interp(at, lengths, column) for column in np.log(self.seconds).T])
+
+
+def load(path: str | None, storage: str) -> StepCosts:
+    """The table for 'dense' or 'csr' rows from a file, None for that of the package.
+
+    Raises
+    ------
+    ValueError
+        For a file without such a table.
+    """
+    try:
+        table = json.loads(Path(STORED if path is None else path).read_text())[storage]
+        costs = StepCosts(*(np.array(table[name], float) for name in StepCosts._fields))
+        shape = (costs.row_lengths.size, costs.batch_sizes.size)
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path!r} is no table of step costs as skminibatch.calibrate writes it: {error!r}.") from None
+    grid = all(np.all(np.diff(axis) > 0) for axis in (costs.batch_sizes, costs.row_lengths))
+    if costs.seconds.shape != shape or not grid or not np.all(costs.seconds > 0):
+        raise ValueError(f"{path!r} is no table of step costs: seconds must be positive, of the shape {shape}.")
+    return costs
