@@ -26,6 +26,7 @@ NAMES = [
     "never_diverges",
     "memory",
     "startup",
+    "cost_model",
 ]
 
 
