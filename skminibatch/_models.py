@@ -62,14 +62,22 @@ class LinearModel:
     def start(self, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
         """Parameters at given coefficients (K, d) and intercepts (K,), the optimizer fresh."""
         params = np.zeros((1 + n_slots(self.optimizer), self.n_outputs, self.n_features + 1), self.dtype)
-        params[0, :, :-1], params[0, :, -1] = coef, intercept
-        if self.coordinates is not None:
-            params[0, :, :-1] /= self.coordinates.scale
-            params[0, :, -1] += coef @ self.coordinates.center
+        params[0] = self.inside(coef, intercept)
         for slot, exponent in zip(params[1:], self.optimizer.slot_exponents, strict=True):
             if exponent == -1:  # an average starts where the parameters start
                 slot[:] = params[0]
         return params
+
+    def inside(self, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
+        """Coefficients and intercepts as parameters (K, d + 1), in the coordinates of the optimizer."""
+        axes = self._axes()
+        return np.column_stack([coef / axes.scale, intercept + coef @ axes.center])
+
+    def outside(self, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Parameters as coefficients (K, d) and intercepts (K,) of the features as given."""
+        axes = self._axes()
+        coef = w[:, :-1] * axes.scale
+        return coef, w[:, -1] - coef @ axes.center
 
     def moved(self, params: np.ndarray, new: LinearModel) -> np.ndarray:
         """The same parameters in the coordinates of another model of the same optimizer."""
@@ -119,8 +127,8 @@ class LinearModel:
             # a small coefficient is noise, unless the last iterate agrees with the average
             settled = np.abs(params[0][:, :-1] - coef) <= 0.25 * np.abs(coef)
             coef = np.where(small & ~settled, 0, coef)
-        coef = coef * axes.scale
-        return coef.astype(self.coef_dtype), (intercept - coef @ axes.center).astype(self.coef_dtype)
+        coef, intercept = self.outside(np.column_stack([coef, intercept]))
+        return coef.astype(self.coef_dtype), intercept.astype(self.coef_dtype)
 
     def objective(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray) -> tuple[float, float]:
         """Mean loss of some rows (empty: all) and the penalty."""

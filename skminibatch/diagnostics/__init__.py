@@ -27,6 +27,7 @@ from skminibatch.diagnostics.noise import (
     gradient_variance,
     intra_batch_correlation,
 )
+from skminibatch.diagnostics.sharpness import Sharpness, sharpness
 
 __all__ = [
     "AdamSignalToNoise",
@@ -36,6 +37,7 @@ __all__ = [
     "IntraBatchCorrelation",
     "NoiseAnisotropy",
     "NoiseScale",
+    "Sharpness",
     "Smoothness",
     "StationaryCovariance",
     "adam_signal_to_noise",
@@ -45,6 +47,7 @@ __all__ = [
     "hessian_eigenvalues",
     "intra_batch_correlation",
     "noise_anisotropy",
+    "sharpness",
     "smoothness",
     "stationary_covariance",
 ]

@@ -7,15 +7,21 @@ from numbers import Integral, Real
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.sparse.linalg import eigsh
 from sklearn.utils._param_validation import Interval
 
 from skminibatch import _statistics
 from skminibatch._gradients import GradientStatistics, inverted, jackknife, mean_without_each, sizes_of
 from skminibatch._statistics import square_lengths
+from skminibatch.diagnostics._hessian import (
+    largest_eigenvalues,
+    loss_gradient,
+    n_parameters,
+    noise_in,
+    penalty_gradient,
+    written_out,
+)
 from skminibatch.diagnostics._sample import Record, Sample, batch_sizes_up_to, diagnostic
 
-MOST_PARAMETERS = 2_048  # for which the Hessian is written out
 ROUNDING = 1e-12  # of the largest: what is smaller is zero
 
 _RATE = Interval(Real, 0, None, closed="neither")
@@ -93,22 +99,9 @@ def hessian_eigenvalues(
     array([1.])
     """
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
-    values, interval = _largest(sample, k, confidence_level, bounded=False)
+    values, _, interval = largest_eigenvalues(sample, k, confidence_level)
     trace = sample.model.hessian_trace(*sample.at())
-    return HessianEigenvalues(interval, confidence_level, sample.rows.size, values, trace, _n_parameters(sample))
-
-
-def _largest(sample: Sample, k: int, level: float, bounded: bool) -> tuple[np.ndarray, tuple[float, float]]:
-    """The k largest eigenvalues of the Hessian, falling, and an interval of the first."""
-    hessian, p = sample.model.hessian(*sample.at(), bounded=bounded), _n_parameters(sample)
-    if k > p - 2 or p <= 64:
-        values, vectors = np.linalg.eigh(hessian @ np.eye(p))
-    else:
-        values, vectors = eigsh(hessian, k=k, which="LA", v0=sample.rng.standard_normal(p))
-    order = np.argsort(values)[::-1][:k]
-    groups, top = sample.micro_batches(), vectors[:, order[0]]
-    curvatures = [sample.model.hessian(*sample.at(rows), bounded=bounded) @ top @ top for rows in groups]
-    return values[order], sample.interval_of_mean(np.array(curvatures), groups, level)
+    return HessianEigenvalues(interval, confidence_level, sample.rows.size, values, trace, n_parameters(sample))
 
 
 @dataclass(frozen=True, repr=False)
@@ -200,7 +193,7 @@ def smoothness(
     b = batch_sizes_up_to(batch_sizes, n)
     Z, curvatures, _ = sample.model.bounds(sample.data, sample.rows, sample.intercept)
     each = np.sort(curvatures * (square_lengths(Z) + sample.model.fit_intercept))[::-1] + sample.model.ridge()
-    values, interval = _largest(sample, 1, confidence_level, bounded=True)
+    values, _, interval = largest_eigenvalues(sample, 1, confidence_level, bounded=True)
     mean = min(float(values[0]), float(each.mean()))
     constants = _statistics.Smoothness(mean, float(each[0]), float(each.mean()))
     worst_rows = np.clip(np.round(b * each.size / n).astype(int), 1, each.size)  # of those drawn
@@ -301,9 +294,9 @@ def expected_improvement(
     """
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
     b = batch_sizes_up_to(batch_sizes, sample.data.n_rows)
-    hessian = _written_out(sample)
-    pull, groups = _pull(sample), sample.micro_batches()
-    gradient = _loss_gradient(sample) + pull
+    hessian = written_out(sample)
+    pull, groups = penalty_gradient(sample), sample.micro_batches()
+    gradient = loss_gradient(sample) + pull
     statistics = _in_metric(sample, groups, hessian, pull)
     along, trace = statistics.moments()
     square = float(gradient @ gradient)
@@ -422,7 +415,7 @@ def stationary_covariance(
     10.0
     """
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
-    values, vectors = np.linalg.eigh(_written_out(sample))
+    values, vectors = np.linalg.eigh(written_out(sample))
     values, vectors = values[::-1], vectors[:, ::-1]
     values = np.where(values > ROUNDING * max(values[0], 0.0), values, 0.0)
     if learning_rate * values[0] >= 2.0:
@@ -430,7 +423,7 @@ def stationary_covariance(
             f"learning_rate={learning_rate:g} is not stable: it must be below 2 / lambda_max = {2.0 / values[0]:.4g}."
         )
     groups = sample.micro_batches()
-    noise, by_group = _noise_in(sample, vectors, groups)
+    noise, by_group = noise_in(sample, vectors, groups)
     sums = values[:, None] + values[None, :] - learning_rate * np.outer(values, values)
     settled = np.divide(learning_rate * noise / batch_size, sums, out=np.zeros_like(noise), where=sums > 0)
     share = np.where(values > 0, learning_rate / (2.0 * batch_size * (2.0 - learning_rate * values)), 0.0)
@@ -515,9 +508,9 @@ def noise_anisotropy(
     True
     """
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
-    values, vectors = np.linalg.eigh(_written_out(sample))
+    values, vectors = np.linalg.eigh(written_out(sample))
     groups, p = sample.micro_batches(), len(values)
-    noise, by_group = _noise_in(sample, vectors, groups)
+    noise, by_group = noise_in(sample, vectors, groups)
     total, curvature, along = np.trace(noise), values.sum(), values @ np.diag(noise)
     if total <= 0 or curvature <= 0:
         raise ValueError(
@@ -535,37 +528,6 @@ def noise_anisotropy(
         float(along / (np.linalg.norm(values) * np.linalg.norm(noise))),
         p,
     )
-
-
-def _written_out(sample: Sample) -> np.ndarray:
-    """The Hessian as a matrix (p, p)."""
-    p = _n_parameters(sample)
-    if p > MOST_PARAMETERS:
-        raise ValueError(
-            f"The model has {p:,} parameters; their Hessian is written out for up to {MOST_PARAMETERS:,}. "
-            "gradient_noise_scale and hessian_eigenvalues have no such limit."
-        )
-    return sample.model.hessian_matrix(*sample.at())
-
-
-def _n_parameters(sample: Sample) -> int:
-    return sample.model.n_outputs * (sample.model.n_features + sample.model.fit_intercept)
-
-
-def _flat(sample: Sample, parameters: np.ndarray) -> np.ndarray:
-    """Parameters (K, d + 1) in the layout of the Hessian."""
-    return (parameters if sample.model.fit_intercept else parameters[:, :-1]).ravel()
-
-
-def _pull(sample: Sample) -> np.ndarray:
-    """The gradient of the penalty."""
-    pull = sample.model.penalty_gradient(sample.coef).astype(np.float64)
-    return _flat(sample, np.column_stack([pull, np.zeros(len(pull))]))
-
-
-def _loss_gradient(sample: Sample) -> np.ndarray:
-    """The gradient of the mean loss of the rows of the sample."""
-    return _flat(sample, sample.model.gradient_moments(*sample.at())[0])
 
 
 def _in_metric(sample: Sample, groups, metric: np.ndarray, pull: np.ndarray) -> GradientStatistics:
@@ -589,23 +551,10 @@ def _in_metric(sample: Sample, groups, metric: np.ndarray, pull: np.ndarray) -> 
 
 def _moved_by_the_hessian(sample: Sample, groups, gradient: np.ndarray) -> np.ndarray:
     """How (G' H G, tr(H Sigma)) change with the Hessian of all groups but one, for each group, (2, k)."""
-    noise, _ = _noise_in(sample, np.eye(len(gradient)), groups)
+    noise, _ = noise_in(sample, np.eye(len(gradient)), groups)
     curvatures = []
     for rows in groups:
         hessian = sample.model.hessian_matrix(*sample.at(rows))
         curvatures.append((gradient @ hessian @ gradient, np.sum(hessian * noise)))
     curvatures = np.array(curvatures)
     return (mean_without_each(curvatures, groups) - np.average(curvatures, axis=0, weights=sizes_of(groups))).T
-
-
-def _noise_in(sample: Sample, vectors: np.ndarray, groups) -> tuple[np.ndarray, np.ndarray]:
-    """The covariance of the gradients of rows in a basis (p, p), and its diagonal by groups of rows (k, p)."""
-    mean = _loss_gradient(sample)
-    whole, diagonals = np.zeros_like(vectors), np.zeros((len(groups), len(vectors)))
-    for j, rows in enumerate(groups):
-        for block in sample.model.row_gradients(*sample.at(rows)):
-            rotated = (block - mean) @ vectors
-            whole += rotated.T @ rotated
-            diagonals[j] += np.sum(rotated**2, axis=0)
-        diagonals[j] /= len(rows)
-    return whole / sample.rows.size, diagonals

@@ -1,0 +1,184 @@
+"""Flat and sharp minima: how fast the objective rises around the parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from numbers import Real
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.utils._param_validation import Interval
+
+from skminibatch.diagnostics._hessian import flat, largest_eigenvalues, parameters
+from skminibatch.diagnostics._sample import Record, Sample, diagnostic
+
+ROUNDING = 1e-12  # of the size of the gradients of rows: what is smaller is zero
+MOST_CLIMBS = 100  # from corner to corner; a few are enough
+
+_POSITIVE = Interval(Real, 0, None, closed="neither")
+
+
+@dataclass(frozen=True, repr=False)
+class Sharpness(Record):
+    """How fast the objective rises around the parameters; see `sharpness`.
+
+    The interval is that of `largest_eigenvalue`.
+
+    Attributes
+    ----------
+    largest_eigenvalue : float
+        ``lambda_max`` of the Hessian H.
+    trace : float
+        ``tr(H)``.
+    ascent : float
+        ``F(w + rho g / |g|) - F(w)``, the rise at the distance rho along the gradient g, measured.
+    predicted_ascent : float
+        ``rho |g| + rho^2 g' H g / (2 |g|^2)``, the same to second order.
+    ascent_at_minimum : float
+        ``rho^2 lambda_max / 2``, to second order the largest rise within rho of a minimum.
+    box_sharpness : float
+        ``100 (max F(w + z) - F(w)) / (1 + F(w))`` over the box ``|z_i| <= epsilon (|w_i| + 1)``, per cent.
+    """
+
+    largest_eigenvalue: float
+    trace: float
+    ascent: float
+    predicted_ascent: float
+    ascent_at_minimum: float
+    box_sharpness: float
+
+
+@diagnostic(rho=[_POSITIVE], epsilon=[_POSITIVE])
+def sharpness(
+    estimator,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    rho: float = 0.05,
+    epsilon: float = 1e-3,
+    sample_weight: ArrayLike | None = None,
+    max_samples: int | float | None = None,
+    confidence_level: float = 0.95,
+    random_state=None,
+) -> Sharpness:
+    """Whether the parameters lie in a flat or in a sharp region: the rise of the objective around them.
+
+    Three measures: the eigenvalues of the Hessian, by the Lanczos method on exact products; the rise along the gradient, as
+    in sharpness-aware minimisation; and the largest rise in a small box, as in Keskar et al. (2017).
+
+    Parameters
+    ----------
+    {rows}
+    rho : float, default=0.05
+        Euclidean distance of the rise along the gradient.
+    epsilon : float, default=1e-3
+        Half a side of the box, relative to ``|w_i| + 1``.
+    {sampling}
+
+    Returns
+    -------
+    record : Sharpness
+        Where the gradient vanishes, up to rounding, the first eigenvector of the Hessian takes its place, upward.
+
+    Raises
+    ------
+    ValueError
+        For fewer than 4 rows, and for invalid input.
+
+    Notes
+    -----
+    No reparametrisation leaves these numbers as they are: features in another unit make the same predictions with another
+    sharpness (Dinh et al. 2017), so compare models on the same features only. Small batches tend to end in flatter regions;
+    that these *therefore* predict better does not follow, and a sharpness says nothing of the error on new rows.
+
+    The trace is exact. The largest rise in the box is sought among its corners, where a convex objective has it, from corner
+    to corner along the gradient, from several starts: it may be larger. An l1 penalty is left out throughout.
+
+    References
+    ----------
+    Keskar, Mudigere, Nocedal, Smelyanskiy and Tang, On large-batch training for deep learning, ICLR 2017,
+    arXiv:1609.04836, metric 2.1. Foret, Kleiner, Mobahi and Neyshabur, Sharpness-aware minimization, ICLR 2021,
+    arXiv:2010.01412. Dinh, Pascanu, Bengio and Bengio, Sharp minima can generalize for deep nets, ICML 2017,
+    arXiv:1703.04933.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from sklearn.preprocessing import scale
+    >>> from skminibatch import MiniBatchSGDClassifier
+    >>> from skminibatch.diagnostics import sharpness
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> start = sharpness(MiniBatchSGDClassifier(), scale(X), y)
+    >>> fitted = sharpness(MiniBatchSGDClassifier(random_state=0).fit(scale(X), y), scale(X), y)
+    >>> fitted.largest_eigenvalue < start.largest_eigenvalue  # most rows are far from the boundary by now
+    True
+    """
+    sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
+    values, top, interval = largest_eigenvalues(sample, 1, confidence_level)
+    landscape = _Landscape(sample)
+    here, gradient = landscape.value(landscape.here), landscape.gradient(landscape.here)
+    size = float(np.linalg.norm(gradient))
+    if size <= ROUNDING * landscape.size_of_row_gradients:
+        size, directions = 0.0, [top, -top]
+    else:
+        directions = [gradient / size]
+    curvature = float(sample.model.hessian(*sample.at()) @ directions[0] @ directions[0])
+    sides = epsilon * (np.abs(landscape.here) + 1.0)
+    highest = max(landscape.climbed(sides, start) for start in (gradient, -gradient, top, -top))
+    return Sharpness(
+        interval,
+        confidence_level,
+        sample.rows.size,
+        float(values[0]),
+        sample.model.hessian_trace(*sample.at()),
+        max(landscape.value(landscape.here + rho * direction) for direction in directions) - here,
+        float(rho * size + rho**2 * curvature / 2.0),
+        float(rho**2 * values[0] / 2.0),
+        100.0 * (highest - here) / (1.0 + here),
+    )
+
+
+class _Landscape:
+    """The smooth part of the objective of a sample, as a function of the parameters in the coordinates of the solver."""
+
+    def __init__(self, sample: Sample):
+        self.sample, model, data = sample, sample.model, sample.data
+        self.model = replace(model, penalty=model.penalty._replace(l1=0.0))
+        self.here = flat(sample, model.inside(sample.coef.astype(np.float64), sample.intercept.astype(np.float64)))
+        # the mean over the rows, as for gradients, not over their weights
+        self.share = data.weights[sample.rows].mean() if data.weights.size else 1.0
+
+    @property
+    def size_of_row_gradients(self) -> float:
+        """Root mean square of the norms of the gradients of rows."""
+        mean, variance = self.model.gradient_moments(*self.sample.at())
+        return float(np.sqrt(np.sum(mean**2 + variance)))
+
+    def value(self, point: np.ndarray) -> float:
+        loss, penalty = self.model.objective(self.sample.data, self.sample.rows, *self._outside(point))
+        return float(self.share * loss + penalty)
+
+    def gradient(self, point: np.ndarray) -> np.ndarray:
+        coef, intercept = self._outside(point)
+        gradient, _ = self.model.gradient_moments(self.sample.data, self.sample.rows, coef, intercept)
+        gradient[:, :-1] += self.model.penalty_gradient(coef)
+        return flat(self.sample, gradient)
+
+    def climbed(self, sides: np.ndarray, direction: np.ndarray) -> float:
+        """The value at a corner of the box around the parameters from which no step along the gradient leads higher.
+
+        A convex function is at least as large at the next corner, to which its gradient points, as at this one.
+        """
+        corner, best = np.where(direction < 0, -sides, sides), -np.inf
+        for _ in range(MOST_CLIMBS):
+            value = self.value(self.here + corner)
+            if not value > best:
+                break
+            best = value
+            corner = np.where(self.gradient(self.here + corner) < 0, -sides, sides)
+        return max(best, self.value(self.here))
+
+    def _outside(self, point: np.ndarray):
+        dtype = self.model.coef_dtype
+        coef, intercept = self.model.outside(parameters(self.sample, point))
+        return coef.astype(dtype), intercept.astype(dtype)
