@@ -288,10 +288,9 @@ class LinearModel:
                     if np.any(moved[:, other]):
                         H[other, :, k, :] += Z.T @ (moved[:, other, None] * Z)
         H /= len(rows)
-        ridge = self.penalty.gradient(1.0) * self._axes().stretch.astype(np.float64) ** 2
         j = np.arange(self.n_features)
         for k in range(K):
-            H[k, j, k, j] += ridge
+            H[k, j, k, j] += self.penalty_curvatures()
         return H.reshape(K * width, K * width)
 
     def hessian_trace(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray) -> float:
@@ -300,8 +299,20 @@ class LinearModel:
         for Z, raw, y, weights in self._portions(data, rows, coef, intercept):
             lengths = square_lengths(Z) + self.fit_intercept
             total += sum(self._by_output(raw, y, weights, k)[:, k] @ lengths for k in range(self.n_outputs))
-        ridge = self.penalty.gradient(1.0) * np.sum(self._axes().stretch.astype(np.float64) ** 2)
-        return float(total / len(rows) + self.n_outputs * ridge)
+        return float(total / len(rows) + self.n_outputs * np.sum(self.penalty_curvatures()))
+
+    def row_curvatures(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray):
+        """Some rows z (n, width) and the second derivatives of their weighted losses by the raw outputs (n, K, K), in parts.
+
+        The Hessian of the loss of a row is the Kronecker product of its second derivatives and ``z z'``.
+        """
+        for Z, raw, y, weights in self._portions(data, rows, coef, intercept):
+            columns = [self._by_output(raw, y, weights, k) for k in range(self.n_outputs)]
+            yield self._written_out(Z), np.stack(columns, axis=2)
+
+    def penalty_curvatures(self) -> np.ndarray:
+        """Second derivatives of the smooth part of the penalty by the coefficients of an output (d,)."""
+        return self.penalty.gradient(self._axes().stretch.astype(np.float64) ** 2)
 
     def _written_out(self, Z) -> np.ndarray:
         """Rows as a dense array, with the one that the intercept is multiplied with."""
@@ -322,7 +333,7 @@ class LinearModel:
 
     def ridge(self) -> float:
         """The largest curvature of the penalty."""
-        return float(np.max(self.penalty.gradient(self._axes().stretch ** 2), initial=0.0))
+        return float(np.max(self.penalty_curvatures(), initial=0.0))
 
     def _residuals(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray):
         """Some rows as the optimizer sees them and their weighted residuals (n, K), a few at a time."""

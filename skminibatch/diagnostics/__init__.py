@@ -17,6 +17,7 @@ from skminibatch.diagnostics.curvature import (
     smoothness,
     stationary_covariance,
 )
+from skminibatch.diagnostics.inverse_hessian import InverseHessianBias, inverse_hessian_bias
 from skminibatch.diagnostics.noise import (
     AdamSignalToNoise,
     GradientVariance,
@@ -35,6 +36,7 @@ __all__ = [
     "GradientVariance",
     "HessianEigenvalues",
     "IntraBatchCorrelation",
+    "InverseHessianBias",
     "NoiseAnisotropy",
     "NoiseScale",
     "Sharpness",
@@ -46,6 +48,7 @@ __all__ = [
     "gradient_variance",
     "hessian_eigenvalues",
     "intra_batch_correlation",
+    "inverse_hessian_bias",
     "noise_anisotropy",
     "sharpness",
     "smoothness",
