@@ -252,29 +252,29 @@ class LinearModel:
         nothing at its kinks, and an l1 penalty nothing at all. `bounded`: with the bounds of the second derivatives of the
         losses in their place, as for the smoothness.
         """
-        K, d, stretch = self.n_outputs, self.n_features, self._axes().stretch.astype(np.float64)
-        unit = self._unit(data.y[rows], intercept)
+        K, d = self.n_outputs, self.n_features
+        unit, width = self._unit(data.y[rows], intercept), d + self.fit_intercept
 
-        def product(v):
-            v = np.asarray(v, np.float64).reshape(K, -1)
-            out = np.zeros_like(v)
+        def product(directions):
+            v = np.asarray(directions, np.float64).reshape(K, width, -1)
+            out, m = np.zeros_like(v), v.shape[2]
             for Z, raw, y, weights in self._portions(data, rows, coef, intercept):
-                direction = np.asarray(Z @ v[:, :d].T)
-                if self.fit_intercept:
-                    direction = direction + v[:, d]
+                moves = np.asarray(Z @ v[:, :d].transpose(1, 0, 2).reshape(d, -1)).reshape(-1, K, m)
+                moves = moves + v[:, d] if self.fit_intercept else moves
                 if bounded:
-                    moved = unit * self._curvatures(y, intercept)[:, None] * direction
+                    moved = unit * self._curvatures(y, intercept)[:, None, None] * moves
                 else:
-                    moved = hessian_product(self.loss, raw.astype(np.float64), y, direction)
-                moved = moved if not weights.size else weights[:, None] * moved
-                out[:, :d] += np.asarray(Z.T @ moved).T
+                    raw = raw.astype(np.float64)
+                    moved = np.stack([hessian_product(self.loss, raw, y, moves[:, :, j]) for j in range(m)], axis=2)
+                moved = moved if not weights.size else weights[:, None, None] * moved
+                out[:, :d] += np.asarray(Z.T @ moved.reshape(len(raw), -1)).reshape(d, K, m).transpose(1, 0, 2)
                 out[:, d:] += moved.sum(axis=0)[:, None]
             out /= len(rows)
-            out[:, :d] += self.penalty.gradient(v[:, :d] * stretch) * stretch
-            return out.ravel()
+            out[:, :d] += self.penalty_curvatures()[:, None] * v[:, :d]
+            return out.reshape(directions.shape)
 
-        size = K * (d + self.fit_intercept)
-        return LinearOperator((size, size), matvec=product, rmatvec=product, dtype=np.float64)
+        verbs = dict.fromkeys(("matvec", "rmatvec", "matmat", "rmatmat"), product)
+        return LinearOperator((K * width, K * width), dtype=np.float64, **verbs)
 
     def hessian_matrix(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
         """The same as a matrix (p, p)."""

@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 from examined import FIXED, at, examined
 from scipy import sparse
+from scipy.sparse.linalg import aslinearoperator
+from sklearn.base import clone
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
 from skminibatch.diagnostics import (
+    _hessian,
+    curvature,
     expected_improvement,
     hessian_eigenvalues,
     noise_anisotropy,
@@ -205,8 +209,114 @@ def test_anisotropy_of_known_noise(rng):
     assert found.confidence_interval[0] < found.alignment < found.confidence_interval[1]
 
 
-@pytest.mark.parametrize("diagnostic", [expected_improvement, noise_anisotropy])
-def test_too_many_parameters(diagnostic, rng):
+# -- more parameters than a Hessian is written out for
+
+
+def test_products_with_several_directions(rng):
+    for estimator, k in CASES.values():
+        model, coef, intercept, data, rows = examined(estimator, k, "csr", True, rng)
+        for bounded in (False, True):
+            hessian = model.hessian(data, rows, coef, intercept, bounded=bounded)
+            directions = rng.standard_normal((hessian.shape[0], 3))
+            each = np.column_stack([hessian @ directions[:, j] for j in range(3)])
+            np.testing.assert_allclose(hessian @ directions, each, rtol=1e-10, atol=1e-10 * np.abs(each).max())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_few_rows_are_as_exact_without_the_matrix(case, rng, monkeypatch):
+    """All gradients are looked at: only the norms in the cosine are estimates."""
+    estimator, k = clone(CASES[case][0]), CASES[case][1]
+    X = rng.standard_normal((300, 6))
+    y = np.abs(X[:, :k] if k > 1 else X[:, 0]) + 1.0
+    y = X[:, :k].argmax(axis=1) if isinstance(estimator, MiniBatchSGDClassifier) else y
+    found = []
+    for most in (2048, 0):
+        monkeypatch.setattr(_hessian, "MOST_PARAMETERS", most)
+        settings = {"sample_weight": 1.0 + np.arange(300) % 3, "random_state": 0}
+        for max_samples in (None, 200):
+            improvement = expected_improvement(estimator, X, y, max_samples=max_samples, **settings)
+            anisotropy = noise_anisotropy(estimator, X, y, max_samples=max_samples, **settings)
+            exact = (improvement.noise_scale, *improvement.confidence_interval, improvement.largest_step)
+            found.append((*exact, anisotropy.alignment, *anisotropy.confidence_interval, anisotropy.cosine))
+    written, products = np.array(found[:2]), np.array(found[2:])
+    np.testing.assert_allclose(products[:, :-1], written[:, :-1], rtol=1e-8)
+    np.testing.assert_allclose(products[:, -1], written[:, -1], rtol=0.15)
+
+
+def test_the_size_of_a_hessian_from_its_products():
+    """Hutchinson: unbiased, with the variance ``2 (|H^2|_F^2 - sum of the squared diagonal) / m``."""
+    rng = np.random.default_rng(0)
+    root = rng.standard_normal((12, 12))
+    H = root @ root.T
+    square = H @ H
+    found = [_hessian.square_norm(aslinearoperator(H), np.random.RandomState(seed)) for seed in range(600)]
+    variance = 2 * (np.sum(square**2) - np.sum(np.diag(square) ** 2)) / _hessian.DIRECTIONS
+    assert abs(np.mean(found) - np.trace(square)) < 4.5 * np.sqrt(variance / 600)
+    assert np.var(found) == pytest.approx(variance, rel=0.25)
+    assert _hessian.square_norm(H, None) == pytest.approx(np.trace(square), rel=1e-12)
+
+
+def test_3001_parameters(rng):
+    """Against sums over explicit gradients; a step of the record is the best one along the gradient."""
+    X = sparse.random_array((150, 3000), density=0.02, rng=rng, format="csr")
+    y = 3 + rng.standard_normal(150)
+    estimator = MiniBatchSGDRegressor(learning_rate="constant", alpha=0.1)
+    _, coef, intercept, _ = estimator._examined(X, y, None)
+    Z = sparse.hstack([X, np.ones((150, 1))]).toarray()
+    H = Z.T @ Z / 150 + 0.1 * np.diag(np.append(np.ones(3000), 0.0))
+    gradients = (coef[0] @ X.T + intercept[0] - y)[:, None] * Z
+    G = gradients.mean(axis=0)
+    C = np.cov(gradients.T, bias=True)
+    found = expected_improvement(estimator, X, y, batch_sizes=[8])
+    np.testing.assert_allclose(found.noise_scale, np.sum(H * C) / (G @ H @ G), rtol=1e-8)
+    np.testing.assert_allclose(found.largest_step, G @ G / (G @ H @ G), rtol=1e-8)
+    assert found.confidence_interval[0] < found.noise_scale < found.confidence_interval[1]
+    found = noise_anisotropy(estimator, X, y)
+    np.testing.assert_allclose(found.alignment, 3001 * np.sum(H * C) / np.trace(H) / np.trace(C), rtol=1e-8)
+    np.testing.assert_allclose(found.cosine, np.sum(H * C) / np.linalg.norm(H) / np.linalg.norm(C), rtol=0.1)
+
+
+def test_intervals_from_few_gradients_cover(monkeypatch):
+    """Two of the ten rows of each group, for all rows of the data."""
+    monkeypatch.setattr(_hessian, "MOST_GRADIENTS", 128)
+    monkeypatch.setattr(_hessian, "written_rows", _hessian.few_of_each)
+    monkeypatch.setattr(curvature, "written_rows", _hessian.few_of_each)
+    w, model = np.array([0.6, -0.3, 0.4]), at(np.array([0.6, -0.3]), 0.4, alpha=0.0)
+    rng, inside = np.random.default_rng(2), []
+    X, y = rng.standard_normal((4000, 2)), rng.standard_normal(4000)
+    Z = np.column_stack([X, np.ones(4000)])
+    gradients = (Z @ w - y)[:, None] * Z
+    H, G, C = Z.T @ Z / 4000, gradients.mean(axis=0), np.cov(gradients.T, bias=True)
+    along = np.sum(H * C)
+    for seed in range(150):
+        some = {"max_samples": 640, "random_state": seed}
+        improvement = expected_improvement(model, X, y, **some).confidence_interval
+        anisotropy = noise_anisotropy(model, X, y, **some).confidence_interval
+        inside.append(
+            (
+                improvement[0] <= along / (G @ H @ G) <= improvement[1],
+                anisotropy[0] <= 3 * along / np.trace(H) / np.trace(C) <= anisotropy[1],
+            )
+        )
+    assert np.all(np.mean(inside, axis=0) > 0.95 - 4.5 * np.sqrt(0.05 * 0.95 / 150))
+
+
+def test_the_interval_of_the_alignment_covers():
+    """Of 640 rows for their distribution, and for the 4,000 rows that they come from."""
+    rng, inside = np.random.default_rng(3), []
+    model = at(np.zeros(2), 0.0, alpha=0.0)
+    rows, targets = rng.standard_normal((4000, 2)) * [2.0, 0.5], rng.standard_normal(4000)
+    exact = noise_anisotropy(model, rows, targets).alignment
+    expected = 3 * np.sum(np.array([4.0, 0.25, 1.0]) ** 2) / 5.25**2  # C = H
+    for seed in range(150):
+        X, y = rng.standard_normal((640, 2)) * [2.0, 0.5], rng.standard_normal(640)
+        low, high = noise_anisotropy(model, X, y, random_state=seed).confidence_interval
+        below, above = noise_anisotropy(model, rows, targets, max_samples=640, random_state=seed).confidence_interval
+        inside.append((low <= expected <= high, below <= exact <= above))
+    assert np.all(np.abs(np.mean(inside, axis=0) - 0.95) < 0.05)
+
+
+def test_the_covariance_is_written_out_for_so_many_parameters(rng):
     X = sparse.random_array((20, 3000), density=0.01, rng=rng, format="csr")
     with pytest.raises(ValueError, match=r"3,001 parameters; their Hessian is written out for up to 2,048"):
-        diagnostic(MiniBatchSGDRegressor(), X, np.arange(20.0))
+        stationary_covariance(MiniBatchSGDRegressor(), X, np.arange(20.0), learning_rate=0.1)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.sparse.linalg import eigsh
+from scipy.sparse.linalg import LinearOperator, eigsh
 
 from skminibatch.diagnostics._sample import Sample
 
 MOST_PARAMETERS = 2_048  # for which the Hessian is written out
+MOST_GRADIENTS = 1_024  # of rows that are written out where the Hessian is not
+MOST_NUMBERS = 1 << 26  # in these
+DIRECTIONS, AT_ONCE = 256, 32  # at random, for the size of a Hessian that is not written out
 
 
 def largest_eigenvalues(sample: Sample, k: int, level: float, bounded: bool = False):
@@ -31,9 +34,82 @@ def written_out(sample: Sample) -> np.ndarray:
     if p > MOST_PARAMETERS:
         raise ValueError(
             f"The model has {p:,} parameters; their Hessian is written out for up to {MOST_PARAMETERS:,}. "
-            "gradient_noise_scale and hessian_eigenvalues have no such limit."
+            "gradient_noise_scale, expected_improvement and hessian_eigenvalues have no such limit."
         )
     return sample.model.hessian_matrix(*sample.at())
+
+
+def products(sample: Sample, rows: np.ndarray | None = None) -> np.ndarray | LinearOperator:
+    """The Hessian over some rows (None: all of the sample) for products: as a matrix where it is not too large."""
+    few = n_parameters(sample) <= MOST_PARAMETERS
+    return (sample.model.hessian_matrix if few else sample.model.hessian)(*sample.at(rows))
+
+
+def square_norm(hessian: np.ndarray | LinearOperator, rng) -> float:
+    """``tr(H^2)``; of a Hessian that is not written out, the mean of ``|H v|^2`` over random signs v (Hutchinson 1990).
+
+    The relative standard error of the mean is at most ``sqrt(2 / DIRECTIONS)``, one in eleven.
+    """
+    if isinstance(hessian, np.ndarray):
+        return float(np.sum(hessian**2))
+    total = 0.0
+    for _ in range(DIRECTIONS // AT_ONCE):
+        signs = 2.0 * rng.randint(2, size=(hessian.shape[0], AT_ONCE)) - 1.0
+        total += np.sum((hessian @ signs) ** 2)
+    return float(total / DIRECTIONS)
+
+
+def written_rows(sample: Sample, groups) -> list[np.ndarray]:
+    """The rows of each group whose gradients are looked at one by one: all of them for a Hessian that is written out."""
+    return groups if n_parameters(sample) <= MOST_PARAMETERS else few_of_each(sample, groups)
+
+
+def few_of_each(sample: Sample, groups) -> list[np.ndarray]:
+    """Some rows of each group, so that their gradients fit into memory; groups are in random order."""
+    most = min(MOST_GRADIENTS, MOST_NUMBERS // n_parameters(sample))
+    return [rows[: max(1, most // len(groups))] for rows in groups]
+
+
+def share_left(sample: Sample, groups) -> float:
+    """The share of the population that an interval leaves open: all of it where few gradients are looked at."""
+    complete = all(len(few) == len(rows) for few, rows in zip(written_rows(sample, groups), groups, strict=True))
+    return sample.left if complete else 1.0
+
+
+def curvatures_along(sample: Sample, hessian, rows: np.ndarray, center=0.0) -> tuple[np.ndarray, np.ndarray]:
+    """``g' H g`` and ``g' g`` for the gradients g of the losses of some rows, less a center."""
+    found = []
+    for block in sample.model.row_gradients(*sample.at(rows)):
+        block = block - center
+        found.append((np.sum((hessian @ block.T).T * block, axis=1), np.sum(block**2, axis=1)))
+    return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
+
+
+class Covariance:
+    """That of the gradients of rows, written out as the Hessian is; otherwise by the gradients of a few rows."""
+
+    def __init__(self, sample: Sample, groups):
+        self.n_rows, self.matrix = sample.rows.size, None
+        if n_parameters(sample) <= MOST_PARAMETERS:
+            self.matrix, _ = noise_in(sample, np.eye(n_parameters(sample)), groups)
+        else:
+            rows = np.concatenate(few_of_each(sample, groups))
+            self.gradients = np.concatenate(list(sample.model.row_gradients(*sample.at(rows)))) - loss_gradient(sample)
+
+    def along(self, hessian: np.ndarray | LinearOperator) -> float:
+        """``tr(H C)``."""
+        if self.matrix is not None:
+            return float(np.sum(hessian * self.matrix))
+        return float(np.sum((hessian @ self.gradients.T).T * self.gradients) / len(self.gradients))
+
+    def square_norm(self) -> float:
+        """``tr(C^2)``; from few rows, by the products of the gradients of each pair of them."""
+        if self.matrix is not None:
+            return float(np.sum(self.matrix**2))
+        squares = (self.gradients @ self.gradients.T) ** 2
+        m, n = len(squares), self.n_rows
+        same = np.trace(squares) / m
+        return float(same / n + (1.0 - 1.0 / n) * (np.sum(squares) - m * same) / (m * (m - 1.0)))
 
 
 def n_parameters(sample: Sample) -> int:

@@ -136,11 +136,14 @@ class Sample:
         mean = np.average(means, weights=sizes_of(groups))
         return jackknife(mean_without_each(means, groups), mean, level, self.left)
 
-    def interval_of_ratio(self, statistics: GradientStatistics, level: float, moved=0.0) -> tuple[float, float]:
+    def interval_of_ratio(
+        self, statistics: GradientStatistics, level: float, moved=0.0, left: float | None = None
+    ) -> tuple[float, float]:
         """Interval of ``|G|^2 / tr(Sigma)``, which stays finite where |G|^2 is close to zero; `moved` by each group."""
         statistics = self.of_interval(statistics)
         without_each = np.array(statistics.moments_without_each()) + moved
-        return jackknife(ratio(*without_each), float(ratio(*statistics.moments())), level, self.left)
+        left = self.left if left is None else left
+        return jackknife(ratio(*without_each), float(ratio(*statistics.moments())), level, left)
 
 
 def ratio(square_norm, trace):

@@ -13,12 +13,19 @@ from skminibatch import _statistics
 from skminibatch._gradients import GradientStatistics, inverted, jackknife, mean_without_each, sizes_of
 from skminibatch._statistics import square_lengths
 from skminibatch.diagnostics._hessian import (
+    Covariance,
+    curvatures_along,
+    flat,
     largest_eigenvalues,
     loss_gradient,
     n_parameters,
     noise_in,
     penalty_gradient,
+    products,
+    share_left,
+    square_norm,
     written_out,
+    written_rows,
 )
 from skminibatch.diagnostics._sample import Record, Sample, batch_sizes_up_to, diagnostic
 
@@ -269,12 +276,14 @@ def expected_improvement(
     Raises
     ------
     ValueError
-        For more than 2,048 parameters, an objective without curvature along its gradient, fewer than 4 rows, and invalid
-        input.
+        For an objective without curvature along its gradient, fewer than 4 rows, and invalid input.
 
     Notes
     -----
     The common form ``|G|^2 / (2 (1 + S / b))`` is this one with a Hessian that is the identity.
+
+    For more than 2,048 parameters the Hessian is not written out: ``G' H G`` is as exact as before, and ``g' H g`` is that of
+    at most 1,024 of the rows, from which the interval follows.
 
     References
     ----------
@@ -294,7 +303,7 @@ def expected_improvement(
     """
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
     b = batch_sizes_up_to(batch_sizes, sample.data.n_rows)
-    hessian = written_out(sample)
+    hessian = products(sample)
     pull, groups = penalty_gradient(sample), sample.micro_batches()
     gradient = loss_gradient(sample) + pull
     statistics = _in_metric(sample, groups, hessian, pull)
@@ -305,8 +314,9 @@ def expected_improvement(
     scale = float(trace / along)
     interval = (0.0, 0.0)
     if trace > 0:
-        moved = _moved_by_the_hessian(sample, groups, gradient)
-        interval = inverted(*sample.interval_of_ratio(statistics, confidence_level, moved))
+        moved = _moved_by_the_hessian(sample, groups, gradient, Covariance(sample, groups))[:2]
+        left = share_left(sample, groups)
+        interval = inverted(*sample.interval_of_ratio(statistics, confidence_level, moved, left))
     largest_step, largest = square / along, square**2 / (2.0 * along)
     return ExpectedImprovement(
         interval,
@@ -490,8 +500,13 @@ def noise_anisotropy(
     Raises
     ------
     ValueError
-        For more than 2,048 parameters, an objective without curvature or without noise, fewer than 4 rows, and invalid
-        input.
+        For an objective without curvature or without noise, fewer than 4 rows, and invalid input.
+
+    Notes
+    -----
+    For more than 2,048 parameters the Hessian is not written out: ``tr(H C) / tr(C)`` comes from the gradients of at most
+    1,024 of the rows, from which the interval follows, and the norms in the cosine from these rows and from products of the
+    Hessian with 256 random vectors of signs (a standard error of at most one in 22 of ``|H|``).
 
     References
     ----------
@@ -508,53 +523,56 @@ def noise_anisotropy(
     True
     """
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
-    values, vectors = np.linalg.eigh(written_out(sample))
-    groups, p = sample.micro_batches(), len(values)
-    noise, by_group = noise_in(sample, vectors, groups)
-    total, curvature, along = np.trace(noise), values.sum(), values @ np.diag(noise)
+    hessian, groups, p = products(sample), sample.micro_batches(), n_parameters(sample)
+    looked_at, mean = written_rows(sample, groups), loss_gradient(sample)
+    parts = np.array([np.mean(curvatures_along(sample, hessian, rows, mean), axis=1) for rows in looked_at])
+    along, total = np.average(parts, axis=0, weights=sizes_of(groups))
+    curvature = sample.model.hessian_trace(*sample.at())
     if total <= 0 or curvature <= 0:
         raise ValueError(
             "The objective has no curvature or its gradients have no noise: they have no common direction."
         )
-    without = mean_without_each(by_group, groups)
     alignment = float(p * along / (curvature * total))
-    without_each = p * (without @ values) / (curvature * without.sum(axis=1))
-    low, high = jackknife(without_each, alignment, confidence_level, sample.left)
+    along_without, total_without = mean_without_each(parts, groups).T
+    noise = Covariance(sample, groups)
+    _, moved_along, moved_curvature = _moved_by_the_hessian(sample, groups, mean, noise)
+    without_each = p * (along_without + moved_along) / ((curvature + moved_curvature) * total_without)
+    low, high = jackknife(without_each, alignment, confidence_level, share_left(sample, groups))
+    square_norms = square_norm(hessian, sample.rng) * noise.square_norm()
     return NoiseAnisotropy(
         (max(low, 0.0), min(high, float(p))),
         confidence_level,
         sample.rows.size,
         alignment,
-        float(along / (np.linalg.norm(values) * np.linalg.norm(noise))),
+        float(along / np.sqrt(square_norms)),
         p,
     )
 
 
-def _in_metric(sample: Sample, groups, metric: np.ndarray, pull: np.ndarray) -> GradientStatistics:
-    """The statistics of gradients with ``g' M g`` in the place of ``|g|^2``."""
-    sums, squares = np.zeros((len(groups), len(metric))), np.zeros(len(groups))
-    for j, rows in enumerate(groups):
-        for block in sample.model.row_gradients(*sample.at(rows)):
-            sums[j] += block.sum(axis=0)
-            squares[j] += np.sum((block @ metric) * block)
-    moved = sums @ metric
+def _in_metric(sample: Sample, groups, hessian, pull: np.ndarray) -> GradientStatistics:
+    """The statistics of gradients with ``g' H g`` in the place of ``|g|^2``."""
+    means = [flat(sample, sample.model.gradient_moments(*sample.at(rows))[0]) for rows in groups]
+    sizes = sizes_of(groups)
+    sums = sizes[:, None] * means
+    looked_at = written_rows(sample, groups)
+    squares = [np.mean(curvatures_along(sample, hessian, rows)[0]) for rows in looked_at]
     return GradientStatistics(
-        sizes_of(groups),
-        squares,
-        np.sum(moved * sums, axis=1),
-        moved @ sums.sum(axis=0),
-        moved @ pull,
-        float(pull @ metric @ pull),
+        sizes,
+        sizes * squares,
+        np.sum((hessian @ sums.T).T * sums, axis=1),
+        sums @ (hessian @ sums.sum(axis=0)),
+        sums @ (hessian @ pull),
+        float(pull @ (hessian @ pull)),
         sample.data.n_rows,
     )
 
 
-def _moved_by_the_hessian(sample: Sample, groups, gradient: np.ndarray) -> np.ndarray:
-    """How (G' H G, tr(H Sigma)) change with the Hessian of all groups but one, for each group, (2, k)."""
-    noise, _ = noise_in(sample, np.eye(len(gradient)), groups)
+def _moved_by_the_hessian(sample: Sample, groups, gradient: np.ndarray, noise: Covariance) -> np.ndarray:
+    """How (G' H G, tr(H Sigma), tr(H)) change with the Hessian of all groups but one, for each group, (3, k)."""
     curvatures = []
     for rows in groups:
-        hessian = sample.model.hessian_matrix(*sample.at(rows))
-        curvatures.append((gradient @ hessian @ gradient, np.sum(hessian * noise)))
+        hessian = products(sample, rows)
+        trace = sample.model.hessian_trace(*sample.at(rows))
+        curvatures.append((gradient @ (hessian @ gradient), noise.along(hessian), trace))
     curvatures = np.array(curvatures)
     return (mean_without_each(curvatures, groups) - np.average(curvatures, axis=0, weights=sizes_of(groups))).T
