@@ -27,6 +27,7 @@ NAMES = [
     "memory",
     "startup",
     "cost_model",
+    "auto_batch_size",
 ]
 
 

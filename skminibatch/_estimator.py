@@ -19,7 +19,8 @@ from sklearn.utils.validation import _check_sample_weight
 
 from skminibatch import _resolve
 from skminibatch._models import Data
-from skminibatch._scale import chosen_size, first_noise, first_smoothness, placed, stiffness_of, stream_smoothness
+from skminibatch._pilot import chosen_size
+from skminibatch._scale import first_noise, first_smoothness, placed, stiffness_of, stream_smoothness
 from skminibatch._statistics import (
     EXAMINED,
     OF_EVALUATION,
@@ -34,6 +35,7 @@ from skminibatch._training import Diverged, History, Progress, Recipe, TrainStat
 from skminibatch._validation import validation_score
 from skminibatch.samplers import SAMPLERS
 from skminibatch.schedules import SCALING_RULES, SCHEDULES, SIZE_SCHEDULES
+from skminibatch.schedules.auto import PILOT
 
 EVALUATED = 10_000  # rows on which the objective is measured
 STREAM_ROWS = 1 << 40  # a stream has no end: a batch is as one drawn from far more rows
@@ -153,7 +155,8 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             if self._follows_smoothness(model):
                 smooth, reservoir = first_smoothness(model, data, sampled, params, seed)
             if hasattr(sizes, "chosen"):
-                sizes, _ = chosen = chosen_size(sizes, model, data, sampled, params, smooth)
+                rates = self._schedule(model, self.max_iter * data.n_rows, sampled.size / PILOT)
+                sizes, _ = chosen = chosen_size(sizes, model, data, sampled, params, rates, smooth, data.n_rows, seed)
             model = replace(model, optimizer=self._scaled_optimizer(model.optimizer, sizes))
             rates = self._schedule(model, self.max_iter * data.n_rows, data.n_rows / min(sizes.start, data.n_rows))
             recipe = self._recipe(model, data, (sampler, rates, sizes), smooth, validation, seed, self.max_iter)
@@ -289,8 +292,9 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             reservoir, smooth = stream_smoothness(model, data, params, old, seed, epoch)
         sizes, chosen = _resolve.batch_sizes(self.batch_size, data.n_rows, sampler), None
         if hasattr(sizes, "chosen"):
-            kept = old.chosen if old else None
-            sizes, _ = chosen = kept or chosen_size(sizes, model, data, sampled, params, smooth)
+            rates = self._schedule(model, None, None)
+            settings = (sizes, model, data, sampled, params, rates, smooth, STREAM_ROWS, seed)
+            sizes, _ = chosen = (old.chosen if old else None) or chosen_size(*settings)
         model = replace(model, optimizer=self._scaled_optimizer(model.optimizer, sizes))
         rates = self._schedule(model, None, None)
         recipe = self._recipe(model, data, (sampler, rates, sizes), smooth, None, seed, None)

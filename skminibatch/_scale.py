@@ -21,7 +21,6 @@ from skminibatch._statistics import (
     stream,
     within,
 )
-from skminibatch.schedules import ConstantSize
 
 
 def placed(
@@ -69,29 +68,20 @@ def first_smoothness(model: LinearModel, data: Data, sampled: np.ndarray, params
 
 def first_noise(model: LinearModel, data: Data, sampled: np.ndarray, params: np.ndarray, rule: tuple | None) -> float:
     """The noise scale at the start for a rule that uses it, infinite where nothing is known."""
-    return noise_at(model, data, sampled, params) if rule is not None and rule.uses_noise else np.inf
+    return (
+        noise_at(model, data, sampled, model.what_predicts(params, None))
+        if rule is not None and rule.uses_noise
+        else np.inf
+    )
 
 
-def noise_at(model: LinearModel, data: Data, sampled: np.ndarray, params: np.ndarray) -> float:
-    """The noise scale at some parameters, from a sample of the rows; infinite where the gradient may be zero."""
+def noise_at(model: LinearModel, data: Data, sampled: np.ndarray, predicts: tuple, population: float = np.inf) -> float:
+    """The noise scale of `population` rows from a sample of them, given what predicts; infinite where G may be zero."""
     if len(sampled) < 2:
         return np.inf
-    statistics = model.gradient_statistics(data, [sampled], *model.what_predicts(params, None), np.inf)
+    statistics = model.gradient_statistics(data, [sampled], *predicts, population)
     square_norm, trace = statistics.moments()
     return float(trace / square_norm) if square_norm > 0 else np.inf
-
-
-def chosen_size(
-    part: tuple, model: LinearModel, data: Data, sampled: np.ndarray, params: np.ndarray, smooth: Smoothness | None
-) -> tuple[ConstantSize, str]:
-    """The size that ``batch_size='auto'`` takes for these rows, and why."""
-    X = data.X
-    row_length = X.nnz / X.shape[0] if sparse.issparse(X) else X.shape[1]
-    stiffness = 0.0 if smooth is None else smooth.worst / smooth.mean
-    noise = noise_at(model, data, sampled, params)
-    storage = "csr" if sparse.issparse(X) else "dense"
-    size, why = part.chosen(noise, stiffness, data.n_rows, row_length * model.n_outputs, storage)
-    return ConstantSize(float(size)), why
 
 
 def stream_smoothness(model: LinearModel, data: Data, params, old, seed: int, epoch: int):

@@ -24,6 +24,7 @@ FLOORS = [
     {"_linear", "_interchange", "checkpoint"},
     {"_estimator", "diagnostics"},
     {"_validation"},
+    {"_pilot"},
     {"_training"},
     {"_resolve", "_targets", "_scale"},
     {"_models"},

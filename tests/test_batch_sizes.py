@@ -19,6 +19,7 @@ from skminibatch.schedules import (
     CABS,
     SIZE_SCHEDULES,
     AdaDamp,
+    AutoSize,
     ConstantSize,
     Geometric,
     InnerProductTest,
@@ -36,7 +37,7 @@ REFERENCES = {
     Geometric(16.0, 5.0, 3.0): lambda k, e: 16.0 * 5.0 ** (e // 3),
     Logarithmic(16.0): lambda k, e: 16.0 * np.log(k + 2) / np.log(2),
 }
-ADAPTIVE = [AdaDamp(), NormTest(), NormTest(debias=True), InnerProductTest(), CABS(), NoiseScale()]
+ADAPTIVE = [AutoSize(), AdaDamp(), NormTest(), NormTest(debias=True), InnerProductTest(), CABS(), NoiseScale()]
 each = pytest.mark.parametrize("name", SIZE_SCHEDULES)
 
 

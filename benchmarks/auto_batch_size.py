@@ -1,0 +1,155 @@
+"""The choice of batch_size='auto' against an exhaustive sweep: the time of a fit until it is near the optimum."""
+
+import time
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import problems
+from report import Result, Table
+from scipy import sparse
+from sklearn.linear_model import LogisticRegression, Ridge
+
+from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor, _estimator, _training
+
+NEEDS_DATA = True
+DATA = {
+    "california_housing": MiniBatchSGDRegressor,
+    "bike_hour": MiniBatchSGDRegressor,
+    "higgs_7500": MiniBatchSGDClassifier,
+    "a9a": MiniBatchSGDClassifier,
+    "hflights": MiniBatchSGDClassifier,
+    "hflights_onehot": MiniBatchSGDClassifier,
+    "clickbait": MiniBatchSGDClassifier,
+}
+SIZES = [2**k for k in range(14)]
+TARGET = 1e-3
+LONGEST = 3.0  # times the best time so far: then a size is given up
+MOST_PASSES = 60
+PIECE = 4096  # rows between two looks at the objective, which are not timed
+SEEDS = 5
+
+
+class Reached(Exception):
+    """Ends a fit at the target, or where it takes too long."""
+
+
+def problem(folder, name):
+    """(X, y) standardised, the target of regression too, and F at the optimum."""
+    X, y = problems.load(folder, name)
+    X, n = problems.scale(X), len(y)
+    if DATA[name] is MiniBatchSGDRegressor:
+        y = (y - y.mean()) / y.std()
+        best = Ridge(alpha=problems.ALPHA * n, tol=1e-12).fit(X, y)
+    else:
+        y = np.unique(y, return_inverse=True)[1]
+        solver = "lbfgs" if sparse.issparse(X) else "newton-cholesky"
+        best = LogisticRegression(C=1 / (problems.ALPHA * n), tol=1e-8, max_iter=5000, solver=solver).fit(X, y)
+    return X, y, objective(name, best.coef_, best.intercept_, X, y)
+
+
+def objective(name, coef, intercept, X, y):
+    is_regression = DATA[name] is MiniBatchSGDRegressor
+    of = problems.regressor_objective if is_regression else problems.classifier_objective
+    return of(coef, intercept, X, y)
+
+
+def seconds_to_target(name, X, y, optimum, batch_size, seed, limit):
+    """(the time of a fit until its excess is `TARGET` of that at the start, the size): infinite beyond the limit.
+
+    The loop of the fit is replaced by one that looks at the objective now and then, with the clock stopped.
+    """
+    outcome = {}
+
+    def train(model, data, params, recipe, state, history, on_epoch):
+        outcome["seconds"] = time.perf_counter() - began
+        outcome["size"] = int(recipe.sizes.start)
+        start = objective(name, *model.what_predicts(params, None), X, y)
+        while True:
+            left = data.n_rows
+            while left:
+                timed = time.perf_counter()
+                part = min(left, max(PIECE, int(recipe.sizes.start)))
+                state, n_rows, _ = _training.run_part(model, data, params, recipe, state, left, part)
+                outcome["seconds"] += time.perf_counter() - timed
+                left -= n_rows
+                excess = objective(name, *model.what_predicts(params, state.coefficients), X, y) - optimum
+                if excess <= TARGET * (start - optimum):
+                    raise Reached
+                if outcome["seconds"] > limit or state.samples > MOST_PASSES * data.n_rows:
+                    outcome["seconds"] = np.inf
+                    raise Reached
+            state = replace(state, epoch=state.epoch + 1)
+
+    kept, _estimator.train = _estimator.train, train
+    try:
+        estimator = DATA[name](batch_size=batch_size, random_state=seed)
+        began = time.perf_counter()
+        estimator.fit(X, y)
+    except Reached:
+        pass
+    finally:
+        _estimator.train = kept
+    return outcome["seconds"], outcome["size"]
+
+
+def sweep(name, X, y, optimum):
+    """Seconds for each size and 'auto' by seed, the settings in a new random order for each, and the sizes chosen."""
+    rng, chosen = np.random.default_rng(0), []
+    settings = [*[b for b in SIZES if b <= len(y)], "auto"]
+    for b in settings:  # compiled, and cached by the machine
+        seconds_to_target(name, X, y, optimum, b, 0, 0.0)
+    seconds = np.full((len(settings), SEEDS), np.inf)
+    best = np.inf
+    for seed in range(SEEDS):
+        limits = np.where(np.isinf(np.median(seconds[:, : max(seed, 1)], axis=1)) & (seed > 1), 0.0, LONGEST * best)
+        # 64 first: it gives a limit to the others
+        for i in sorted(rng.permutation(len(settings)), key=lambda i: settings[i] != 64):
+            if limits[i] == 0.0 and settings[i] != "auto":
+                continue
+            limit = np.inf if settings[i] == "auto" or np.isinf(best) else LONGEST * best
+            seconds[i, seed], size = seconds_to_target(name, X, y, optimum, settings[i], seed, limit)
+            best = min(best, seconds[i, seed])
+            if settings[i] == "auto":
+                chosen.append(size)
+    return settings, seconds, chosen
+
+
+def run(context):
+    table = Table(
+        "Time of 'auto' / time of the best size",
+        [
+            "data",
+            "rows x features",
+            "sizes chosen",
+            "best size",
+            "its time (ms)",
+            "'auto'",
+            "64 rows",
+            "sizes within 1.25",
+        ],
+        note=f"Medians over {SEEDS} values of random_state of the time until the excess is {TARGET:g} of that at the start, the "
+        "choice included; the best size is that of the least median. To reach: 1.25 on at least 5 sets, 2 on all.",
+    )
+    records = []
+    for name in DATA:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            X, y, optimum = problem(context.data, name)
+            settings, seconds, chosen = sweep(name, X, y, optimum)
+        medians = np.median(seconds, axis=1)
+        sizes, of_sizes = settings[:-1], medians[:-1]
+        best = int(np.argmin(of_sizes))
+        near = [b for b, s in zip(sizes, of_sizes, strict=True) if s <= 1.25 * of_sizes[best]]
+        table.rows.append([
+            name, f"{X.shape[0]:,} x {X.shape[1]:,}", ", ".join(map(str, chosen)), sizes[best],
+            f"{1e3 * of_sizes[best]:.3g}", f"{medians[-1] / of_sizes[best]:.2f}",
+            f"{medians[settings.index(64)] / of_sizes[best]:.2f}", f"{near[0]} to {near[-1]}",
+        ])  # fmt: skip
+        finite = [[s if np.isfinite(s) else None for s in row] for row in seconds]
+        records.append({"data": name, "sizes": settings, "seconds": finite, "chosen": chosen})
+    question = (
+        "How good is the choice of batch_size='auto'? Default estimators on standardised features, "
+        f"alpha = {problems.ALPHA:g}, every size from {SIZES[0]} to {SIZES[-1]} beside it."
+    )
+    return Result("The choice of batch_size='auto'", question, [table], records)

@@ -1,0 +1,147 @@
+"""``batch_size='auto'``: what it chooses and why, that it is deterministic, and the table of step costs behind it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor, _step_costs, calibrate
+from skminibatch.schedules import AutoSize
+from skminibatch.schedules.auto import OVERALL, PILOT, SHARE
+
+
+def flat(seconds_a_step=0.0, seconds_a_row=1e-6):
+    """A table of steps of this cost, whatever the length of the rows."""
+    sizes = 2 ** np.arange(14)
+    seconds = [[seconds_a_step + seconds_a_row * int(b) for b in sizes]] * 2
+    table = {"batch_sizes": sizes.tolist(), "row_lengths": [1, 1000], "seconds": seconds}
+    return {"dense": table, "csr": table}
+
+
+@pytest.fixture
+def table(tmp_path):
+    def write(**costs):
+        path = tmp_path / "costs.json"
+        path.write_text(json.dumps(flat(**costs)))
+        return str(path)
+
+    return write
+
+
+def noisy(rng, n_rows=4000, noise=3.0):
+    X = rng.standard_normal((n_rows, 4))
+    return X, X @ [1.0, 2.0, 3.0, 4.0] + noise * rng.standard_normal(n_rows)
+
+
+def test_the_choice_is_the_least_of_its_formula(table):
+    """With a fixed cost f and a cost d a row, ``(1 + b / B) (f / b + d)`` is least at ``sqrt(B f / d)``."""
+    part = AutoSize(table(seconds_a_step=2e-4))
+    critical = 440.0
+    size, why = part.chosen(critical / OVERALL, 1e9, 30, "dense")
+    assert size == pytest.approx(np.sqrt(critical * 200), rel=0.2)  # of a table of powers of two
+    assert "440 rows" in why
+    assert f"took {size} rows" in why
+    low, _ = AutoSize(table()).chosen(critical / OVERALL, 1e9, 30, "csr")
+    assert low == pytest.approx(SHARE * critical, abs=1)  # nothing to gain from larger batches
+    sizes = [part.chosen(noise, 1e9, 30, "dense")[0] for noise in (1e2, 1e3, 1e4, 1e5)]
+    assert sizes == sorted(set(sizes))
+
+
+def test_limits_of_the_choice(table):
+    part = AutoSize(table())
+    assert part.chosen(1e9, 1600, 30, "dense")[0] == 100  # sixteen steps an epoch
+    assert part.chosen(1e-9, 1600, 30, "dense")[0] == 1
+    assert part.chosen(1e9, 5, 30, "dense")[0] == 1
+    size, why = part.chosen(np.inf, 1600, 30, "dense")
+    assert size == PILOT
+    assert "no gradient stood out of its noise" in why
+
+
+def test_the_stored_table_is_one(rng):
+    for storage in ("dense", "csr"):
+        costs = _step_costs.load(None, storage)
+        assert np.all(np.diff(costs.seconds, axis=1) >= 0)
+        for length, seconds in zip(costs.row_lengths, costs.seconds, strict=True):
+            np.testing.assert_allclose(costs.of(length), seconds)
+        between = costs.of(np.sqrt(costs.row_lengths[0] * costs.row_lengths[1]))
+        np.testing.assert_allclose(between, np.sqrt(costs.seconds[0] * costs.seconds[1]))
+        np.testing.assert_allclose(costs.of(1e9), costs.seconds[-1])
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{}", '{"dense": {}}', json.dumps({"dense": {**flat()["dense"], "seconds": [[1.0]]}}), None]
+)
+def test_a_wrong_table_is_an_error(content, tmp_path, regression):
+    path = tmp_path / "costs.json"
+    if content is not None:
+        path.write_text(content)
+    model = MiniBatchSGDRegressor(batch_size=AutoSize(costs=str(path)), device="base")
+    with pytest.raises(ValueError, match=r"costs.json' is no table of step costs"):
+        model.fit(*regression)
+    assert not hasattr(model, "coef_")
+
+
+def test_calibration_writes_a_table(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(calibrate, "BATCH_SIZES", (64, 128))
+    monkeypatch.setattr(calibrate, "ROW_LENGTHS", {"dense": (2, 3), "csr": (2,)})
+    monkeypatch.setattr(calibrate, "MOST_ROWS", 128)
+    path = tmp_path / "mine.json"
+    calibrate.main([str(path), "--repeats", "1"])
+    assert "dense, 3 numbers a row" in capsys.readouterr().out
+    assert _step_costs.load(str(path), "dense").seconds.shape == (2, 2)
+    assert _step_costs.load(str(path), "csr").row_lengths.tolist() == [2]
+
+
+@pytest.mark.parametrize("storage", [np.asarray, sparse.csr_matrix])
+def test_fit_says_what_it_chose_and_why(storage, rng):
+    X, y = noisy(rng)
+    first, second = (
+        MiniBatchSGDRegressor(batch_size="auto", random_state=3, max_iter=3, tol=None).fit(storage(X), y)
+        for _ in range(2)
+    )
+    assert f"; batch_size='auto' took {first.batch_size_} rows: with a noise scale of" in first.stop_reason_
+    assert first.stop_reason_.startswith("max_iter=3 epochs were done")
+    np.testing.assert_array_equal(first.coef_, second.coef_)
+    np.testing.assert_allclose(first.history_["batch_size"], first.batch_size_, rtol=0.1)
+    explicit = MiniBatchSGDRegressor(batch_size=first.batch_size_, random_state=3, max_iter=3, tol=None)
+    np.testing.assert_array_equal(explicit.fit(storage(X), y).coef_, first.coef_)
+
+
+def test_a_stream_keeps_the_choice_of_its_first_chunk(rng):
+    X, y = noisy(rng, 3000)
+    model = MiniBatchSGDRegressor(batch_size="auto", random_state=0)
+    chosen = set()
+    for rows in np.array_split(np.arange(3000), 3):
+        model.partial_fit(X[rows], y[rows])
+        chosen.add((model.batch_size_, model.stop_reason_))
+    assert len(chosen) == 1
+    tiny = MiniBatchSGDRegressor(batch_size="auto", random_state=0).partial_fit(X[:20], y[:20]).partial_fit(X, y)
+    assert tiny.batch_size_ == PILOT
+    assert "too few" in tiny.stop_reason_
+
+
+@pytest.mark.parametrize("case", ["separable", "constant", "no signal", "few rows", "kink", "explicit rate", "adam"])
+def test_there_is_always_a_choice(case, rng):
+    """Perfectly separable data, a gradient of zero, pure noise, three rows, losses with a kink, rates of one's own."""
+    X = rng.standard_normal((300, 3))
+    y = np.where(X[:, 0] > 0, 1, 0)
+    settings = {"batch_size": "auto", "random_state": 0, "max_iter": 2, "tol": None}
+    if case == "separable":
+        model = MiniBatchSGDClassifier(**settings).fit(X, y)
+    elif case == "constant":
+        model = MiniBatchSGDRegressor(**settings).fit(X, np.full(300, 7.0))
+    elif case == "no signal":
+        model = MiniBatchSGDRegressor(**settings).fit(X, rng.standard_normal(300))
+    elif case == "few rows":
+        model = MiniBatchSGDClassifier(**settings).fit(X[:3], [0, 1, 1])
+    elif case == "kink":
+        model = MiniBatchSGDClassifier(loss="hinge", **settings).fit(X, y)
+    elif case == "explicit rate":
+        model = MiniBatchSGDClassifier(learning_rate="constant", eta0=1e3, **settings).fit(X, y)
+    else:
+        model = MiniBatchSGDClassifier(solver="adam", **settings).fit(X, y)
+    assert 1 <= model.batch_size_ <= len(X)
+    assert np.isfinite(model.coef_).all()
