@@ -19,6 +19,7 @@ SIZES = 2 ** np.arange(1, 12)  # 2 to 2048: every second one is seen, those betw
 SEEN = slice(0, None, 2)
 GOAL = 1e-2  # distance to the optimum that is left, relative to the start
 LIMIT = 0.25
+N_REPEATS = 30  # of step times; the regret takes one half to choose, the other to judge
 CRITICAL_SIZES = 2.0 ** np.arange(14)  # of the regret
 
 
@@ -37,7 +38,8 @@ def measured(make, X, y, n_seeds, random_state=0):
     reference = make(batch_size=512, max_iter=100, tol=None, random_state=0).fit(X, y)
     best = training_objective(reference, X, y)
     target = best + GOAL * (start - best)
-    return BatchCostModel.measure(make(), X, y, SIZES, target=target, n_seeds=n_seeds, random_state=random_state)
+    settings = {"n_seeds": n_seeds, "n_repeats": N_REPEATS, "random_state": random_state}
+    return BatchCostModel.measure(make(), X, y, SIZES, target=target, **settings)
 
 
 def predictions(model):

@@ -21,6 +21,7 @@ from scipy.optimize import nnls
 FIRST_ROWS = 256  # of a run before the first look at the objective: enough to judge the scale of the features
 CHECKS_GROW = 12  # the next look comes when the rows have grown by a twelfth
 MOST_ITERATIONS = 50
+NEGLIGIBLE = 1e-9  # a part of a curve that is smaller than this at every size is none
 
 
 class CostMeasurements(NamedTuple):
@@ -481,7 +482,8 @@ def _new(estimator, batch_size, seed: int, **parameters):
 def _steps_to_target(estimator, X, y, target: float, objective: Callable, max_iter: int, rng) -> float:
     """Steps of `partial_fit` until the objective is at the target; NaN if it is not after `max_iter` passes."""
     classes = "classes" in inspect.signature(estimator.partial_fit).parameters
-    first = {"classes": np.unique(y)} if classes else {}
+    labels = np.arange(y.shape[1]) if y.ndim == 2 and y.shape[1] > 1 else np.unique(y)
+    first = {"classes": labels} if classes else {}
     n = X.shape[0]
     bounds = _batch_bounds(n, estimator.batch_size)
     seen, steps, value = 0, 0, np.inf
@@ -539,10 +541,10 @@ def _step_seconds(estimator, X, y, batch_sizes, epochs, n_repeats: int, rng) -> 
 
 
 class _Curve(NamedTuple):
-    """Nonnegative coefficients, the covariance of their logarithms (None if one is zero), its degrees of freedom, misfit."""
+    """Nonnegative coefficients, the covariance of the logarithms of the positive ones, its degrees of freedom, the misfit."""
 
     coefficients: np.ndarray
-    log_covariance: np.ndarray | None
+    log_covariance: np.ndarray
     freedom: int
     misfit: float
 
@@ -550,17 +552,17 @@ class _Curve(NamedTuple):
 def _fitted_curve(design: np.ndarray, observed: np.ndarray) -> _Curve:
     """The curve ``design @ coefficients`` through positive observations, by relative errors."""
     coefficients, _ = nnls(design / observed[:, None], np.ones(observed.size))
-    freedom = observed.size - design.shape[1]
-    if (coefficients == 0).any():
-        return _Curve(coefficients, None, freedom, _misfit(design @ coefficients, observed))
-    logs = _gauss_newton(design, observed, np.log(coefficients))
-    coefficients = np.exp(logs)
+    positive = (design * coefficients / observed[:, None]).max(axis=0) > NEGLIGIBLE
+    coefficients[~positive] = 0.0
+    coefficients[positive] = np.exp(_gauss_newton(design[:, positive], observed, np.log(coefficients[positive])))
     fitted = design @ coefficients
-    jacobian = design * coefficients / fitted[:, None]
+    jacobian = (design * coefficients / fitted[:, None])[:, positive]
+    freedom = observed.size - jacobian.shape[1]
     variance = np.sum(np.log(observed / fitted) ** 2) / freedom
-    gram = jacobian.T @ jacobian
-    covariance = variance * np.linalg.inv(gram) if np.linalg.cond(gram) < 1 / np.finfo(float).eps else None
-    return _Curve(coefficients, covariance, freedom, _misfit(fitted, observed))
+    covariance = np.zeros((2, 2))
+    covariance[np.ix_(positive, positive)] = variance * np.linalg.inv(jacobian.T @ jacobian)
+    misfit = float(np.abs(fitted / observed - 1.0).max())
+    return _Curve(coefficients, covariance, freedom, misfit)
 
 
 def _gauss_newton(design: np.ndarray, observed: np.ndarray, start: np.ndarray) -> np.ndarray:
@@ -576,14 +578,10 @@ def _gauss_newton(design: np.ndarray, observed: np.ndarray, start: np.ndarray) -
     return start
 
 
-def _misfit(fitted: np.ndarray, observed: np.ndarray) -> float:
-    return float(np.abs(fitted / observed - 1.0).max())
-
-
 def _interval(center: float, curves, level: float) -> tuple[float, float]:
     """Interval of a product of powers of the coefficients of two curves (Welch 1947, Satterthwaite 1946)."""
     parts = [(curve, np.asarray(powers, float)) for curve, powers in curves if np.any(powers)]
-    if any(curve.log_covariance is None for curve, _ in parts):
+    if any((curve.coefficients[powers != 0] == 0).any() for curve, powers in parts):
         return 0.0, np.inf
     variances = np.array([powers @ curve.log_covariance @ powers for curve, powers in parts])
     total = variances.sum()
@@ -626,7 +624,7 @@ def _positive(name: str, numbers: ArrayLike) -> np.ndarray:
 
 
 def _sizes(batch_sizes: ArrayLike, largest: float) -> np.ndarray:
-    """Batch sizes, ascending in no order in particular, none of them twice."""
+    """Batch sizes, checked; none of them twice."""
     b = np.asarray(batch_sizes)
     if b.ndim != 1 or b.dtype.kind not in "iu" or (b < 1).any() or (b > largest).any():
         most = f" to the number of rows, {largest}" if np.isfinite(largest) else " on"

@@ -206,21 +206,31 @@ def test_order_of_the_sizes_does_not_matter(rng):
     [((0, 1), (1, 1), 0.0), ((1, 0), (1, 1), np.inf), ((1, 1), (0, 1), np.inf), ((1, 1), (1, 0), 0.0)],
 )
 def test_limits_of_constants_that_are_zero(time, steps, closed_form):
-    b = 2.0 ** np.arange(6)
-    model = BatchCostModel().fit(b.astype(int), time[0] + time[1] * b, steps[0] + steps[1] / b)
-    if closed_form:
-        assert model.closed_form_batch_size_ > 1e6
-    else:
-        assert model.closed_form_batch_size_ < 1e-6
+    b = 2 ** np.arange(6)
+    model = BatchCostModel().fit(b, time[0] + time[1] * b, steps[0] + steps[1] / b)
+    assert model.closed_form_batch_size_ == closed_form
+    assert model.confidence_intervals_["closed_form_batch_size"] == (0, np.inf)
     assert not np.isnan(list(model.confidence_intervals_.values())).any()
     assert "nan" not in repr(model) + model.summary()
+
+
+def test_the_other_constant_keeps_its_interval_where_one_is_zero():
+    times = SIZES * np.where(np.arange(SIZES.size) % 2, 1.0, 1.1)
+    times[0] = 0.9  # below any line through the others and above zero
+    model = BatchCostModel().fit(SIZES, times, 1 + 1 / SIZES)
+    assert model.fixed_seconds_ == 0
+    assert model.confidence_intervals_["fixed_seconds"] == (0, np.inf)
+    low, high = model.confidence_intervals_["row_seconds"]
+    assert 1.0 < low < 1.05 < high < 1.1
 
 
 def test_sizes_that_all_cost_the_same():
     b = np.array([1, 2, 4])
     model = BatchCostModel().fit(b, [1.0, 1.0, 1.0], [5.0, 5.0, 5.0])
     np.testing.assert_allclose(model.predict_seconds(b), 5.0)
-    assert not np.isnan([model.closed_form_batch_size_, model.closed_form_seconds_]).any()
+    assert model.critical_batch_size_ == 0
+    assert model.hardware_batch_size_ == np.inf
+    assert model.closed_form_batch_size_ == 1  # 0 / 0: any size is as good
 
 
 # -- words and errors
