@@ -19,6 +19,7 @@ from skminibatch.diagnostics import (
     smoothness,
     stationary_covariance,
 )
+from skminibatch.diagnostics._sample import Sample
 
 CASES = {
     "regression": (MiniBatchSGDRegressor(alpha=0.3), 1),
@@ -276,6 +277,21 @@ def test_3001_parameters(rng):
     np.testing.assert_allclose(found.cosine, np.sum(H * C) / np.linalg.norm(H) / np.linalg.norm(C), rtol=0.1)
 
 
+def test_the_size_of_a_covariance_from_few_gradients(rng, monkeypatch):
+    """Unbiased, from two rows of each of 64 groups; the interval then leaves the whole population open."""
+    X, y = rng.standard_normal((1280, 2)), rng.standard_normal(1280)
+    gradients = (0.4 - y)[:, None] * np.column_stack([X, np.ones(1280)])
+    exact = np.sum(np.cov(gradients.T, bias=True) ** 2)
+    sample = Sample(at(np.zeros(2), 0.4), X, y, None, None, 0)
+    part = Sample(at(np.zeros(2), 0.4), X, y, None, 640, 0)
+    assert _hessian.share_left(part, part.micro_batches()) == 0.5
+    monkeypatch.setattr(_hessian, "MOST_PARAMETERS", 0)
+    monkeypatch.setattr(_hessian, "MOST_GRADIENTS", 128)
+    assert _hessian.share_left(part, part.micro_batches()) == 1.0
+    found = [_hessian.Covariance(sample, sample.micro_batches()).square_norm() for _ in range(400)]
+    assert abs(np.mean(found) - exact) < 4.5 * np.std(found) / np.sqrt(400)
+
+
 def test_intervals_from_few_gradients_cover(monkeypatch):
     """Two of the ten rows of each group, for all rows of the data."""
     monkeypatch.setattr(_hessian, "MOST_GRADIENTS", 128)
@@ -313,7 +329,7 @@ def test_the_interval_of_the_alignment_covers():
         low, high = noise_anisotropy(model, X, y, random_state=seed).confidence_interval
         below, above = noise_anisotropy(model, rows, targets, max_samples=640, random_state=seed).confidence_interval
         inside.append((low <= expected <= high, below <= exact <= above))
-    assert np.all(np.abs(np.mean(inside, axis=0) - 0.95) < 0.05)
+    assert np.all(np.abs(np.mean(inside, axis=0) - 0.95) < 0.035)
 
 
 def test_the_covariance_is_written_out_for_so_many_parameters(rng):
