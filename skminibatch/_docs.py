@@ -32,11 +32,12 @@ default='auto'
         Rows of a step: a number, a fraction of the rows strictly between 0 and 1, or all of them; or a schedule, by name or
         as an instance such as ``Geometric(start=32, factor=2)``. An epoch of b rows a batch has ``ceil(n / b)`` batches,
         whose sizes differ by at most one.
-    lr_scaling : {{'linear', 'sqrt', 'adascale', 'adam', 'adam_update', 'adam_sde'}} or None, default=None
+    lr_scaling : {{'linear', 'sqrt', 'adascale', 'adam', 'adam_update', 'adam_sde', 'surge'}} or None, default=None
         How an explicit rate follows the batch size: times ``k = b / base_batch_size``, its square root, or by the noise
         scale S of the gradient: 'adascale' ``(1 + S / base) / (1 + S / b)``; for Adam, 'adam' k times and 'adam_update' once
         ``sqrt((1 + S / b) / (1 + S / base))``, which keep the mean progress a row and a step; 'adam_sde' the square root
-        of k, with ``1 - beta`` k times as large.
+        of k, with ``1 - beta`` k times as large; 'surge' ``sqrt(k) (P + base) / (P + b)`` with the batch size P, measured
+        at the start, at which the best rate of Adam has its peak.
     base_batch_size : int, default=64
         Batch size for which an explicit rate is meant.
     sampler : {{'shuffle', 'replacement', 'sequential', 'blocks', 'groups', 'stratified', 'neyman', 'importance'}} or part, \

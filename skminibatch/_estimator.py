@@ -20,7 +20,7 @@ from sklearn.utils.validation import _check_sample_weight
 from skminibatch import _resolve
 from skminibatch._models import Data
 from skminibatch._pilot import chosen_size
-from skminibatch._scale import first_noise, first_smoothness, placed, stiffness_of, stream_smoothness
+from skminibatch._scale import first_smoothness, first_statistic, placed, stiffness_of, stream_smoothness
 from skminibatch._statistics import (
     EXAMINED,
     OF_EVALUATION,
@@ -163,7 +163,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             state = TrainState(
                 **stiffness_of(recipe.smoothness),
                 population=float(data.n_rows),
-                noise_scale=first_noise(model, data, sampled, params, recipe.scaling),
+                **first_statistic(model, data, sampled, params, recipe.scaling),
                 sampler_memory=sampler.start(X.shape[0], rows, seed, 0, strata),
             )
             fitted = Fitted(target, model, params, state, seed, moments, reservoir, smooth, History(), counts, chosen)
@@ -300,7 +300,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         recipe = self._recipe(model, data, (sampler, rates, sizes), smooth, None, seed, None)
         state = old.state if old else TrainState()
         if old is None:
-            state = replace(state, noise_scale=first_noise(model, data, sampled, params, recipe.scaling))
+            state = replace(state, **first_statistic(model, data, sampled, params, recipe.scaling))
         state = replace(
             state,
             **stiffness_of(recipe.smoothness),

@@ -295,11 +295,20 @@ class LinearModel:
 
     def hessian_trace(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray) -> float:
         """The trace of the Hessian of the objective over some rows."""
-        total = 0.0
+        return float(self.hessian_diagonal(data, rows, coef, intercept).sum())
+
+    def hessian_diagonal(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
+        """The diagonal of the Hessian of the objective over some rows, (p,)."""
+        diagonal = np.zeros((self.n_outputs, self.n_features + self.fit_intercept))
         for Z, raw, y, weights in self._portions(data, rows, coef, intercept):
-            lengths = square_lengths(Z) + self.fit_intercept
-            total += sum(self._by_output(raw, y, weights, k)[:, k] @ lengths for k in range(self.n_outputs))
-        return float(total / len(rows) + self.n_outputs * np.sum(self.penalty_curvatures()))
+            squared = Z.multiply(Z).tocsr() if sparse.issparse(Z) else Z * Z
+            for k in range(self.n_outputs):
+                second = self._by_output(raw, y, weights, k)[:, k]
+                diagonal[k, : self.n_features] += np.asarray(squared.T @ second).ravel()
+                diagonal[k, self.n_features :] += second.sum()
+        diagonal /= len(rows)
+        diagonal[:, : self.n_features] += self.penalty_curvatures()
+        return diagonal.ravel()
 
     def row_curvatures(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray):
         """Some rows z (n, width) and the second derivatives of their weighted losses by the raw outputs (n, K, K), in parts.

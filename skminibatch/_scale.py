@@ -22,6 +22,8 @@ from skminibatch._statistics import (
     within,
 )
 
+ROUNDING = 1e-12  # of what the coordinates have by themselves: less in common is nothing
+
 
 def placed(
     model: LinearModel,
@@ -66,13 +68,16 @@ def first_smoothness(model: LinearModel, data: Data, sampled: np.ndarray, params
     return smooth, Reservoir.of(data.X[few], data.y[few], weights, data.n_rows, np.random.default_rng(seed))
 
 
-def first_noise(model: LinearModel, data: Data, sampled: np.ndarray, params: np.ndarray, rule: tuple | None) -> float:
-    """The noise scale at the start for a rule that uses it, infinite where nothing is known."""
-    return (
-        noise_at(model, data, sampled, model.what_predicts(params, None))
-        if rule is not None and rule.uses_noise
-        else np.inf
-    )
+def first_statistic(
+    model: LinearModel, data: Data, sampled: np.ndarray, params: np.ndarray, rule: tuple | None
+) -> dict[str, float]:
+    """What a scaling rule reads, at the start, from a sample of the rows: the name in the state, and its value.
+
+    Infinite where nothing is known.
+    """
+    if rule is None or rule.reads is None:
+        return {}
+    return {rule.reads: FIRST[rule.reads](model, data, sampled, model.what_predicts(params, None))}
 
 
 def noise_at(model: LinearModel, data: Data, sampled: np.ndarray, predicts: tuple, population: float = np.inf) -> float:
@@ -82,6 +87,26 @@ def noise_at(model: LinearModel, data: Data, sampled: np.ndarray, predicts: tupl
     statistics = model.gradient_statistics(data, [sampled], *predicts, population)
     square_norm, trace = statistics.moments()
     return float(trace / square_norm) if square_norm > 0 else np.inf
+
+
+def _peak_batch_size(model: LinearModel, data: Data, sampled: np.ndarray, predicts: tuple) -> float:
+    """``(pi / 2) tr(H) / sum_(i != j) H_ij z_i z_j`` with ``z = mu / sigma`` of each coordinate (Li et al. 2024).
+
+    Infinite where the sum is not positive: then no batch is too large. Coordinates without noise are left out.
+    """
+    at = (data, sampled, *predicts)
+    mean, variance = model.gradient_moments(*at)
+    if not model.optimizer.decoupled:
+        mean[:, :-1] += model.penalty_gradient(at[2])
+    z = np.divide(mean, np.sqrt(variance), out=np.zeros_like(mean), where=variance > 0)
+    z = (z if model.fit_intercept else z[:, :-1]).ravel()
+    curvatures = model.hessian_diagonal(*at)
+    own = float(curvatures @ z**2)
+    mass = float(z @ (model.hessian(*at) @ z)) - own
+    return float(np.pi / 2.0 * curvatures.sum() / mass) if mass > ROUNDING * own else np.inf
+
+
+FIRST = {"noise_scale": noise_at, "peak_batch_size": _peak_batch_size}
 
 
 def stream_smoothness(model: LinearModel, data: Data, params, old, seed: int, epoch: int):

@@ -26,8 +26,9 @@ class TrainState:
     ``samples``, ``step`` and ``epoch`` count over all calls of `partial_fit`; ``reductions`` counts how often an adaptive
     rate was lowered; ``smoothness`` is that of the batches to come and ``typical`` their usual stiffness, in units of
     ``unit``; ``batch_size`` is that of the last step and ``coefficients`` are its; ``noise_scale`` is that of the last epoch
-    in which it was seen. For the schedule of batch sizes, ``population`` is the number of rows, ``seen`` what the last chunk
-    showed and ``examined`` ``(tr Sigma, Var(g_i . g), |g|^2)`` in its last batch, each given once.
+    in which it was seen, ``peak_batch_size`` that of the start. For the schedule of batch sizes, ``population`` is the number
+    of rows, ``seen`` what the last chunk showed and ``examined`` ``(tr Sigma, Var(g_i . g), |g|^2)`` in its last batch, each
+    given once.
     """
 
     step: int = 0
@@ -39,6 +40,7 @@ class TrainState:
     unit: float = 1.0
     batch_size: int = 0
     noise_scale: float = np.inf
+    peak_batch_size: float = np.inf
     population: float = np.inf
     seen: Seen | None = None
     examined: tuple[float, float, float] | None = None
@@ -46,6 +48,10 @@ class TrainState:
     optimizer_memory: object = None
     sampler_memory: object = None
     sizes_memory: object = None
+
+    def statistic(self, name: str | None) -> float:
+        """What a scaling rule reads."""
+        return np.inf if name is None else getattr(self, name)
 
 
 @dataclass(frozen=True)
@@ -152,7 +158,7 @@ def next_chunk(
         state = replace(state, smoothness=recipe.smoothness.of_batch(float(nominal.mean()), state.population))
     rates = shares * np.asarray(recipe.schedule.rates(samples.astype(float), state), float)
     if recipe.scaling is not None:
-        rates = rates * recipe.scaling.factor(nominal, recipe.base_batch_size, state.noise_scale)
+        rates = rates * recipe.scaling.factor(nominal, recipe.base_batch_size, state.statistic(recipe.scaling.reads))
     coefficients, optimizer_memory = model.optimizer.coefficients(rates, sizes, state.optimizer_memory)
     coefficients = np.ascontiguousarray(coefficients, np.float64)
     order, weights, sampler_memory = recipe.sampler.draw(state.sampler_memory, sizes)

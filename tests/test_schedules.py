@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from scipy.special import expit
+from scipy import sparse
+from scipy.special import erf, expit
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor, _resolve, schedules
 from skminibatch._statistics import smoothness
@@ -193,6 +194,7 @@ def test_scaling_rules_between_their_limits(name):
     """Nothing changes at the base; without noise and with nothing else, each rule is a power of k."""
     rule = SCALING_RULES[name]()
     powers = {"linear": (1, 1), "sqrt": (0.5, 0.5), "adascale": (0, 1), "adam": (1, 0.5), "adam_update": (0, -0.5)}
+    powers["surge"] = (-0.5, 0.5)
     clean, noisy = powers.get(name, (0.5, 0.5))
     for k in (0.25, 8.0):
         np.testing.assert_allclose(rule.factor(64 * k, 64, 1e-9), k**clean, rtol=1e-6)
@@ -201,7 +203,7 @@ def test_scaling_rules_between_their_limits(name):
         factors = [rule.factor(64 * k, 64, noise) for noise in np.geomspace(1e-3, 1e6, 50)]
         assert np.all(np.diff(factors) >= -1e-12) or np.all(np.diff(factors) <= 1e-12)
     assert rule.factor(64, 64, 100.0) == pytest.approx(1.0)
-    assert rule.uses_noise == (clean != noisy)
+    assert (rule.reads is not None) == (clean != noisy)
 
 
 def test_adascale_is_the_ratio_of_best_rates():
@@ -281,11 +283,93 @@ def test_adam_sde_moves_the_betas(binary):
         classifier.fit(*binary)
 
 
-@pytest.mark.parametrize("rule", ["adam", "adam_update", "adam_sde"])
+@pytest.mark.parametrize("rule", ["adam", "adam_update", "adam_sde", "surge"])
 @pytest.mark.parametrize("solver", ["auto", "sgd", "rmsprop"])
 def test_rules_of_adam_are_for_adam(rule, solver, binary):
     with pytest.raises(ValueError, match=f"lr_scaling='{rule}' is a rule for the steps of Adam"):
         MiniBatchSGDClassifier(solver=solver, learning_rate="constant", lr_scaling=rule).fit(*binary)
+
+
+def best_rate_of_signs(H, mu, sigma, batch_size):
+    """``sum E_i mu_i / (tr H + sum_(i != j) E_i E_j H_ij)`` with the mean signs E of the coordinates (Li et al. 2024)."""
+    signs = erf(np.sqrt(batch_size / 2) * mu / sigma)
+    own = np.diag(H)
+    return signs @ mu / (own.sum() + signs @ H @ signs - own @ signs**2)
+
+
+def test_the_mean_sign_of_a_gradient():
+    rng = np.random.default_rng(0)
+    for batch_size, z in ((1, 0.1), (16, 0.1), (64, 0.3)):
+        signs = np.sign(z + rng.standard_normal(200_000) / np.sqrt(batch_size))
+        expected = erf(np.sqrt(batch_size / 2) * z)
+        assert abs(signs.mean() - expected) < 4.5 * np.sqrt((1 - expected**2) / 200_000)
+
+
+def test_surge_is_the_best_rate_of_steps_by_signs():
+    """A square root for small batches, and a peak where the formula has it; none for a diagonal Hessian."""
+    rule = SCALING_RULES["surge"]()
+    rng = np.random.default_rng(1)
+    mu, sigma = 0.02 * rng.uniform(0.5, 1.5, 20), np.ones(20)
+    H = 0.7 * np.eye(20) + 0.3
+    z = mu / sigma
+    peak = np.pi / 2 * np.trace(H) / (z @ H @ z - np.diag(H) @ z**2)
+    sizes = np.geomspace(1, 1e5, 400)
+    best = np.array([best_rate_of_signs(H, mu, sigma, b) for b in sizes])
+    assert sizes[best.argmax()] == pytest.approx(peak, rel=0.15)
+    small = sizes < peak
+    np.testing.assert_allclose(rule.factor(sizes, 1, peak)[small], (best / best[0])[small], rtol=0.06)
+    slope = np.polyfit(np.log(sizes[sizes < peak / 200]), np.log(best[sizes < peak / 200]), 1)[0]
+    rules = np.log(rule.factor(np.array([1.0, peak / 200]), 1, peak))
+    assert abs(slope - 0.5) < 0.02
+    assert abs((rules[1] - rules[0]) / np.log(peak / 200) - 0.5) < 0.02
+    factors = rule.factor(sizes, 1, peak)
+    assert sizes[factors.argmax()] == pytest.approx(peak, rel=0.03)
+    diagonal = [best_rate_of_signs(np.eye(20), mu, sigma, b) for b in sizes]
+    assert np.all(np.diff(diagonal) >= 0)
+    assert np.all(np.diff(rule.factor(sizes, 1, np.inf)) > 0)
+
+
+@pytest.mark.parametrize("solver", ["adam", "adamw"])
+@pytest.mark.parametrize("storage", [np.asarray, sparse.csr_array])
+def test_the_peak_of_surge_is_measured_at_the_start(storage, solver, rng):
+    """Against the formula with matrices written out; the rate is the same in every epoch."""
+    X = 0.5 + rng.random((300, 4)) * [1, 2, 1, 0.5]
+    y = X.sum(axis=1) + rng.standard_normal(300)
+    settings = {"solver": solver, "learning_rate": "constant", "eta0": 0.01, "tol": None, "base_batch_size": 5}
+    regressor = MiniBatchSGDRegressor(lr_scaling="surge", batch_size=20, max_iter=3, alpha=0.2, **settings)
+    w = np.full(4, 0.3)
+    regressor.fit(storage(X), y, coef_init=w, intercept_init=0.1)
+    Z = np.column_stack([X, np.ones(300)])
+    gradients = (X @ w + 0.1 - y)[:, None] * Z
+    H = Z.T @ Z / 300 + 0.2 * np.diag([1, 1, 1, 1, 0])
+    pull = 0.2 * np.append(w, 0) * (solver == "adam")  # AdamW shrinks the coefficients apart from the gradient
+    z = (gradients.mean(axis=0) + pull) / gradients.std(axis=0)
+    peak = np.pi / 2 * np.trace(H) / (z @ H @ z - np.diag(H) @ z**2)
+    assert regressor._fitted.state.peak_batch_size == pytest.approx(peak, rel=1e-9)
+    expected = 0.01 * 2 * (peak + 5) / (peak + 20)
+    np.testing.assert_allclose(regressor.history_["rate"], expected, rtol=1e-9)
+    stream = MiniBatchSGDRegressor(lr_scaling="surge", batch_size=20, alpha=0.2, **settings)
+    stream.partial_fit(storage(X), y)
+    first = stream._fitted.state.peak_batch_size
+    assert 0 < first < np.inf
+    assert stream.partial_fit(storage(X), -y)._fitted.state.peak_batch_size == first
+
+
+def test_surge_without_a_peak_is_the_square_root(rng):
+    """Uncorrelated coordinates, coordinates that pull against each other, no noise, and one row."""
+    X = np.concatenate([np.eye(3), -np.eye(3)])[np.arange(60) % 6]
+    settings = {"solver": "adam", "learning_rate": "constant", "eta0": 0.01, "max_iter": 2, "tol": None}
+    settings = {"lr_scaling": "surge", "batch_size": 20, "base_batch_size": 5, **settings}
+    cases = [
+        (X, X @ [1.0, 2.0, 0.5] + 0.1 * rng.standard_normal(60), {"fit_intercept": False}),
+        (np.abs(X), np.where(np.arange(60) % 2, 1.0, -1.0) + rng.standard_normal(60), {"fit_intercept": False}),
+        (np.zeros((60, 3)), np.zeros(60), {}),
+        (np.ones((1, 3)), np.ones(1), {}),
+    ]
+    for rows, y, more in cases:
+        regressor = MiniBatchSGDRegressor(**settings, **more).fit(rows, y)
+        assert regressor._fitted.state.peak_batch_size == np.inf
+        np.testing.assert_allclose(regressor.history_["rate"], 0.02 if len(y) > 1 else 0.01 / 5**0.5)
 
 
 def test_history_has_the_rate_of_the_last_step():

@@ -1,8 +1,9 @@
 """Scaling rules: how an explicit rate, meant for `base_batch_size` rows, follows the batch size.
 
-``factor(batch_size, base_batch_size, noise_scale)`` is what the rate is multiplied with; the noise scale
-``tr(Sigma) / |G|^2`` is that of the last epoch, or of the start, for rules with ``uses_noise``. Rules that are
-``for_adam`` hold for its normalised steps; `AdamSDE` also moves the other hyper-parameters, by ``optimizer(optimizer, k)``.
+``factor(batch_size, base_batch_size, statistic)`` is what the rate is multiplied with; the statistic of the gradients is the
+one that the rule ``reads``, by its name in the state of training: the ``noise_scale`` ``tr(Sigma) / |G|^2`` of the last
+epoch, or of the start, the ``peak_batch_size`` of the start, or None. Rules that are ``for_adam`` hold for its normalised
+steps; `AdamSDE` also moves the other hyper-parameters, by ``optimizer(optimizer, k)``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Linear(NamedTuple):
     """``k = b / base``: the same progress and the same noise a row (Goyal et al. 2017, arXiv:1706.02677)."""
 
     for_adam = False
-    uses_noise = False
+    reads = None
 
     def factor(self, batch_size, base_batch_size, noise_scale):
         return batch_size / base_batch_size
@@ -33,7 +34,7 @@ class SquareRoot(NamedTuple):
     """``sqrt(k)``: the same variance of an update, rate^2 sigma^2 / b (Krizhevsky 2014, arXiv:1404.5997)."""
 
     for_adam = False
-    uses_noise = False
+    reads = None
 
     def factor(self, batch_size, base_batch_size, noise_scale):
         return (batch_size / base_batch_size) ** 0.5
@@ -46,7 +47,7 @@ class AdaScale(NamedTuple):
     """
 
     for_adam = False
-    uses_noise = True
+    reads = "noise_scale"
 
     def factor(self, batch_size, base_batch_size, noise_scale):
         return 1.0 / _noise_ratio(batch_size, base_batch_size, noise_scale)
@@ -56,7 +57,7 @@ class AdamUpdate(NamedTuple):
     """``sqrt((1 + S / b) / (1 + S / base))``: the same mean step of Adam, from ``1 / sqrt(k)`` to 1."""
 
     for_adam = True
-    uses_noise = True
+    reads = "noise_scale"
 
     def factor(self, batch_size, base_batch_size, noise_scale):
         return _noise_ratio(batch_size, base_batch_size, noise_scale) ** 0.5
@@ -66,7 +67,7 @@ class AdamExample(NamedTuple):
     """k times the rule of `AdamUpdate`: the same mean progress of Adam a row, from ``sqrt(k)`` to k."""
 
     for_adam = True
-    uses_noise = True
+    reads = "noise_scale"
 
     def factor(self, batch_size, base_batch_size, noise_scale):
         return batch_size / base_batch_size * AdamUpdate.factor(self, batch_size, base_batch_size, noise_scale)
@@ -79,7 +80,7 @@ class AdamSDE(NamedTuple):
     """
 
     for_adam = True
-    uses_noise = False
+    reads = None
 
     def factor(self, batch_size, base_batch_size, noise_scale):
         return (batch_size / base_batch_size) ** 0.5
@@ -93,6 +94,20 @@ class AdamSDE(NamedTuple):
         )
 
 
+class Surge(NamedTuple):
+    """``(sqrt(P / base) + sqrt(base / P)) / (sqrt(P / b) + sqrt(b / P))``, the best rate of steps by signs (Li et al. 2024).
+
+    It rises with the square root of b, has its peak at the peak batch size P, and falls beyond (arXiv:2405.14578); without a
+    peak it is the square root of k.
+    """
+
+    for_adam = True
+    reads = "peak_batch_size"
+
+    def factor(self, batch_size, base_batch_size, peak_batch_size):
+        return (base_batch_size / batch_size) ** 0.5 / _noise_ratio(batch_size, base_batch_size, peak_batch_size)
+
+
 SCALING_RULES = {
     "linear": Linear,
     "sqrt": SquareRoot,
@@ -100,4 +115,5 @@ SCALING_RULES = {
     "adam": AdamExample,
     "adam_update": AdamUpdate,
     "adam_sde": AdamSDE,
+    "surge": Surge,
 }
