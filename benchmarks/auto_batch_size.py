@@ -26,7 +26,7 @@ SIZES = [2**k for k in range(14)]
 TARGET = 1e-3
 LONGEST = 3.0  # times the best time so far: then a size is given up
 MOST_PASSES = 60
-PIECE = 4096  # rows between two looks at the objective, which are not timed
+PIECE, GROWTH = 4096, 16  # rows between two looks at the objective, which are not timed; later a 16th of those so far
 SEEDS = 5
 
 
@@ -69,7 +69,7 @@ def seconds_to_target(name, X, y, optimum, batch_size, seed, limit):
             left = data.n_rows
             while left:
                 timed = time.perf_counter()
-                part = min(left, max(PIECE, int(recipe.sizes.start)))
+                part = min(left, max(PIECE, int(recipe.sizes.start), state.samples // GROWTH))
                 state, n_rows, _ = _training.run_part(model, data, params, recipe, state, left, part)
                 outcome["seconds"] += time.perf_counter() - timed
                 left -= n_rows
@@ -140,6 +140,7 @@ def run(context):
         medians = np.median(seconds, axis=1)
         sizes, of_sizes = settings[:-1], medians[:-1]
         best = int(np.argmin(of_sizes))
+        print(f"  {name}: best {sizes[best]}, chosen {chosen}, ratio {medians[-1] / of_sizes[best]:.2f}", flush=True)
         near = [b for b, s in zip(sizes, of_sizes, strict=True) if s <= 1.25 * of_sizes[best]]
         table.rows.append([
             name, f"{X.shape[0]:,} x {X.shape[1]:,}", ", ".join(map(str, chosen)), sizes[best],

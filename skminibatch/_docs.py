@@ -27,10 +27,11 @@ default='auto'
         Rate of 'constant', 'invscaling', 'adaptive' and 'cosine'; None is 0.01.
     power_t : float, default=0.5
         Exponent of 'invscaling'.
-    batch_size : int, float, 'full', {{'linear', 'geometric', 'logarithmic', 'adadamp', 'norm_test', 'inner_product_test', \
+    batch_size : int, float, 'full', 'auto', {{'linear', 'geometric', 'logarithmic', 'adadamp', 'norm_test', 'inner_product_test', \
 'cabs', 'noise_scale'}} or part, default=64
-        Rows of a step: a number, a fraction of the rows strictly between 0 and 1, or all of them; or a schedule, by name or
-        as an instance such as ``Geometric(start=32, factor=2)``. An epoch of b rows a batch has ``ceil(n / b)`` batches,
+        Rows of a step: a number, a fraction of the rows strictly between 0 and 1, or all of them; 'auto', a choice by the noise
+        of the gradient and stored times of a step, which `stop_reason_` explains; or a schedule, by name or as an instance
+        such as ``Geometric(start=32, factor=2)``. An epoch of b rows a batch has ``ceil(n / b)`` batches,
         whose sizes differ by at most one.
     lr_scaling : {{'linear', 'sqrt', 'adascale', 'adam', 'adam_update', 'adam_sde', 'surge'}} or None, default=None
         How an explicit rate follows the batch size: times ``k = b / base_batch_size``, its square root, or by the noise
@@ -113,7 +114,7 @@ default='shuffle'
         temperature ``rate tr(Sigma) / b`` (of the loss, in the coordinates of the optimizer), seconds. Of a long history,
         every second entry is dropped.
     stop_reason_ : str
-        Why training ended, a sentence.
+        Why training ended, and why 'auto' took its batch size; a sentence.
     device_ : str
         Where it ran.
 """

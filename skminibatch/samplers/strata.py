@@ -42,7 +42,8 @@ def allocation(size: int, rows: np.ndarray, deviations: np.ndarray) -> np.ndarra
     priorities = (rows * deviations)[:, None] / np.sqrt(n * (n + 1.0))
     # a row that is not there comes last, and one of a stratum without deviation before it
     priorities = np.where(n < rows[:, None], priorities, -1.0).ravel()
-    chosen = np.argsort(-priorities, kind="stable")[: size - len(rows)]
+    left = size - len(rows)
+    chosen = np.argpartition(-priorities, left - 1)[:left] if left else np.empty(0, np.int64)
     return 1 + np.bincount(chosen // max(size - 1, 1), minlength=len(rows))
 
 
