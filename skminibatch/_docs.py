@@ -27,8 +27,8 @@ default='auto'
         Rate of 'constant', 'invscaling', 'adaptive' and 'cosine'; None is 0.01.
     power_t : float, default=0.5
         Exponent of 'invscaling'.
-    batch_size : int, float, 'full', 'auto', {{'linear', 'geometric', 'logarithmic', 'adadamp', 'norm_test', 'inner_product_test', \
-'cabs', 'noise_scale'}} or part, default=64
+    batch_size : int, float, 'full', 'auto', {{'linear', 'geometric', 'logarithmic', 'adadamp', 'norm_test', \
+'inner_product_test', 'cabs', 'noise_scale'}} or part, default=64
         Rows of a step: a number, a fraction of the rows strictly between 0 and 1, or all of them; 'auto', a choice by the noise
         of the gradient and stored times of a step, which `stop_reason_` explains; or a schedule, by name or as an instance
         such as ``Geometric(start=32, factor=2)``. An epoch of b rows a batch has ``ceil(n / b)`` batches,
