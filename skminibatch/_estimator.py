@@ -31,6 +31,7 @@ from skminibatch._statistics import (
     sample_rows,
     stream,
 )
+from skminibatch._table import staged, with_table
 from skminibatch._training import Diverged, History, Progress, Recipe, TrainState, train
 from skminibatch._validation import validation_score
 from skminibatch.samplers import SAMPLERS
@@ -140,7 +141,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             separate = (X_val, y_val, sample_weight_val)
             validation, rows = validation_score(self, target, (X, y, sample_weight), rows, rng, separate)
             seed = int(rng.randint(np.iinfo(np.int32).max))
-            model = self._model(target, X)
+            model, solver = staged(self._checked_model(target, X))
             data = Data(X, target.encode(y, np.dtype(X.dtype)), of_mean_one(weights, rows), rows)
             sampler = _resolve.sampler(self.sampler, self.shuffle)
             strata = _resolve.strata(sampler, strata, given[0], data.y, target)
@@ -160,6 +161,9 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             model = replace(model, optimizer=self._scaled_optimizer(model.optimizer, sizes))
             rates = self._schedule(model, self.max_iter * data.n_rows, data.n_rows / min(sizes.start, data.n_rows))
             recipe = self._recipe(model, data, (sampler, rates, sizes), smooth, validation, seed, self.max_iter)
+            if solver is not None:
+                rates = self._schedule(replace(model, optimizer=solver), self.max_iter * data.n_rows, 0.0)
+                recipe = with_table(recipe, solver, rates, data, seed)
             state = TrainState(
                 **stiffness_of(recipe.smoothness),
                 population=float(data.n_rows),
@@ -275,7 +279,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
     def _resumed(self, old: Fitted | None, target, data: Data, seed: int, counts, sampler, strata):
         """What training needs to go on with new rows: (Fitted, the rows as it sees them, Recipe)."""
         X = data.X
-        model = self._model(target, X)
+        model = self._checked_model(target, X, partial=True)
         epoch = old.state.epoch if old else 0
         sampled = sample_rows(X.shape[0], EXAMINED, stream(seed, OF_SCALE, epoch), data.rows)
         moments = old.moments if old else Moments.none(X.shape[1])
@@ -310,6 +314,12 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         history = History({name: list(numbers) for name, numbers in old.history.items()}) if old else History()
         fitted = Fitted(target, model, params, state, seed, moments, reservoir, smooth, history, counts, chosen)
         return fitted, data, recipe
+
+    def _checked_model(self, target, X, partial: bool = False):
+        """The model, if its parts go together."""
+        model, sampler = self._model(target, X), _resolve.sampler(self.sampler, self.shuffle)
+        _resolve.check_table(model, sampler, sparse=sparse.issparse(X), clip_norm=self.clip_norm, partial=partial)
+        return model
 
     def _check_classes(self, target, classes):
         """Check the `classes` of partial_fit against the target so far, None in the first call."""
@@ -401,7 +411,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         """Write every fitted attribute."""
         params = progress.params
         if params is None:  # the best epoch was restored: go on from there
-            params = fitted.model.start(progress.coef, progress.intercept)
+            params = progress.model.start(progress.coef, progress.intercept)
         state = replace(progress.state, sampler_memory=None)
         history = progress.history.arrays()
         attributes = {
@@ -419,7 +429,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         scored = np.isfinite(history["validation_score"]).any()
         attributes["validation_scores_"] = history["validation_score"] if scored else None
         attributes["best_validation_score_"] = float(np.nanmax(history["validation_score"])) if scored else None
-        fitted.params, fitted.state, fitted.history = params, state, progress.history
+        fitted.model, fitted.params, fitted.state, fitted.history = progress.model, params, state, progress.history
         attributes["_fitted"] = fitted
         for name, attribute in attributes.items():
             setattr(self, name, attribute)

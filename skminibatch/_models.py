@@ -18,12 +18,16 @@ from skminibatch._statistics import EXAMINED, Smoothness, smoothness, square_len
 
 
 class Data(NamedTuple):
-    """Rows to learn from: `X` dense or CSR, `y` as encoded, `weights` float64 or empty, `rows` in use (None: all)."""
+    """Rows to learn from: `X` dense or CSR, `y` as encoded, `weights` float64 or empty, `rows` in use (None: all).
+
+    A row may be in use several times. `table` is what a ``per_row`` optimizer stores of the rows, see `backends.base`.
+    """
 
     X: object
     y: np.ndarray
     weights: np.ndarray
     rows: np.ndarray | None = None
+    table: np.ndarray | None = None
 
     @property
     def n_rows(self) -> int:
@@ -107,12 +111,51 @@ class LinearModel:
     def run(self, plan: Plan, params: np.ndarray, data: Data) -> StepStats:
         """Carry out a plan; `params` is updated in place."""
         backend = backends.choose(self.device)
+        if data.table is not None and plan.weights is not None:
+            raise ValueError("solver='saga' needs a sampler that gives every row the same chance.")
         parts = (self.loss, self.penalty, self.optimizer)
         coordinates = None if self.coordinates is None or self.coordinates.trivial else self.coordinates
         arrays = (data.X, data.y, data.weights, plan, coordinates, params, self.fit_intercept)
         if sparse.issparse(data.X):
-            return backend.run_csr(*parts, *arrays)
-        return backend.run_dense(*parts, *arrays, self.n_threads)
+            return backend.run_csr(*parts, *arrays, table=data.table)
+        return backend.run_dense(*parts, *arrays, self.n_threads, data.table)
+
+    def stored(self, data: Data, coef: np.ndarray, intercept: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What a ``per_row`` optimizer starts from, by one pass over the rows.
+
+        The table (n, 1 + K) with the residuals of the rows (zero of those not in use) and shares of one; the mean of the
+        gradients (K, d + 1) in the coordinates of the optimizer; and the smoothness of each row (n,), without the penalty.
+        """
+        backend, axes = backends.choose(self.device), self._axes()
+        n = data.X.shape[0]
+        table = np.ones((n, 1 + self.n_outputs), self.dtype)
+        used, each = np.ones((n, 1), bool), np.empty(n)
+        sums = np.zeros((self.n_outputs, self.n_features + 1))
+        if data.rows is not None:
+            used[:] = False
+            used[data.rows] = True
+        for start in range(0, n, EXAMINED):
+            some = slice(start, start + EXAMINED)
+            X, y, weights = data.X[some], data.y[some], data.weights[some]
+            raw = np.asarray(raw_outputs(X, coef, intercept), self.dtype)
+            residuals = backend.residuals(self.loss, raw, y, weights) * used[some]
+            table[some, 1:] = residuals
+            sums[:, :-1] += safe_sparse_dot(X.T, residuals).T
+            sums[:, -1] += residuals.sum(axis=0)
+            curvatures = self._curvatures(y, intercept) * (weights if weights.size else 1.0)
+            each[some] = curvatures * (self._square_lengths(X) + self.fit_intercept)
+        sums[:, :-1] = (sums[:, :-1] - sums[:, -1:] * axes.center) * axes.scale
+        sums[:, -1] *= self.fit_intercept
+        return table, sums / data.n_rows, each * used[:, 0]
+
+    def _square_lengths(self, X) -> np.ndarray:
+        """Squared lengths of rows as the optimizer sees them."""
+        axes = self._axes()
+        squares = axes.scale**2
+        if sparse.issparse(X):
+            return np.asarray(X.multiply(X) @ squares).ravel()
+        moved = X - axes.center if np.any(axes.center) else X
+        return (moved * moved) @ squares
 
     def what_predicts(self, params: np.ndarray, coefficients: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Coefficients (K, d) and intercepts (K,) of the features as given; `coefficients`: of the last step."""
@@ -343,6 +386,10 @@ class LinearModel:
     def ridge(self) -> float:
         """The largest curvature of the penalty."""
         return float(np.max(self.penalty_curvatures(), initial=0.0))
+
+    def strong_convexity(self) -> float:
+        """The smallest curvature of the penalty, and a lower bound of that of the objective along the coefficients."""
+        return float(np.min(self.penalty.gradient(self._axes().stretch ** 2)))
 
     def _residuals(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray):
         """Some rows as the optimizer sees them and their weighted residuals (n, K), a few at a time."""

@@ -9,10 +9,11 @@ from joblib import effective_n_jobs
 from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions, _Booleans
 
-from skminibatch._parts import gradient
+from skminibatch._parts import curvature_of, gradient
 from skminibatch.losses import LOSSES, Huber, Logistic, Quantile
 from skminibatch.optimizers import (
     OPTIMIZERS,
+    SAGA,
     AdaGrad,
     Adam,
     AdamW,
@@ -64,6 +65,7 @@ INTERVALS = {
     RMSProp: {"decay": _SHARE, "epsilon": _POSITIVE},
     Adam: {"beta_1": _SHARE, "beta_2": _SHARE, "epsilon": _POSITIVE},
     AdamW: {"beta_1": _SHARE, "beta_2": _SHARE, "epsilon": _POSITIVE},
+    SAGA: {"n_rows": _POSITIVE},
     Huber: {"epsilon": _AT_LEAST_ZERO},
     Quantile: {"quantile": Interval(Real, 0, 1, closed="neither")},
     Constant: {"eta0": _POSITIVE},
@@ -147,7 +149,39 @@ def optimizer(value, average, default: str):
         raise ValueError(
             f"average={average!r} cannot be combined with solver={value!r}, which predicts from an average already."
         )
+    if part.per_row:
+        raise ValueError(f"average={average!r} cannot be combined with solver='saga': its last iterate is the best.")
     return Averaging(part, float(average) if average is not True else 0.0)
+
+
+def check_table(model, sampler, *, sparse: bool, clip_norm, partial: bool) -> None:
+    """Refuse, by name, what an optimizer that stores a residual for each row cannot do."""
+    if not model.optimizer.per_row:
+        return
+    pointwise = getattr(model.loss, "loss", model.loss)
+    if partial:
+        raise ValueError(
+            "solver='saga' stores a number for each row and has to meet the row again: it is not supported by partial_fit."
+        )
+    if hasattr(sampler, "observe") or hasattr(sampler, "from_targets"):
+        raise ValueError(
+            f"solver='saga' needs rows of equal chance and does not support the sampler {type(sampler).__name__}: use "
+            "'shuffle', 'replacement', 'sequential' or 'blocks'."
+        )
+    if clip_norm is not None:
+        raise ValueError(
+            f"clip_norm={clip_norm!r} cannot be combined with solver='saga', which needs gradients as they are."
+        )
+    if curvature_of(pointwise) is None and not hasattr(pointwise, "stiffness"):
+        raise ValueError(
+            f"solver='saga' needs a loss whose second derivative is bounded, and that of {type(pointwise).__name__} is not: "
+            "residuals do not settle at a kink."
+        )
+    if sparse and model.penalty.l1 > 0:
+        raise ValueError(
+            "solver='saga' does not support an l1 penalty on sparse data, where it would have to visit every feature in every "
+            "step. Use dense data, or another solver."
+        )
 
 
 def schedule(value, *, optimizer, loss, alpha, eta0, power_t, horizon, warmup):

@@ -16,7 +16,7 @@ from skminibatch._statistics import Seen, Smoothness
 LONGEST_CHUNK = 1 << 15  # steps; what a plan and its statistics take stays small beside the data
 SPREAD = 1.25  # of the batch sizes in one chunk, where the rate depends on them
 LONGEST_HISTORY = 500  # entries
-CHECKED_OFTEN, CHECKS = 2048, 6  # epochs of so many updates are checked so often
+CHECKED_OFTEN, CHECKS = 2048, 6  # epochs of so many updates are checked so often, where that is cheap
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ class Recipe:
 
     ``smoothness`` is what a rate follows that depends on the batch size.
     ``tol`` and ``patience``: stop after `patience` checks that find the objective falling by less than ``tol`` times its
-    decrease so far an epoch; with ``keep_best``, the score rising by less than `tol`.
+    decrease so far an epoch; with ``keep_best``, the score rising by less than `tol`. ``then``, called once when
+    ``first_epochs`` are done, says how to go on: ``then(progress) -> (progress, data, recipe)``.
     """
 
     sampler: tuple
@@ -77,6 +78,9 @@ class Recipe:
     evaluation_rows: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     validation: Callable | None = None
     keep_best: bool = False
+    checks: int = CHECKS
+    first_epochs: int = 0
+    then: Callable | None = None
 
 
 class History(dict):
@@ -97,6 +101,7 @@ class History(dict):
 class Progress:
     """What training has come to after an epoch: what predicts, the parameters, the state, and what was said of it."""
 
+    model: LinearModel
     params: np.ndarray
     state: TrainState
     history: History
@@ -230,14 +235,17 @@ def train(
     """
     began = time.perf_counter()
     before = history["seconds"][-1] if history else 0.0  # of earlier parts of a stream
-    progress = Progress(params, state, history, *model.what_predicts(params, None))
+    progress = Progress(model, params, state, history, *model.what_predicts(params, None))
     watch = _Watch(recipe, sum(model.objective(data, recipe.evaluation_rows, progress.coef, progress.intercept)))
     n_updates = data.n_rows / min(recipe.sizes.start, data.n_rows)
-    checks = 1 if recipe.tol is None or recipe.keep_best or n_updates < CHECKED_OFTEN else CHECKS
+    checks = 1 if recipe.tol is None or recipe.keep_best or n_updates < CHECKED_OFTEN else recipe.checks
     best = None
-    for _ in range(recipe.max_epochs):
+    for number in range(recipe.max_epochs):
+        if recipe.then is not None and number == recipe.first_epochs:
+            progress, data, recipe = recipe.then(progress)
         chunks, n_done = [], 0
         for check in range(1, checks + 1):
+            model, params = progress.model, progress.params
             n_part = data.n_rows * check // checks - n_done
             state, n_rows, some = run_part(model, data, params, recipe, progress.state, data.n_rows - n_done, n_part)
             n_done += n_rows

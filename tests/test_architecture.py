@@ -23,7 +23,7 @@ FLOORS = [
     {"linear_model", "neural_network"},
     {"_linear", "_interchange", "checkpoint"},
     {"_estimator", "diagnostics"},
-    {"_validation"},
+    {"_validation", "_table"},
     {"_pilot"},
     {"_training"},
     {"_resolve", "_targets", "_scale"},

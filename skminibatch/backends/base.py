@@ -2,8 +2,8 @@
 
 Verbs
 -----
-run_dense(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, n_threads) -> StepStats
-run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept) -> StepStats
+run_dense(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, n_threads, table) -> StepStats
+run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, table) -> StepStats
 loss_dense(loss, X, y, weights, rows, coef, intercept) -> float
 loss_csr(loss, X, y, weights, rows, coef, intercept) -> float
 residuals(loss, raw, y, weights) -> (n, K)
@@ -12,7 +12,13 @@ Arrays
 ------
 `X` is (n, d), C-contiguous or CSR; `y` is (n,) for one output and (n, q) for several (class indices: q = 1);
 `weights` is (n,) float64 or empty; `params` is (1 + n_slots, K, d + 1), the parameters first, the intercept in the last
-column, in the coordinates of the optimizer, and is updated in place; `rows` is int64, empty for all rows.
+column, in the coordinates of the optimizer, and is updated in place; `rows` is int64, empty for all rows; `table` is
+(n, 1 + K), of the type of the parameters, where the optimizer is ``per_row`` (else None): the share of a row's changes that
+counts, and its stored residuals, which are updated in place.
+
+With a table, a step goes along what the weighted residuals of its rows changed by since they were stored, times the share,
+and the stored ones change by as much; of a row that comes twice in a batch, the second time finds what the first has
+stored. The norm of the gradient is not measured then, and there are no weights of a sampler.
 
 Semantics on CSR
 ----------------
@@ -42,7 +48,9 @@ from skminibatch._plan import bounded_rate, empty_stats
 MEASURED_STEPS = 16  # at the end of a chunk of sparse rows; the norm of a gradient costs another pass there
 
 
-def run_dense(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, n_threads=1):
+def run_dense(
+    loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, n_threads=1, table=None
+):
     """Carry out a plan on dense rows."""
 
     def batch(rows):
@@ -50,10 +58,10 @@ def run_dense(loss, penalty, optimizer, X, y, weights, plan, coordinates, params
         return Xb if coordinates is None else (Xb - coordinates.center) * coordinates.scale
 
     stretch = 1.0 if coordinates is None else coordinates.stretch
-    return _run(loss, penalty, optimizer, batch, y, weights, plan, stretch, params, fit_intercept, lazy=False)
+    return _run(loss, penalty, optimizer, batch, y, weights, plan, stretch, params, fit_intercept, table, lazy=False)
 
 
-def run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept):
+def run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, table=None):
     """Carry out a plan on sparse rows, whose coordinates are scaled but not centered."""
 
     def batch(rows):
@@ -62,7 +70,7 @@ def run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, 
 
     lazy = is_lazy(optimizer, penalty)
     stretch = 1.0 if coordinates is None else coordinates.stretch
-    stats = _run(loss, penalty, optimizer, batch, y, weights, plan, stretch, params, fit_intercept, lazy=lazy)
+    stats = _run(loss, penalty, optimizer, batch, y, weights, plan, stretch, params, fit_intercept, table, lazy=lazy)
     stats.square_norms[: measured_from(plan)] = np.nan
     return stats
 
@@ -115,7 +123,7 @@ def _stiffnesses(loss, raw, y):
     return np.array([stiffness(loss, *row) for row in zip(raw, y, strict=True)])
 
 
-def _run(loss, penalty, optimizer, batch, y, weights, plan, stretch, params, fit_intercept, lazy):
+def _run(loss, penalty, optimizer, batch, y, weights, plan, stretch, params, fit_intercept, table, lazy):
     stats = empty_stats(len(plan.offsets) - 1)
     for s, (start, stop) in enumerate(zip(plan.offsets[:-1], plan.offsets[1:], strict=True)):
         rows = rows_of(plan.rows, start, stop)
@@ -138,17 +146,29 @@ def _run(loss, penalty, optimizer, batch, y, weights, plan, stretch, params, fit
             stiff = np.sum(row_weights * _stiffnesses(loss, raw, y[rows]) * square_lengths) / size
             c[0] = bounded_rate(c[0], plan.safety, stiff)
             stats.rates[s] = c[0]
+            if table is not None:
+                residuals = _changes(table, rows, residuals)
             g = (residuals.T @ np.hstack([Xb, ones]) / size).astype(params.dtype)
             if not fit_intercept:
                 g[:, -1] = 0
             touched = np.append((Xb != 0).any(axis=0), True) if lazy else np.ones(params.shape[2], bool)
-            stats.square_norms[s] = np.sum(g.astype(np.float64) ** 2)
-            if not np.isfinite(stats.losses[s] + stats.square_norms[s]):
+            square_norm = np.sum(g.astype(np.float64) ** 2)
+            stats.square_norms[s] = square_norm if table is None else np.nan
+            if not np.isfinite(stats.losses[s] + square_norm):
                 return stats._replace(failed=s)
-            if stats.square_norms[s] > plan.clip_norm**2:
-                g = g * (plan.clip_norm / np.sqrt(stats.square_norms[s]))
+            if square_norm > plan.clip_norm**2:
+                g = g * (plan.clip_norm / np.sqrt(square_norm))
             _step(penalty, optimizer, params, g, c, stretch, touched)
     return stats
+
+
+def _changes(table, rows, residuals):
+    """The shares of what the residuals of some rows changed by since they were stored, which are added to these."""
+    changes = np.empty_like(residuals)
+    for change, row, now in zip(changes, rows, residuals, strict=True):
+        change[:] = table[row, 0] * (now - table[row, 1:])
+        table[row, 1:] += change
+    return changes
 
 
 def _step(penalty, optimizer, params, g, c, stretch, touched):

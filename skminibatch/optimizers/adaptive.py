@@ -17,6 +17,7 @@ class AdaGrad(NamedTuple):
     linear = False
     lazy_l1 = False
     decoupled = False
+    per_row = False
     auto_rate = 0.1
 
     def coefficients(self, rates, sizes, memory):
@@ -42,6 +43,7 @@ class RMSProp(NamedTuple):
     linear = False
     lazy_l1 = False
     decoupled = False
+    per_row = False
     auto_rate = 0.003
 
     def coefficients(self, rates, sizes, memory):
@@ -66,6 +68,7 @@ class Adam(NamedTuple):
     linear = False
     lazy_l1 = False
     decoupled = False
+    per_row = False
     auto_rate = 0.003
 
     def coefficients(self, rates, sizes, memory):
@@ -96,6 +99,7 @@ class AdamW(NamedTuple):
     linear = False
     lazy_l1 = False
     decoupled = True
+    per_row = False
     auto_rate = 0.003
 
     def coefficients(self, rates, sizes, memory):

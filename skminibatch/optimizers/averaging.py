@@ -37,6 +37,10 @@ class Averaging(NamedTuple):
         return self.inner.decoupled
 
     @property
+    def per_row(self):
+        return self.inner.per_row
+
+    @property
     def auto_rate(self):
         return self.inner.auto_rate
 

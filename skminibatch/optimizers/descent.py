@@ -16,6 +16,7 @@ class SGD(NamedTuple):
     linear = True
     lazy_l1 = True
     decoupled = False
+    per_row = False
     auto_rate = None
 
     def auto_multiple(self):
@@ -38,6 +39,7 @@ class Momentum(NamedTuple):
     linear = True
     lazy_l1 = False
     decoupled = False
+    per_row = False
     auto_rate = None
 
     def auto_multiple(self):
@@ -61,6 +63,7 @@ class Nesterov(NamedTuple):
     linear = True
     lazy_l1 = False
     decoupled = False
+    per_row = False
     auto_rate = None
 
     def auto_multiple(self):
@@ -93,6 +96,7 @@ class ScheduleFree(NamedTuple):
     linear = True
     lazy_l1 = True
     decoupled = False
+    per_row = False
     auto_rate = None
 
     def auto_multiple(self):

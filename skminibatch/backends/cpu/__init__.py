@@ -10,9 +10,12 @@ from skminibatch._plan import empty_stats
 from skminibatch.backends import base
 
 _NONE = np.empty(0)
+_NO_TABLE = np.array(0.0)  # without a dimension, see `run_dense`
 
 
-def run_dense(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, n_threads=1):
+def run_dense(
+    loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, n_threads=1, table=None
+):
     """Carry out a plan on dense rows."""
     from skminibatch.backends.cpu.dense import WorkSpace, run
     from skminibatch.backends.cpu.rows import GROUP, n_slices
@@ -20,14 +23,16 @@ def run_dense(loss, penalty, optimizer, X, y, weights, plan, coordinates, params
     stats = empty_stats(len(plan.offsets) - 1)
     sizes = np.diff(plan.offsets)
     slices = n_slices.py_func(int(sizes.max()))
-    # a batch of one row is known to the thread that reads it only
-    n_threads = 1 if sizes.min() == 1 else max(1, min(n_threads, slices))
+    # a batch of one row is known to the thread that reads it only, and two threads may meet at a row that comes twice
+    alone = sizes.min() == 1 or (table is not None and (plan.rows.explicit.size or plan.rows.subset.size))
+    n_threads = 1 if alone else max(1, min(n_threads, slices))
     # what changes nothing is an array without a dimension, a type of its own: rows are read in place, nothing is scaled
     center = scale = stretch = np.array(0, params.dtype)
     if coordinates is not None:
         scale, stretch = coordinates.scale, coordinates.stretch
         center = coordinates.center if coordinates.center.any() else center
     plan_weights = _NONE if plan.weights is None else plan.weights
+    stored = _NO_TABLE if table is None else table
     spaces = WorkSpace.of(params, GROUP if center.ndim else 0, slices, n_threads)
 
     def work(thread):
@@ -35,11 +40,14 @@ def run_dense(loss, penalty, optimizer, X, y, weights, plan, coordinates, params
         results = stats[:4] if thread == 0 else tuple(np.empty_like(a) for a in stats[:4])
         return lambda: run(
             (loss, penalty, optimizer), readonly(X), readonly(y), readonly(weights), plan.rows, plan.offsets,
-            plan.coefficients, plan_weights, (center, scale, stretch, readonly(X.reshape(-1))), limits, spaces[thread], results,
+            plan.coefficients, plan_weights, (center, scale, stretch, readonly(X.reshape(-1))), limits, stored,
+            spaces[thread], results,
         )  # fmt: skip
 
     failed = _together([work(thread) for thread in range(n_threads)])
     params[...] = spaces[0].params[..., : params.shape[2]]
+    if table is not None:
+        stats.square_norms[:] = np.nan
     return stats._replace(failed=failed)
 
 
@@ -55,14 +63,14 @@ def _together(calls):
     return first
 
 
-def run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept):
+def run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, table=None):
     """Carry out a plan on sparse rows, on one thread."""
     from skminibatch.backends.cpu.sparse import run_lazy, run_linear, work_space
 
     stats = empty_stats(len(plan.offsets) - 1)
     plan_weights = _NONE if plan.weights is None else plan.weights
     lazy = base.is_lazy(optimizer, penalty)
-    measured_from = base.measured_from(plan)
+    measured_from = base.measured_from(plan) if table is None else len(plan.offsets) - 1
     limits = (fit_intercept, plan.safety, plan.clip_norm, measured_from, penalty.l1)
     scale, kinds, stretches = np.array(1.0), np.array(0), np.ones(1)  # see run_dense
     if coordinates is not None:
@@ -76,12 +84,15 @@ def run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, 
         plan.coefficients, plan_weights, limits, (scale, kinds, stretches),
     )  # fmt: skip
     n_steps, longest = len(plan.offsets) - 1, int(np.diff(plan.offsets).max())
-    space = work_space(
-        params, longest, n_steps, len(stretches), 0.0 if lazy else penalty.l1, lazy or measured_from < n_steps
-    )
+    measured = lazy or measured_from < n_steps
+    space = work_space(params, longest, n_steps, len(stretches), 0.0 if lazy else penalty.l1, measured)
+    space = (*space, _NO_TABLE if table is None else table)
     if lazy:
         averaged = hasattr(optimizer, "follow")
-        return stats._replace(failed=run_lazy(*common, params, averaged, space, stats[:4]))
+        failed = run_lazy(*common, params, averaged, space, stats[:4])
+        if table is not None:
+            stats.square_norms[:] = np.nan
+        return stats._replace(failed=failed)
     # the state of a coordinate stands together: one cache line instead of one a slot
     m, K, d = params.shape[0], params.shape[1], params.shape[2] - 1
     state = np.ascontiguousarray(params[:, :, :d].transpose(2, 1, 0)).reshape(d, K * m)

@@ -224,9 +224,26 @@ def _residuals_of(loss, raw, y, rows, weights, n, square_lengths, out, sums):
     return pointwise if y.ndim == 1 else rowwise
 
 
+def take_changes(table, rows, n, residuals):
+    """Turn the residuals of `n` rows into the shares of what they changed by since they were stored; add those to these."""
+
+
+@overload(take_changes, jit_options=INLINED)
+def _take_changes(table, rows, n, residuals):
+    def changes(table, rows, n, residuals):
+        for t in range(n):
+            row = rows[t]
+            for k in range(1, table.shape[1]):
+                change = table[row, 0] * (residuals[t, k - 1] - table[row, k])
+                table[row, k] += change
+                residuals[t, k - 1] = change
+
+    return (lambda table, rows, n, residuals: None) if table.ndim == 0 else changes
+
+
 @inlined
 def slice_gradient(
-    loss, X, y, weights, plan_weights, center, scale, start, stop, cursor, ring, ahead, v, work, g, sums
+    loss, X, y, weights, plan_weights, center, scale, start, stop, cursor, ring, ahead, v, table, work, g, sums
 ):
     """Add the gradients of the rows at the positions ``start`` to ``stop - 1`` to `g`; one alone stays in `work`."""
     burst, order, offsets, n_threads, flat, fit_intercept = ahead
@@ -247,6 +264,7 @@ def slice_gradient(
         for t in range(n):
             square_lengths[t] += fit_intercept
         residuals_of(loss, raw, y, rows[1], row_weights, n, square_lengths, out, sums)
+        take_changes(table, rows[1], n, raw)
         for t in range(0, n, TILE):
             count = max(0, min(TILE, n - t) - HALF)
             look_ahead(count, cursor, ring, burst, order, offsets, n_threads, flat, d)
@@ -394,7 +412,7 @@ class WorkSpace(NamedTuple):
 
 
 @Kernel
-def run(parts, X, y, weights, order, offsets, coefficients, plan_weights, axes, limits, space, stats):
+def run(parts, X, y, weights, order, offsets, coefficients, plan_weights, axes, limits, table, space, stats):
     """Carry out a plan as thread `thread` of `n_threads`; the failed step, or -1."""
     loss, penalty, optimizer = parts
     center, scale, stretch, flat = axes
@@ -420,7 +438,7 @@ def run(parts, X, y, weights, order, offsets, coefficients, plan_weights, axes, 
                 G[parity, part] = 0
             sums[parity, part] = 0
             slice_gradient(
-                loss, X, y, weights, plan_weights, center, scale, first, last, cursor, ring, ahead, v, work,
+                loss, X, y, weights, plan_weights, center, scale, first, last, cursor, ring, ahead, v, table, work,
                 G[parity, part], sums[parity, part],
             )  # fmt: skip
         meet(progress, thread, n_threads, s)

@@ -23,7 +23,7 @@ from numba.extending import overload
 
 from skminibatch._parts import follow, point, update
 from skminibatch.backends.cpu.compile import INLINED, Kernel, finite, inlined
-from skminibatch.backends.cpu.dense import residuals_of, scaled
+from skminibatch.backends.cpu.dense import residuals_of, scaled, take_changes
 from skminibatch.backends.cpu.formulas import (
     bounded_rate,
     clipping,
@@ -319,7 +319,7 @@ def run_linear(parts, X, y, weights, order, offsets, coefficients, plan_weights,
     loss, penalty, optimizer = parts
     data, indices, indptr = X
     fit_intercept, safety, clip_norm, measured_from, l1 = limits
-    (rows, burst, raw, squares, row_weights, out, sums, intercept), matrices, thresholds, (g, touched) = space
+    (rows, burst, raw, squares, row_weights, out, sums, intercept), matrices, thresholds, (g, touched), table = space
     _, P, _, _, h, _, eP, scratch, _, _ = matrices
     since, Q, C, R = thresholds
     kinds = axes[1]
@@ -349,6 +349,7 @@ def run_linear(parts, X, y, weights, order, offsets, coefficients, plan_weights,
                 raw[t, k] += intercept[k]
         sums[:] = 0
         residuals_of(loss, raw, y, rows, row_weights, size, squares, out, sums)
+        take_changes(table, rows, size, raw)
         square_norm = np.nan
         if s >= measured_from:
             n_touched = touch(data, indices, indptr, rows, size, axes[0], raw, share, g, touched)
@@ -381,7 +382,7 @@ def run_lazy(
     loss, penalty, optimizer = parts
     data, indices, indptr = X
     fit_intercept, safety, clip_norm, _, _ = limits
-    (rows, burst, raw, squares, row_weights, out, sums, _), _, _, (g, touched) = space
+    (rows, burst, raw, squares, row_weights, out, sums, _), _, _, (g, touched), table = space
     losses, square_norms, row_squares, rates = stats
     K, d = params.shape[1], params.shape[2] - 1
     places = unpacked(order)
@@ -404,6 +405,7 @@ def run_lazy(
                     raw[t, k] += x * point(optimizer, params[0, k, j], slots_at(optimizer, params, k, j), c)
         sums[:] = 0
         residuals_of(loss, raw, y, rows, row_weights, size, squares, out, sums)
+        take_changes(table, rows, size, raw)
         n_touched = touch(data, indices, indptr, rows, size, axes[0], raw, share, g, touched)
         square_norm = square_norm_of(g, touched, n_touched, raw, size, share, fit_intercept)
         rate = bounded_rate(coefficients[s, 0], safety, sums[2] * share)
