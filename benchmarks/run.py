@@ -22,6 +22,7 @@ NAMES = [
     "epoch_sparse",
     "multinomial",
     "defaults_hflights",
+    "saga_hflights",
     "defaults_regression",
     "never_diverges",
     "memory",
