@@ -13,10 +13,11 @@ _PARAMETERS = """
         Quantile of `loss='quantile'`, strictly between 0 and 1.
     fit_intercept : bool, default=True
         Whether to learn an intercept.
-    solver : {{'auto', 'schedule_free', 'sgd', 'momentum', 'nesterov', 'adagrad', 'rmsprop', 'adam', 'adamw'}} or part, \
-default='auto'
+    solver : {{'auto', 'schedule_free', 'sgd', 'momentum', 'nesterov', 'adagrad', 'rmsprop', 'adam', 'adamw', 'saga'}} or \
+part, default='auto'
         The optimizer, by name or as an instance such as ``Momentum(0.99)``. 'auto' is schedule-free SGD [1]_, which predicts
-        from an average of its iterates and needs no horizon; with `average`, plain SGD.
+        from an average of its iterates and needs no horizon; with `average`, plain SGD. 'saga' is for `fit` to the optimum
+        itself; it stores ``n_samples * (1 + n_outputs)`` numbers while it runs.
     learning_rate : {{'auto', 'constant', 'invscaling', 'optimal', 'adaptive', 'cosine'}} or part, default='auto'
         The rate of the steps; see the user guide for what 'auto' is for each solver. It needs no tuning: the rate follows
         from the expected smoothness of a batch [2]_, is lowered for batches with rows of unusual length, and features are

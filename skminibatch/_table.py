@@ -42,11 +42,13 @@ class TableSmoothness(NamedTuple):
 def with_table(recipe: Recipe, solver: tuple, schedule: tuple, data: Data, seed: int) -> Recipe:
     """The recipe in which `solver` takes over; without a smoothness the rate is explicit, and it does so at once.
 
-    Near the optimum, the objective of a sample of rows says nothing any more: all of them are evaluated, once an epoch.
+    Near the optimum, the objective of a sample of rows says nothing any more: where it decides when to stop, all of them are
+    evaluated, once an epoch.
     """
-    all_rows = np.empty(0, np.int64) if data.rows is None else data.rows
-    first_epochs = 0 if recipe.smoothness is None else FIRST_EPOCHS
-    recipe = replace(recipe, evaluation_rows=all_rows, checks=1, first_epochs=first_epochs)
+    recipe = replace(recipe, first_epochs=0 if recipe.smoothness is None else FIRST_EPOCHS)
+    if recipe.tol is not None and not recipe.keep_best:
+        all_rows = np.empty(0, np.int64) if data.rows is None else data.rows
+        recipe = replace(recipe, evaluation_rows=all_rows, checks=1)
 
     def then(progress: Progress) -> tuple[Progress, Data, Recipe]:
         model = replace(progress.model, optimizer=solver._replace(n_rows=float(data.n_rows)))

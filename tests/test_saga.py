@@ -353,6 +353,10 @@ def test_the_batch_size_reads_the_fewest_rows(smoothness, mu, n_rows):
     b = np.arange(1, n_rows + 1)
     steps = np.array([4 * saga_smoothness(smoothness, mu, size, n_rows) / mu for size in b])
     assert abs(derived - b[np.argmin(b * steps)]) <= 1
+    assert abs(saga_batch_size(smoothness, mu, n_rows, (b, 0.3 * b)) - derived) <= 1
+    dear = saga_batch_size(smoothness, mu, n_rows, (b, 1000.0 + b))
+    assert dear == b[np.argmin((1000.0 + b) * steps)] >= derived
+    assert saga_batch_size(smoothness, mu, 3, (np.array([8.0, 16.0]), np.array([1.0, 2.0]))) == 3
 
 
 @pytest.mark.parametrize(("smoothness", "mu", "n_rows"), CONSTANTS)
