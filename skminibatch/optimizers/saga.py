@@ -72,7 +72,7 @@ def saga_smoothness(smoothness, strong_convexity: float, batch_size: float, n_ro
     """
     n, b = max(float(n_rows), 2.0), float(min(batch_size, max(n_rows, 2.0)))
     stale = (n - b) / (b * (n - 1.0)) * smoothness.worst + strong_convexity * n / (4.0 * b)
-    return max(smoothness.of_batch(b, n), stale)
+    return float(max(smoothness.of_batch(b, n), stale))
 
 
 def saga_batch_size(
