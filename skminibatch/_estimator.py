@@ -19,7 +19,7 @@ from sklearn.utils.validation import _check_sample_weight
 
 from skminibatch import _resolve
 from skminibatch._models import Data
-from skminibatch._pilot import chosen_size
+from skminibatch._pilot import chosen_size, derived_size
 from skminibatch._scale import first_smoothness, first_statistic, placed, stiffness_of, stream_smoothness
 from skminibatch._statistics import (
     EXAMINED,
@@ -155,7 +155,9 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             smooth, reservoir, chosen = None, None, None
             if self._follows_smoothness(model):
                 smooth, reservoir = first_smoothness(model, data, sampled, params, seed)
-            if hasattr(sizes, "chosen"):
+            if hasattr(sizes, "chosen") and solver is not None and smooth is not None:
+                sizes, _ = chosen = derived_size(sizes, model, data, smooth)
+            elif hasattr(sizes, "chosen"):
                 rates = self._schedule(model, self.max_iter * data.n_rows, sampled.size / PILOT)
                 sizes, _ = chosen = chosen_size(sizes, model, data, sampled, params, rates, smooth, data.n_rows, seed)
             model = replace(model, optimizer=self._scaled_optimizer(model.optimizer, sizes))

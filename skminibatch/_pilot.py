@@ -1,4 +1,4 @@
-"""What a short training on a sample of the rows tells before the training proper: the batch size of 'auto'."""
+"""What is found out before the training proper: the batch size of 'auto', by a pilot or, for SAGA, by its theory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from scipy import sparse
 from skminibatch._models import Data, LinearModel
 from skminibatch._scale import noise_at, stiffness_of
 from skminibatch._statistics import Smoothness
+from skminibatch._step_costs import load
 from skminibatch._training import Diverged, Recipe, TrainState, run_part
+from skminibatch.optimizers.saga import saga_batch_size
 from skminibatch.samplers import Shuffle
 from skminibatch.schedules import ConstantSize
 from skminibatch.schedules.auto import PILOT
@@ -30,11 +32,27 @@ def chosen_size(
         size = min(PILOT, n_rows)
         return ConstantSize(float(size)), f"batch_size='auto' took {size:g} rows: there were too few to tell the noise"
     noise = noise_scale_after_a_pass(model, data, sampled, params, schedule, smooth, seed)
-    X = data.X
-    row_length = X.nnz / X.shape[0] if sparse.issparse(X) else X.shape[1]
-    storage = "csr" if sparse.issparse(X) else "dense"
-    size, why = part.chosen(noise, n_rows, row_length * model.n_outputs, storage)
+    size, why = part.chosen(noise, n_rows, *_kind_of_rows(model, data))
     return ConstantSize(float(size)), why
+
+
+def derived_size(part: tuple, model: LinearModel, data: Data, smooth: Smoothness) -> tuple[ConstantSize, str]:
+    """The size that ``batch_size='auto'`` takes for an optimizer with a table, and why."""
+    row_length, storage = _kind_of_rows(model, data)
+    costs = load(part.costs, storage)
+    known = (costs.batch_sizes, costs.of(row_length))
+    size = saga_batch_size(smooth, model.strong_convexity(), data.n_rows, known)
+    return ConstantSize(float(size)), (
+        f"batch_size='auto' took {size} rows: by the smoothness of batches (Gazagnadou et al. 2019) and the time of a step"
+    )
+
+
+def _kind_of_rows(model: LinearModel, data: Data) -> tuple[float, str]:
+    """(numbers in a row times outputs, 'dense' or 'csr')."""
+    X = data.X
+    is_sparse = sparse.issparse(X)
+    row_length = X.nnz / X.shape[0] if is_sparse else X.shape[1]
+    return row_length * model.n_outputs, "csr" if is_sparse else "dense"
 
 
 def noise_scale_after_a_pass(model, data, sampled, params, schedule, smooth, seed) -> float:

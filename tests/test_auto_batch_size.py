@@ -9,6 +9,7 @@ import pytest
 from scipy import sparse
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor, _step_costs, calibrate
+from skminibatch.optimizers.saga import saga_batch_size
 from skminibatch.schedules import AutoSize
 from skminibatch.schedules.auto import OVERALL, PILOT, SHARE
 
@@ -121,6 +122,21 @@ def test_a_stream_keeps_the_choice_of_its_first_chunk(rng):
     tiny = MiniBatchSGDRegressor(batch_size="auto", random_state=0).partial_fit(X[:20], y[:20]).partial_fit(X, y)
     assert tiny.batch_size_ == PILOT
     assert "too few" in tiny.stop_reason_
+
+
+def test_saga_takes_the_size_of_its_theory(rng, table):
+    """With a cost of a step alone, the larger the better; with one of rows alone, that of the fewest rows."""
+    X, y = noisy(rng, 20_000)
+    settings = {"solver": "saga", "random_state": 0, "max_iter": 2, "tol": None, "alpha": 0.01}
+    sizes = []
+    for costs in ({"seconds_a_row": 1e-12, "seconds_a_step": 1e-6}, {}):
+        model = MiniBatchSGDRegressor(batch_size=AutoSize(costs=table(**costs)), **settings).fit(X, y)
+        assert f"took {model.batch_size_} rows: by the smoothness of batches" in model.stop_reason_
+        sizes.append(model.batch_size_)
+    smooth, model = model._fitted.smoothness, model._fitted.model
+    fewest = saga_batch_size(smooth, model.strong_convexity(), 20_000)
+    assert fewest / 2 <= sizes[1] <= 2 * fewest  # of a table of powers of two
+    assert sizes[0] > 2 * sizes[1]
 
 
 @pytest.mark.parametrize("case", ["separable", "constant", "no signal", "few rows", "kink", "explicit rate", "adam"])
