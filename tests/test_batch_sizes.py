@@ -8,6 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from scipy import sparse
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor, schedules
 from skminibatch._gradients import GradientStatistics
@@ -213,6 +215,16 @@ def test_every_schedule_trains(name, storage, regression):
     compiled = fitted(name, X, y, device="cpu")
     assert compiled.n_updates_ == model.n_updates_
     np.testing.assert_allclose(compiled.coef_, model.coef_, rtol=1e-7)
+
+
+def test_schedules_in_a_grid_search(regression):
+    """By name and as instances, which stand in a list; clones and pickles keep them."""
+    grid = {"batch_size": [16, "auto", "noise_scale", Geometric(start=16, factor=2)]}
+    model = MiniBatchSGDRegressor(device="base", max_iter=4, tol=None, random_state=0)
+    search = GridSearchCV(model, grid, cv=2, error_score="raise").fit(*regression)
+    assert search.cv_results_["mean_test_score"].min() > 0.8
+    instance = clone(pickle.loads(pickle.dumps(model.set_params(batch_size=Geometric(start=16, factor=2)))))
+    assert instance.get_params()["batch_size"] == Geometric(16, 2)
 
 
 @each

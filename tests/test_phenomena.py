@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from skminibatch import MiniBatchSGDRegressor
+from skminibatch._statistics import Smoothness
 from skminibatch.schedules import Geometric, InverseScaling
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -167,3 +168,23 @@ def test_square_root_scaling_keeps_the_variance_of_an_update(scaling, digits, rn
     base = scaling.variance_of_an_update("sqrt", 8, *digits, rng)
     for rule, expected in (("sqrt", 1.0), ("linear", 16.0)):
         np.testing.assert_allclose(scaling.variance_of_an_update(rule, 128, *digits, rng) / base, expected, rtol=0.15)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 30])
+def test_steps_by_the_expected_smoothness_stay_below_their_bound(batch_size, rng):
+    """Gower et al. 2019, theorem 3.1: with a step of ``1 / (2 L(b))``, at each of 400 steps, rows of uneven length."""
+    n, d, runs = 60, 4, 400
+    X = rng.standard_normal((n, d)) * rng.exponential(size=(n, 1))
+    y = X @ np.arange(d) + rng.standard_normal(n)
+    best, curvatures = np.linalg.lstsq(X, y)[0], np.linalg.eigvalsh(X.T @ X / n)
+    rows = np.sum(X**2, axis=1)
+    rate = 0.5 / Smoothness(curvatures[-1], rows.max(), rows.mean()).of_batch(batch_size, n)
+    noise = (n - batch_size) / (batch_size * (n - 1)) * np.mean((X @ best - y) ** 2 * rows)
+    w, start = np.zeros((runs, d)), np.sum(best**2)
+    for k in range(1, 401):
+        batch = np.argpartition(rng.random((runs, n)), batch_size - 1, axis=1)[:, :batch_size]
+        residuals = np.einsum("rbd,rd->rb", X[batch], w) - y[batch]
+        w -= rate * np.einsum("rb,rbd->rd", residuals, X[batch]) / batch_size
+        distances = np.sum((w - best) ** 2, axis=1)
+        bound = (1 - rate * curvatures[0]) ** k * start + 2 * rate * noise / curvatures[0]
+        assert distances.mean() <= bound

@@ -7,6 +7,8 @@ import itertools
 import numpy as np
 import pytest
 from scipy import sparse
+from sklearn import config_context
+from sklearn.model_selection import KFold, cross_validate
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor, _resolve
 from skminibatch._gradients import GradientStatistics
@@ -258,6 +260,19 @@ def test_strata_from_classes_an_array_and_a_function(several):
     np.testing.assert_array_equal(fitted("stratified", X, y, strata=np.array(list("abc"))[y]).coef_, expected)
     np.testing.assert_array_equal(fitted(Stratified(strata=lambda X: y), X, y).coef_, expected)
     assert not np.array_equal(fitted("stratified", X, y, strata=X[:, 0] > 0).coef_, expected)
+
+
+def test_strata_are_sliced_by_cross_validation(several):
+    """Where metadata routing is on; a fold that got the strata of other rows would have another model."""
+    X, y = several
+    strata = np.arange(len(y)) % 4
+    settings = {"sampler": "stratified", "device": "base", "max_iter": 3, "tol": None, "random_state": 0}
+    with config_context(enable_metadata_routing=True):
+        model = MiniBatchSGDClassifier(**settings).set_fit_request(strata=True)
+        found = cross_validate(model, X, y, cv=KFold(3), params={"strata": strata}, return_estimator=True)
+    for fold, (train, _) in zip(found["estimator"], KFold(3).split(X), strict=True):
+        expected = MiniBatchSGDClassifier(**settings).fit(X[train], y[train], strata=strata[train])
+        np.testing.assert_array_equal(fold.coef_, expected.coef_)
 
 
 def test_strata_of_a_regression_are_ranges_of_its_target(regression):
