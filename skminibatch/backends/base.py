@@ -45,7 +45,7 @@ from skminibatch._parts import (
 from skminibatch._permutation import rows_of
 from skminibatch._plan import bounded_rate, empty_stats
 
-MEASURED_STEPS = 16  # at the end of a chunk of sparse rows; the norm of a gradient costs another pass there
+MEASURED_STEPS = 16  # at the end of a chunk of sparse rows, where the norm of a gradient costs another pass
 
 
 def run_dense(
@@ -71,12 +71,13 @@ def run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, 
     lazy = is_lazy(optimizer, penalty)
     stretch = 1.0 if coordinates is None else coordinates.stretch
     stats = _run(loss, penalty, optimizer, batch, y, weights, plan, stretch, params, fit_intercept, table, lazy=lazy)
-    stats.square_norms[: measured_from(plan)] = np.nan
+    if not lazy:
+        stats.square_norms[: measured_from(plan)] = np.nan
     return stats
 
 
 def measured_from(plan) -> int:
-    """The first step on sparse rows whose gradient has its norm measured."""
+    """The first step of a linear optimizer on sparse rows whose gradient has its norm measured; others need it anyway."""
     return 0 if plan.clip_norm < np.inf else max(0, len(plan.offsets) - 1 - MEASURED_STEPS)
 
 
