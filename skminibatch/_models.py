@@ -221,7 +221,9 @@ class LinearModel:
                 mine[:, -1] += residuals.sum(axis=0) * self.fit_intercept
             square_sums[j], pulls[j] = np.sum(mine**2), np.sum(mine * pull)
             sums += mine
-        for j, rows in enumerate(groups):
+        if len(groups) == 1:  # its sum is that of all rows
+            products = square_sums
+        for j, rows in enumerate(groups if len(groups) > 1 else []):
             for Z, residuals in self._residuals(data, rows, coef, intercept):
                 outputs = np.asarray(Z @ sums[:, :-1].T) + sums[:, -1] * self.fit_intercept
                 products[j] += np.sum(residuals * outputs)

@@ -7,6 +7,7 @@ package was written by ``python -m skminibatch.calibrate``, which writes one for
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,26 +35,37 @@ class StepCosts(NamedTuple):
 
     def of(self, row_length: float) -> np.ndarray:
         """Seconds of a step for each of the batch sizes, (n_sizes,); logarithms are interpolated, the ends held."""
-        at = np.log(np.clip(row_length, self.row_lengths[0], self.row_lengths[-1]))
         lengths = np.log(self.row_lengths)
-        return np.exp([np.interp(at, lengths, column) for column in np.log(self.seconds).T])
+        place = np.interp(np.log(row_length), lengths, np.arange(len(lengths)))
+        below = min(int(place), len(lengths) - 2)
+        share = place - below
+        return self.seconds[below] ** (1.0 - share) * self.seconds[below + 1] ** share
 
 
 def load(path: str | None, storage: str) -> StepCosts:
-    """The table for 'dense' or 'csr' rows from a file, None for that of the package.
+    """The table for 'dense' or 'csr' rows from a file, None for that of the package, which is read once.
 
     Raises
     ------
     ValueError
         For a file without such a table.
     """
+    return _stored(storage) if path is None else _read(path, storage)
+
+
+@cache
+def _stored(storage: str) -> StepCosts:
+    return _read(str(STORED), storage)
+
+
+def _read(path: str, storage: str) -> StepCosts:
     try:
-        table = json.loads(Path(STORED if path is None else path).read_text())[storage]
+        table = json.loads(Path(path).read_text())[storage]
         costs = StepCosts(*(np.array(table[name], float) for name in StepCosts._fields))
         shape = (costs.row_lengths.size, costs.batch_sizes.size)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path!r} is no table of step costs as skminibatch.calibrate writes it: {error!r}.") from None
     grid = all(np.all(np.diff(axis) > 0) for axis in (costs.batch_sizes, costs.row_lengths))
-    if costs.seconds.shape != shape or not grid or not np.all(costs.seconds > 0):
+    if costs.seconds.shape != shape or min(shape) < 2 or not grid or not np.all(costs.seconds > 0):
         raise ValueError(f"{path!r} is no table of step costs: seconds must be positive, of the shape {shape}.")
     return costs

@@ -87,13 +87,13 @@ def test_a_wrong_table_is_an_error(content, tmp_path, regression):
 
 def test_calibration_writes_a_table(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(calibrate, "BATCH_SIZES", (64, 128))
-    monkeypatch.setattr(calibrate, "ROW_LENGTHS", {"dense": (2, 3), "csr": (2,)})
+    monkeypatch.setattr(calibrate, "ROW_LENGTHS", {"dense": (2, 3), "csr": (2, 4)})
     monkeypatch.setattr(calibrate, "MOST_ROWS", 128)
     path = tmp_path / "mine.json"
     calibrate.main([str(path), "--repeats", "1"])
     assert "dense, 3 numbers a row" in capsys.readouterr().out
     assert _step_costs.load(str(path), "dense").seconds.shape == (2, 2)
-    assert _step_costs.load(str(path), "csr").row_lengths.tolist() == [2]
+    assert _step_costs.load(str(path), "csr").row_lengths.tolist() == [2, 4]
 
 
 @pytest.mark.parametrize("storage", [np.asarray, sparse.csr_matrix])
