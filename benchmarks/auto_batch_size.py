@@ -115,6 +115,11 @@ def sweep(name, X, y, optimum):
     return settings, seconds, chosen
 
 
+def times(seconds, best):
+    """A ratio to the best, or that the size was given up."""
+    return f"{seconds / best:.2f}" if np.isfinite(seconds) else f"above {LONGEST:g}"
+
+
 def run(context):
     table = Table(
         "Time of 'auto' / time of the best size",
@@ -144,8 +149,8 @@ def run(context):
         near = [b for b, s in zip(sizes, of_sizes, strict=True) if s <= 1.25 * of_sizes[best]]
         table.rows.append([
             name, f"{X.shape[0]:,} x {X.shape[1]:,}", ", ".join(map(str, chosen)), sizes[best],
-            f"{1e3 * of_sizes[best]:.3g}", f"{medians[-1] / of_sizes[best]:.2f}",
-            f"{medians[settings.index(64)] / of_sizes[best]:.2f}", f"{near[0]} to {near[-1]}",
+            f"{1e3 * of_sizes[best]:.3g}", times(medians[-1], of_sizes[best]),
+            times(medians[settings.index(64)], of_sizes[best]), f"{near[0]} to {near[-1]}",
         ])  # fmt: skip
         finite = [[s if np.isfinite(s) else None for s in row] for row in seconds]
         records.append({"data": name, "sizes": settings, "seconds": finite, "chosen": chosen})
