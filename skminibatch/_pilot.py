@@ -7,13 +7,15 @@ from scipy import sparse
 
 from skminibatch._models import Data, LinearModel
 from skminibatch._scale import noise_at, stiffness_of
-from skminibatch._statistics import Smoothness
+from skminibatch._statistics import EXAMINED, OF_PILOT, Smoothness, sample_rows, stream
 from skminibatch._step_costs import load
 from skminibatch._training import Diverged, Recipe, TrainState, run_part
 from skminibatch.optimizers.saga import saga_batch_size
 from skminibatch.samplers import Shuffle
 from skminibatch.schedules import ConstantSize
 from skminibatch.schedules.auto import PILOT
+
+ROWS_A_PILOT, MOST_PILOTS = 50_000, 3  # where there are many rows, their pilots cost little: the middle one counts
 
 
 def chosen_size(
@@ -31,7 +33,12 @@ def chosen_size(
     if sampled.size < PILOT:
         size = min(PILOT, n_rows)
         return ConstantSize(float(size)), f"batch_size='auto' took {size:g} rows: there were too few to tell the noise"
-    noise = noise_scale_after_a_pass(model, data, sampled, params, schedule, smooth, seed)
+    noises = []
+    for turn in range(max(1, min(data.n_rows // ROWS_A_PILOT, MOST_PILOTS))):
+        others = stream(seed, OF_PILOT, turn)
+        rows = sampled if turn == 0 else sample_rows(data.X.shape[0], EXAMINED, others, data.rows)
+        noises.append(noise_scale_after_a_pass(model, data, rows, params, schedule, smooth, seed + turn))
+    noise = float(np.median(noises))
     size, why = part.chosen(noise, n_rows, *_kind_of_rows(model, data))
     return ConstantSize(float(size)), why
 
