@@ -203,7 +203,7 @@ def run_part(
         sizes = np.diff(plan.offsets)
         n_done += int(plan.offsets[-1])
         state = replace(after, seen=Seen.of(sizes, stats, _drawn_from(recipe, state)))
-        if hasattr(recipe.sizes, "examines"):
+        if hasattr(recipe.sizes, "examines") and sizes[-1] > 1:
             gradients = Gradients(model, data, *model.what_predicts(params, state.coefficients))
             state = replace(state, examined=gradients.products(rows_of(plan.rows, *plan.offsets[-2:])))
         chunks.append((sizes, stats))

@@ -238,6 +238,17 @@ def test_every_schedule_goes_on_in_partial_fit(name, regression):
     assert model.score(X, y) > 0.9
 
 
+@each
+def test_chunks_of_one_row_are_one_step(name, regression):
+    """They say nothing of the noise, and break nothing."""
+    X, y = regression
+    model = MiniBatchSGDRegressor(batch_size=name, device="base", random_state=0)
+    for i in range(5):
+        model.partial_fit(X[i : i + 1], y[i : i + 1])
+    assert model.n_updates_ == 5
+    assert np.isfinite(model.coef_).all()
+
+
 def test_sizes_in_training_are_those_of_the_schedule(regression):
     model = fitted(Geometric(start=10, factor=3, epochs=2), *regression)
     np.testing.assert_allclose(model.history_["batch_size"], [10, 10, 30, 30, 80, 80, 240, 240])

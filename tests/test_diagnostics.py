@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from examined import at
 from scipy import sparse
+from sklearn.pipeline import make_pipeline
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor, diagnostics
 from skminibatch.diagnostics import (
@@ -103,6 +104,14 @@ def test_weights_count(diagnostic, regression):
 def test_wrong_arguments(diagnostic, arguments, message, binary):
     with pytest.raises(ValueError, match=message):
         diagnostic(MiniBatchSGDClassifier(), *binary, **arguments)
+
+
+@every_diagnostic
+def test_estimators_of_others_are_named(diagnostic, binary):
+    with pytest.raises(
+        ValueError, match="Expected 'estimator' to be an estimator of skminibatch. Got Pipeline instead"
+    ):
+        diagnostic(make_pipeline(MiniBatchSGDClassifier()), *binary)
 
 
 @every_diagnostic

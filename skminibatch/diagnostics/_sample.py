@@ -82,6 +82,11 @@ class Sample:
 
     def __init__(self, estimator, X, y, sample_weight, max_samples, random_state):
         self.rng = check_random_state(random_state)
+        if not hasattr(estimator, "_examined"):
+            raise ValueError(
+                f"Expected 'estimator' to be an estimator of skminibatch. Got {type(estimator).__name__} instead; of a pipeline, "
+                "pass the last step and the rows as it sees them."
+            )
         self.model, self.coef, self.intercept, self.data = estimator._examined(X, y, sample_weight)
         rows = np.arange(self.data.X.shape[0]) if self.data.rows is None else self.data.rows
         wanted = _wanted(max_samples, rows.size)
