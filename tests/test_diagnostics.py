@@ -108,9 +108,7 @@ def test_wrong_arguments(diagnostic, arguments, message, binary):
 
 @every_diagnostic
 def test_estimators_of_others_are_named(diagnostic, binary):
-    with pytest.raises(
-        ValueError, match=r"to be an estimator of skminibatch\. Got Pipeline instead"
-    ):
+    with pytest.raises(ValueError, match=r"to be an estimator of skminibatch\. Got Pipeline instead"):
         diagnostic(make_pipeline(MiniBatchSGDClassifier()), *binary)
 
 

@@ -204,7 +204,7 @@ class GroupsMemory(NamedTuple):
 class Groups(NamedTuple):
     """A new permutation of groups of rows in each epoch; the rows of a group stay together, in the order of the data.
 
-    For rows that belong together (patients, sessions, days), whose correlation a batch then shows: its gradient has the
+    For rows that belong together (patients, shops, days), whose correlation a batch then shows: its gradient has the
     variance ``sigma^2 (1 + (b - 1) rho) / b``. Groups are what `fit` is given as ``strata=``, or what `strata` makes of X. The
     order begins at a random place, so that every row has the same chance in every batch.
     """
