@@ -8,7 +8,7 @@ import numpy as np
 import problems
 from report import Result, Table
 from scipy import sparse
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import LogisticRegression
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor, _estimator, _training
 
@@ -37,14 +37,13 @@ class Reached(Exception):
 def problem(folder, name):
     """(X, y), dense features and targets of regression standardised, and F at the optimum."""
     X, y = problems.load(folder, name)
-    X, n = X if sparse.issparse(X) else problems.scale(X), len(y)
+    X = X if sparse.issparse(X) else problems.scale(X)
     if DATA[name] is MiniBatchSGDRegressor:
-        y = (y - y.mean()) / y.std()
-        best = Ridge(alpha=problems.ALPHA * n, tol=1e-12).fit(X, y)
-    else:
-        y = np.unique(y, return_inverse=True)[1]
-        solver = "lbfgs" if sparse.issparse(X) else "newton-cholesky"
-        best = LogisticRegression(C=1 / (problems.ALPHA * n), tol=1e-8, max_iter=5000, solver=solver).fit(X, y)
+        y = problems.encode(y, True)
+        return X, y, problems.least_squares_optimum(X, y)
+    y = problems.encode(y, False)
+    solver = "lbfgs" if sparse.issparse(X) else "newton-cholesky"
+    best = LogisticRegression(C=1 / (problems.ALPHA * len(y)), tol=1e-8, max_iter=5000, solver=solver).fit(X, y)
     return X, y, objective(name, best.coef_, best.intercept_, X, y)
 
 

@@ -26,10 +26,7 @@ CRITICAL_SIZES = 2.0 ** np.arange(14)  # of the regret
 def problem(folder, name):
     """(X, y) of a data set, standardised; the target of regression too, so that alpha means the same."""
     X, y = problems.load(folder, name)
-    X = problems.scale(X)
-    if DATA[name] is MiniBatchSGDRegressor:
-        return X, (y - y.mean()) / y.std()
-    return X, np.unique(y, return_inverse=True)[1]
+    return problems.scale(X), problems.encode(y, DATA[name] is MiniBatchSGDRegressor)
 
 
 def measured(make, X, y, n_seeds, random_state=0):

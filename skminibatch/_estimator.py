@@ -141,9 +141,9 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             separate = (X_val, y_val, sample_weight_val)
             validation, rows = validation_score(self, target, (X, y, sample_weight), rows, rng, separate)
             seed = int(rng.randint(np.iinfo(np.int32).max))
-            model, solver = staged(self._checked_model(target, X))
-            data = Data(X, target.encode(y, np.dtype(X.dtype)), of_mean_one(weights, rows), rows)
             sampler = _resolve.sampler(self.sampler, self.shuffle)
+            model, solver = staged(self._checked_model(target, X, sampler))
+            data = Data(X, target.encode(y, np.dtype(X.dtype)), of_mean_one(weights, rows), rows)
             strata = _resolve.strata(sampler, strata, given[0], data.y, target)
             sizes = _resolve.batch_sizes(self.batch_size, data.n_rows, sampler)
             sampled = sample_rows(X.shape[0], EXAMINED, stream(seed, OF_SCALE), rows)
@@ -281,7 +281,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
     def _resumed(self, old: Fitted | None, target, data: Data, seed: int, counts, sampler, strata):
         """What training needs to go on with new rows: (Fitted, the rows as it sees them, Recipe)."""
         X = data.X
-        model = self._checked_model(target, X, partial=True)
+        model = self._checked_model(target, X, sampler, partial=True)
         epoch = old.state.epoch if old else 0
         sampled = sample_rows(X.shape[0], EXAMINED, stream(seed, OF_SCALE, epoch), data.rows)
         moments = old.moments if old else Moments.none(X.shape[1])
@@ -317,9 +317,9 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         fitted = Fitted(target, model, params, state, seed, moments, reservoir, smooth, history, counts, chosen)
         return fitted, data, recipe
 
-    def _checked_model(self, target, X, partial: bool = False):
+    def _checked_model(self, target, X, sampler, partial: bool = False):
         """The model, if its parts go together."""
-        model, sampler = self._model(target, X), _resolve.sampler(self.sampler, self.shuffle)
+        model = self._model(target, X)
         _resolve.check_table(model, sampler, sparse=sparse.issparse(X), clip_norm=self.clip_norm, partial=partial)
         return model
 

@@ -142,14 +142,18 @@ class LinearModel:
             table[some, 1:] = residuals
             sums[:, :-1] += safe_sparse_dot(X.T, residuals).T
             sums[:, -1] += residuals.sum(axis=0)
-            curvatures = self._curvatures(y, intercept) * (weights if weights.size else 1.0)
-            each[some] = curvatures * (self._square_lengths(X) + self.fit_intercept)
+            each[some] = self._row_bounds(X, y, weights, intercept)
         sums[:, :-1] = (sums[:, :-1] - sums[:, -1:] * axes.center) * axes.scale
         sums[:, -1] *= self.fit_intercept
         return table, sums / data.n_rows, each * used[:, 0]
 
+    def _row_bounds(self, X, y: np.ndarray, weights: np.ndarray, intercept: np.ndarray) -> np.ndarray:
+        """Bounds ``s_i curvature_i (|z_i|^2 + 1)`` of the smoothness of the losses of rows, without the penalty."""
+        curvatures = self._curvatures(y, intercept) * (weights if weights.size else 1.0)
+        return curvatures * (self._square_lengths(X) + self.fit_intercept)
+
     def _square_lengths(self, X) -> np.ndarray:
-        """Squared lengths of rows as the optimizer sees them."""
+        """Squared lengths of rows as the optimizer sees them, without writing these out."""
         axes = self._axes()
         squares = axes.scale**2
         if sparse.issparse(X):
@@ -242,16 +246,18 @@ class LinearModel:
 
     def square_lengths(self, data: Data, rows: np.ndarray) -> np.ndarray:
         """``|z_i|^2 + 1`` for some rows as the optimizer sees them (without the one where there is no intercept)."""
-        lengths = [
-            square_lengths(self._seen(data.X[rows[start : start + EXAMINED]]))
-            for start in range(0, len(rows), EXAMINED)
-        ]
-        return np.concatenate(lengths) + self.fit_intercept
+        portions = (data.X[rows[start : start + EXAMINED]] for start in range(0, len(rows), EXAMINED))
+        return np.concatenate([self._square_lengths(X) for X in portions]) + self.fit_intercept
 
     def row_bounds(self, data: Data, rows: np.ndarray, intercept: np.ndarray) -> np.ndarray:
         """Bounds ``s_i curvature_i (|z_i|^2 + 1)`` of the smoothness of the losses of some rows."""
-        weights = data.weights[rows] if data.weights.size else 1.0
-        return weights * self._curvatures(data.y[rows], intercept) * self.square_lengths(data, rows)
+        weights = data.weights[rows] if data.weights.size else data.weights
+        bounds = []
+        for start in range(0, len(rows), EXAMINED):
+            some = slice(start, start + EXAMINED)
+            X, y = data.X[rows[some]], data.y[rows[some]]
+            bounds.append(self._row_bounds(X, y, weights[some], intercept))
+        return np.concatenate(bounds)
 
     def gradient_products(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray):
         """``(tr Sigma, Var(g_i . G), |G|^2)`` of some rows, G their mean gradient and that of the penalty."""

@@ -33,11 +33,10 @@ def chosen_size(
     if sampled.size < PILOT:
         size = min(PILOT, n_rows)
         return ConstantSize(float(size)), f"batch_size='auto' took {size:g} rows: there were too few to tell the noise"
-    noises = []
-    for turn in range(max(1, min(data.n_rows // ROWS_A_PILOT, MOST_PILOTS))):
-        others = stream(seed, OF_PILOT, turn)
-        rows = sampled if turn == 0 else sample_rows(data.X.shape[0], EXAMINED, others, data.rows)
-        noises.append(noise_scale_after_a_pass(model, data, rows, params, schedule, smooth, seed + turn))
+    count = max(1, min(data.n_rows // ROWS_A_PILOT, MOST_PILOTS))
+    samples = [sample_rows(data.X.shape[0], EXAMINED, stream(seed, OF_PILOT, k), data.rows) for k in range(1, count)]
+    settings = (params, schedule, smooth)
+    noises = [noise_scale_after_a_pass(model, data, s, *settings, seed + k) for k, s in enumerate([sampled, *samples])]
     noise = float(np.median(noises))
     size, why = part.chosen(noise, n_rows, *_kind_of_rows(model, data))
     return ConstantSize(float(size)), why

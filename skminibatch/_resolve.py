@@ -287,7 +287,7 @@ def batch_sizes(value, n_rows: int, sampler) -> tuple:
 
 
 def strata(part, given, X, y, target) -> np.ndarray | None:
-    """The number of the stratum of each row, for a sampler that needs it: as given to `fit`, from X, or from the targets."""
+    """The label of the stratum of each row, for a sampler that needs it: as given to `fit`, from X, or from the targets."""
     if not hasattr(part, "from_targets"):
         if given is not None:
             raise ValueError(
@@ -305,7 +305,7 @@ def strata(part, given, X, y, target) -> np.ndarray | None:
         )
     given = column_or_1d(given)
     check_consistent_length(X, given)
-    return np.unique(given, return_inverse=True)[1]
+    return given
 
 
 def threads(n_jobs) -> int:

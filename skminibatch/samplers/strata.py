@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from skminibatch._permutation import explicit_order
+from skminibatch.samplers.uniform import draw_in_order, start
 
 MEASURED = 64  # rows of a stratum from which the deviation of its gradients is estimated
 FLOOR = 0.1  # of the deviation of all strata together: the smallest of one, so that none is forgotten
@@ -78,11 +79,16 @@ class StrataMemory(NamedTuple):
         return numbers(self.seed, self.epoch, self.turn)
 
 
-def _strata_start(n_rows: int, rows: np.ndarray | None, seed: int, epoch: int = 0, strata=None) -> StrataMemory:
-    """The memory before the first draw; `strata` has the number of the stratum of each of the `n_rows` rows."""
+def _numbered(n_rows: int, rows: np.ndarray | None, strata) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(the rows in use, the number of the stratum of each, where each stratum ends when they stand one behind another)."""
     rows = np.arange(n_rows) if rows is None else rows
     _, codes = np.unique(strata[rows], return_inverse=True)
-    ends = np.cumsum(np.bincount(codes))
+    return rows, codes, np.cumsum(np.bincount(codes))
+
+
+def _strata_start(n_rows: int, rows: np.ndarray | None, seed: int, epoch: int = 0, strata=None) -> StrataMemory:
+    """The memory before the first draw; `strata` has the label of the stratum of each of the `n_rows` rows."""
+    rows, codes, ends = _numbered(n_rows, rows, strata)
     unknown = np.full(len(ends), np.nan)
     memory = StrataMemory(rows, ends, ends - np.diff(ends, prepend=0), unknown, np.inf, int(seed), int(epoch))
     shuffled = memory.generator().permutation(rows.size)
@@ -174,9 +180,9 @@ class Neyman(NamedTuple):
         rows, rng, groups = memory.rows, memory.generator(), []
         if memory.drawn < RENEWED * np.minimum(rows, MEASURED).sum():
             return memory
-        for start, count in zip(memory.ends - rows, rows, strict=True):
+        for first, count in zip(memory.ends - rows, rows, strict=True):
             some = rng.choice(count, MEASURED, replace=False) if count > MEASURED else np.arange(count)
-            groups.append(memory.order[start + some])
+            groups.append(memory.order[first + some])
         found = gradients.statistics(groups)
         variances = found.squares - found.square_sums / found.sizes
         variances = np.maximum(variances, 0.0) / np.maximum(found.sizes - 1.0, 1.0)
@@ -188,17 +194,6 @@ class Neyman(NamedTuple):
         variances, shares = np.nan_to_num(memory.variances), memory.rows / memory.ends[-1]
         floor = FLOOR**2 * np.sum(shares * variances)
         return _stratified_draw(memory, sizes, np.sqrt(np.maximum(variances, floor)))
-
-
-class GroupsMemory(NamedTuple):
-    """What the sampler of groups remembers: the rows group by group, where each ends, and the place in the epoch."""
-
-    rows: np.ndarray
-    ends: np.ndarray
-    seed: int
-    epoch: int
-    order: np.ndarray
-    position: int
 
 
 class Groups(NamedTuple):
@@ -216,21 +211,16 @@ class Groups(NamedTuple):
 
     @staticmethod
     def start(n_rows, rows, seed, epoch=0, strata=None):
-        rows = np.arange(n_rows) if rows is None else rows
-        _, codes = np.unique(strata[rows], return_inverse=True)
-        empty = np.empty(0, np.int64)
-        grouped = rows[np.argsort(codes, kind="stable")]
-        return GroupsMemory(grouped, np.cumsum(np.bincount(codes)), int(seed), int(epoch), empty, 0)
+        rows, codes, ends = _numbered(n_rows, rows, strata)
+        return start(n_rows, rows[np.argsort(codes, kind="stable")], seed, epoch)._replace(ends=ends)
 
     def draw(self, memory, sizes):
         """(order, None, memory) for the next steps."""
-        wanted = int(np.sum(sizes))
-        if memory.position + wanted > memory.order.size:
-            rng = numbers(memory.seed, memory.epoch)
-            counts = np.diff(memory.ends, prepend=0)
+
+        def new_order(memory):
+            rng, counts = np.random.Generator(memory.generator()), np.diff(memory.ends, prepend=0)
             groups = rng.permutation(counts.size)
             order = memory.rows[_ranges((memory.ends - counts)[groups], counts[groups])]
-            order = np.roll(order, rng.integers(order.size))
-            memory = memory._replace(order=order, epoch=memory.epoch + 1, position=0)
-        order = explicit_order(memory.order[memory.position : memory.position + wanted])
-        return order, None, memory._replace(position=memory.position + wanted)
+            return explicit_order(np.roll(order, rng.integers(order.size)))
+
+        return draw_in_order(memory, sizes, new_order)

@@ -10,7 +10,10 @@ from skminibatch._permutation import ROUNDS, SMALLEST_KEYED, RowOrder, explicit_
 
 
 class SamplerMemory(NamedTuple):
-    """What a sampler remembers: its rows (empty: all of `n_rows`), its seed, the epoch and the place in it."""
+    """What a sampler remembers: its rows (empty: all of `n_rows`), its seed, the epoch and the place in it.
+
+    ``ends``, of rows that stand group by group: where each group ends.
+    """
 
     rows: np.ndarray
     n_rows: int
@@ -18,6 +21,7 @@ class SamplerMemory(NamedTuple):
     epoch: int = 0
     order: RowOrder | None = None
     position: int = 0
+    ends: np.ndarray | None = None
 
     def generator(self) -> np.random.Philox:
         """The counter-based generator of this epoch."""
@@ -30,7 +34,7 @@ def start(n_rows: int, rows: np.ndarray | None, seed: int, epoch: int = 0, strat
     return SamplerMemory(rows, int(rows.size or n_rows), int(seed), int(epoch))
 
 
-def _draw(memory: SamplerMemory, sizes, new_order):
+def draw_in_order(memory: SamplerMemory, sizes, new_order):
     """The next ``sum(sizes)`` rows of the order of the epoch; a new order when the last one is used up."""
     wanted = int(np.sum(sizes))
     if memory.order is None or memory.position + wanted > memory.n_rows:
@@ -69,7 +73,7 @@ class Shuffle(NamedTuple):
             positions = (blocks[:, None] * block + np.arange(block)).ravel()
             return explicit_order(_mapped(memory, positions[positions < n_rows]))
 
-        return _draw(memory, sizes, new_order)
+        return draw_in_order(memory, sizes, new_order)
 
 
 class Blocks(NamedTuple):
@@ -114,4 +118,4 @@ class Sequential(NamedTuple):
 
     def draw(self, memory, sizes):
         """(order, weights or None, memory) for the next steps."""
-        return _draw(memory, sizes, lambda memory: explicit_order(_mapped(memory, np.arange(memory.n_rows))))
+        return draw_in_order(memory, sizes, lambda memory: explicit_order(_mapped(memory, np.arange(memory.n_rows))))

@@ -130,11 +130,18 @@ class AdaDamp(NamedTuple):
         return _steady(size, n_rows, min(self.every, n_steps)), memory
 
 
-def _grown(size, needed, part, population):
+def _tells(seen):
+    """Whether the last block shows how far rows differ."""
+    return seen is not None and not np.isnan(seen.variance)
+
+
+def _sizes_of_a_test(self, memory, state, n_rows, n_steps):
     """At least as large as before, and at most `growth` times: a test is met by going on, not by one jump."""
-    size = part.start if size is None else size
-    size = size if needed is None else float(np.clip(needed, size, part.growth * size))
-    return min(size, part.largest, population)
+    size, needed = self.start if memory is None else memory, self.needed(state)
+    if needed is not None:
+        size = float(np.clip(needed, size, self.growth * size))
+    size = min(size, self.largest, state.population)
+    return _steady(size, n_rows, min(self.every, n_steps)), size
 
 
 class NormTest(NamedTuple):
@@ -152,14 +159,14 @@ class NormTest(NamedTuple):
     largest: float = np.inf
     debias: bool = False
     anneals = False
+    sizes = _sizes_of_a_test
 
-    def sizes(self, memory, state, n_rows, n_steps):
-        seen, needed = state.seen, None
-        if seen is not None and not np.isnan(seen.variance):
-            square_norm = seen.signal if self.debias else seen.square_norm
-            needed = needed_by_norm_test(seen.variance, square_norm, self.theta, state.population)
-        size = _grown(memory, needed, self, state.population)
-        return _steady(size, n_rows, min(self.every, n_steps)), size
+    def needed(self, state):
+        """The size that the last block asks for, None where it does not tell."""
+        if not _tells(state.seen):
+            return None
+        square_norm = state.seen.signal if self.debias else state.seen.square_norm
+        return needed_by_norm_test(state.seen.variance, square_norm, self.theta, state.population)
 
 
 class InnerProductTest(NamedTuple):
@@ -178,13 +185,12 @@ class InnerProductTest(NamedTuple):
     largest: float = np.inf
     anneals = False
     examines = True
+    sizes = _sizes_of_a_test
 
-    def sizes(self, memory, state, n_rows, n_steps):
-        found, needed = state.examined, None
-        if found is not None:
-            needed = needed_by_inner_product_test(*found, self.theta, self.nu)
-        size = _grown(memory, needed, self, state.population)
-        return _steady(size, n_rows, min(self.every, n_steps)), size
+    def needed(self, state):
+        """The size that the last batch asks for, None where it does not tell."""
+        found = state.examined
+        return None if found is None else needed_by_inner_product_test(*found, self.theta, self.nu)
 
 
 class _Averages(NamedTuple):
@@ -195,10 +201,16 @@ class _Averages(NamedTuple):
     size: float
 
 
-def _averaged(memory, variance, other, start):
-    if memory is None:
-        return _Averages(variance, other, start)
-    return _Averages(0.5 * (memory.variance + variance), 0.5 * (memory.other + other), memory.size)
+def _sizes_that_follow(self, memory, state, n_rows, n_steps):
+    """The size that is wanted for the averages so far, within a factor of `growth` of the last one."""
+    if _tells(state.seen):
+        new = _Averages(state.seen.variance, self.compared(state.seen), self.start)
+        if memory is not None:
+            new = _Averages(0.5 * (memory.variance + new.variance), 0.5 * (memory.other + new.other), memory.size)
+        limit = min(self.largest, state.population)
+        wanted = np.clip(self.wanted(new, state.seen), new.size / self.growth, new.size * self.growth)
+        memory = new._replace(size=float(np.clip(wanted, min(self.smallest, limit), limit)))
+    return _steady(self.start if memory is None else memory.size, n_rows, min(self.every, n_steps)), memory
 
 
 class CABS(NamedTuple):
@@ -215,14 +227,16 @@ class CABS(NamedTuple):
     largest: float = np.inf
     anneals = False
 
-    def sizes(self, memory, state, n_rows, n_steps):
-        seen = state.seen
-        if seen is not None and not np.isnan(seen.variance):
-            memory = _averaged(memory, seen.variance, seen.loss, self.start)
-            above = memory.other - self.optimum
-            wanted = seen.rate * memory.variance / above if above > 0 else np.inf
-            memory = memory._replace(size=_moved(memory.size, wanted, self, state.population))
-        return _steady(self.start if memory is None else memory.size, n_rows, min(self.every, n_steps)), memory
+    sizes = _sizes_that_follow
+
+    def compared(self, seen):
+        """What the variance is compared with: the loss."""
+        return seen.loss
+
+    def wanted(self, averages, seen):
+        """The size for these averages."""
+        above = averages.other - self.optimum
+        return seen.rate * averages.variance / above if above > 0 else np.inf
 
 
 class NoiseScale(NamedTuple):
@@ -240,20 +254,15 @@ class NoiseScale(NamedTuple):
     largest: float = np.inf
     anneals = False
 
-    def sizes(self, memory, state, n_rows, n_steps):
-        seen = state.seen
-        if seen is not None and not np.isnan(seen.variance):
-            memory = _averaged(memory, seen.variance, seen.signal, self.start)
-            wanted = self.multiple * memory.variance / memory.other if memory.other > 0 else np.inf
-            memory = memory._replace(size=_moved(memory.size, wanted, self, state.population))
-        return _steady(self.start if memory is None else memory.size, n_rows, min(self.every, n_steps)), memory
+    sizes = _sizes_that_follow
 
+    def compared(self, seen):
+        """What the variance is compared with: the square of the gradient."""
+        return seen.signal
 
-def _moved(size, wanted, part, population):
-    """The size moved towards the one that is wanted, by a factor of `growth` at most."""
-    limit = min(part.largest, population)
-    wanted = np.clip(wanted, size / part.growth, size * part.growth)
-    return float(np.clip(wanted, min(part.smallest, limit), limit))
+    def wanted(self, averages, seen):
+        """The size for these averages."""
+        return self.multiple * averages.variance / averages.other if averages.other > 0 else np.inf
 
 
 SIZE_SCHEDULES = {
