@@ -20,7 +20,7 @@ from sklearn.utils.validation import _check_sample_weight
 from skminibatch import _resolve
 from skminibatch._models import Data
 from skminibatch._pilot import chosen_size, derived_size
-from skminibatch._scale import first_smoothness, first_statistic, placed, stiffness_of, stream_smoothness
+from skminibatch._scale import first_smoothness, first_statistic, stiffness_of, stream_smoothness
 from skminibatch._statistics import (
     EXAMINED,
     OF_EVALUATION,
@@ -72,7 +72,6 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
 
     _parameter_constraints: dict = {
         "learning_rate": [StrOptions(set(SCHEDULES)), tuple],
-        "eta0": [Interval(Real, 0, None, closed="neither"), None],
         "power_t": [Interval(Real, 0, None, closed="left")],
         "batch_size": [
             Interval(Integral, 1, None, closed="left"),
@@ -99,6 +98,12 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         "verbose": ["verbose"],
     }
 
+    def _store(self, parameters: dict) -> None:
+        """Store the parameters of the constructor, unchanged."""
+        for name, value in parameters.items():
+            if name not in ("self", "__class__"):
+                setattr(self, name, value)
+
     # -- what a subclass says ------------------------------------------------------------------------------------
 
     @abstractmethod
@@ -114,12 +119,20 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         """The model, its optimizer included, without coordinates."""
 
     @abstractmethod
-    def _start(self, model, target, data, coef_init, intercept_init):
-        """Coefficients and intercepts to start from."""
+    def _start(self, model, target, data, init: tuple, seed: int) -> tuple:
+        """What predicts at the start: `init`, or what stands for each None in it."""
 
     @abstractmethod
-    def _attributes(self, coef, intercept, target) -> dict:
-        """Fitted attributes of the parameters."""
+    def _first_rate(self) -> float | None:
+        """The rate that schedules start from."""
+
+    @abstractmethod
+    def _attributes(self, *predicts_and_target) -> dict:
+        """Fitted attributes of what predicts, for a target."""
+
+    def _placed(self, model, data, sampled, moments, old):
+        """The model in coordinates that suit the features of the rows in `sampled`, and the statistics of these."""
+        return model, moments
 
     def _class_weights(self, target, y, counts):
         """Weight of each row by its class, or None; `counts` of the classes so far."""
@@ -127,7 +140,8 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
 
     # -- fit -----------------------------------------------------------------------------------------------------
 
-    def _fit(self, X, y, sample_weight, coef_init, intercept_init, X_val, y_val, sample_weight_val, strata):
+    def _fit(self, X, y, sample_weight, init: tuple, separate: tuple, strata):
+        """Fit; `init` is what the user wants to start from, `separate` his validation rows (X, y, weights)."""
         with self._all_or_nothing():
             self._validate_params()
             given = (X, y, sample_weight)
@@ -138,43 +152,46 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             counts = self._counts(target, y)
             weights = self._weights(target, X, y, sample_weight, counts)
             rows = self._active_rows(weights, "fit")
-            separate = (X_val, y_val, sample_weight_val)
             validation, rows = validation_score(self, target, (X, y, sample_weight), rows, rng, separate)
             seed = int(rng.randint(np.iinfo(np.int32).max))
             sampler = _resolve.sampler(self.sampler, self.shuffle)
-            model, solver = staged(self._checked_model(target, X, sampler))
             data = Data(X, target.encode(y, np.dtype(X.dtype)), of_mean_one(weights, rows), rows)
             strata = _resolve.strata(sampler, strata, given[0], data.y, target)
-            sizes = _resolve.batch_sizes(self.batch_size, data.n_rows, sampler)
-            sampled = sample_rows(X.shape[0], EXAMINED, stream(seed, OF_SCALE), rows)
-            moments, automatic = Moments.none(X.shape[1]), self.learning_rate == "auto"
-            model, moments = placed(model, data, sampled, moments, None, self.standardize, automatic)
-            if previous is not None and coef_init is None:
-                coef_init, intercept_init = previous.model.what_predicts(previous.params, None)
-            params = model.start(*self._start(model, target, data, coef_init, intercept_init))
-            smooth, reservoir, chosen = None, None, None
-            if self._follows_smoothness(model):
-                smooth, reservoir = first_smoothness(model, data, sampled, params, seed)
-            if hasattr(sizes, "chosen") and solver is not None and smooth is not None:
-                sizes, _ = chosen = derived_size(sizes, model, data, smooth)
-            elif hasattr(sizes, "chosen"):
-                rates = self._schedule(model, self.max_iter * data.n_rows, sampled.size / PILOT)
-                sizes, _ = chosen = chosen_size(sizes, model, data, sampled, params, rates, smooth, data.n_rows, seed)
-            model = replace(model, optimizer=self._scaled_optimizer(model.optimizer, sizes))
-            rates = self._schedule(model, self.max_iter * data.n_rows, data.n_rows / min(sizes.start, data.n_rows))
-            recipe = self._recipe(model, data, (sampler, rates, sizes), smooth, validation, seed, self.max_iter)
-            if solver is not None:
-                rates = self._schedule(replace(model, optimizer=solver), self.max_iter * data.n_rows, 0.0)
-                recipe = with_table(recipe, solver, rates, data, seed)
-            state = TrainState(
-                **stiffness_of(recipe.smoothness),
-                population=float(data.n_rows),
-                **first_statistic(model, data, sampled, params, recipe.scaling),
-                sampler_memory=sampler.start(X.shape[0], rows, seed, 0, strata),
-            )
-            fitted = Fitted(target, model, params, state, seed, moments, reservoir, smooth, History(), counts, chosen)
+            fitted, recipe = self._begun(previous, target, data, init, seed, counts, sampler, strata, validation)
             self._train(fitted, data, recipe, given, epochs=self.max_iter)
         return self
+
+    def _begun(self, previous: Fitted | None, target, data: Data, init, seed, counts, sampler, strata, validation):
+        """What training needs to begin: (Fitted, Recipe)."""
+        X = data.X
+        model, solver = staged(self._checked_model(target, X, sampler))
+        sizes = _resolve.batch_sizes(self.batch_size, data.n_rows, sampler, model.smallest_batch)
+        sampled = sample_rows(X.shape[0], EXAMINED, stream(seed, OF_SCALE), data.rows)
+        model, moments = self._placed(model, data, sampled, Moments.none(X.shape[1]), None)
+        if previous is not None and all(given is None for given in init):
+            init = previous.model.what_predicts(previous.params, None)
+        params = model.start(*self._start(model, target, data, init, seed))
+        smooth, reservoir, chosen = None, None, None
+        if self._follows_smoothness(model):
+            smooth, reservoir = first_smoothness(model, data, sampled, params, seed)
+        if hasattr(sizes, "chosen") and solver is not None and smooth is not None:
+            sizes, _ = chosen = derived_size(sizes, model, data, smooth)
+        elif hasattr(sizes, "chosen"):
+            rates = self._schedule(model, self.max_iter * data.n_rows, sampled.size / PILOT)
+            sizes, _ = chosen = chosen_size(sizes, model, data, sampled, params, rates, smooth, data.n_rows, seed)
+        model = replace(model, optimizer=self._scaled_optimizer(model.optimizer, sizes))
+        rates = self._schedule(model, self.max_iter * data.n_rows, data.n_rows / min(sizes.start, data.n_rows))
+        recipe = self._recipe(model, data, (sampler, rates, sizes), smooth, validation, seed, self.max_iter)
+        if solver is not None:
+            rates = self._schedule(replace(model, optimizer=solver), self.max_iter * data.n_rows, 0.0)
+            recipe = with_table(recipe, solver, rates, data, seed)
+        state = TrainState(
+            **stiffness_of(recipe.smoothness),
+            population=float(data.n_rows),
+            **first_statistic(model, data, sampled, params, recipe.scaling),
+            sampler_memory=sampler.start(X.shape[0], data.rows, seed, 0, strata),
+        )
+        return Fitted(target, model, params, state, seed, moments, reservoir, smooth, History(), counts, chosen), recipe
 
     def _train(self, fitted: Fitted, data: Data, recipe: Recipe, given, epochs: int) -> None:
         """Train with scikit-learn's callbacks, one task an epoch; an interrupt keeps the epochs that were done."""
@@ -192,7 +209,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
 
         def end(task, progress: Progress) -> bool:
             def attributes():
-                return self._attributes(progress.coef, progress.intercept, fitted.target)
+                return self._attributes(*progress.predicts, fitted.target)
 
             return task.call_on_fit_task_end(**facts, reconstruction_attributes=attributes)
 
@@ -286,9 +303,9 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         sampled = sample_rows(X.shape[0], EXAMINED, stream(seed, OF_SCALE, epoch), data.rows)
         moments = old.moments if old else Moments.none(X.shape[1])
         axes = old.model.coordinates if old else None
-        model, moments = placed(model, data, sampled, moments, axes, self.standardize, self.learning_rate == "auto")
+        model, moments = self._placed(model, data, sampled, moments, axes)
         if old is None:
-            params = model.start(*self._start(model, target, data, None, None))
+            params = model.start(*self._start(model, target, data, model.unset, seed))
         elif type(old.model.optimizer) is type(model.optimizer) and old.params is not None:
             params = old.model.moved(old.params, model)
         else:
@@ -296,7 +313,8 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         reservoir, smooth = None, None
         if self._follows_smoothness(model):
             reservoir, smooth = stream_smoothness(model, data, params, old, seed, epoch)
-        sizes, chosen = _resolve.batch_sizes(self.batch_size, data.n_rows, sampler), None
+        sizes = _resolve.batch_sizes(self.batch_size, data.n_rows, sampler, model.smallest_batch)
+        chosen = None
         if hasattr(sizes, "chosen"):
             rates = self._schedule(model, None, None)
             settings = (sizes, model, data, sampled, params, rates, smooth, STREAM_ROWS, seed)
@@ -376,7 +394,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             optimizer=model.optimizer,
             loss=model.loss,
             alpha=self.alpha,
-            eta0=self.eta0,
+            eta0=self._first_rate(),
             power_t=self.power_t,
             horizon=horizon,
             warmup=warmup,
@@ -392,7 +410,6 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
 
     def _recipe(self, model, data: Data, parts, smooth, validation, seed, epochs) -> Recipe:
         """`parts`: the sampler, the schedule of rates and that of batch sizes."""
-        few = sample_rows(data.X.shape[0], EVALUATED, stream(seed, OF_EVALUATION), data.rows)
         tempered = getattr(parts[0], "tempered", None)
         return Recipe(
             *parts,
@@ -404,20 +421,25 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             tol=self.tol if epochs else None,
             patience=self.n_iter_no_change,
             max_seconds=self.max_time,
-            evaluation_rows=few,
+            evaluation_rows=self._evaluation_rows(data, seed),
+            seed=seed,
             validation=validation,
             keep_best=bool(self.early_stopping),
         )
+
+    def _evaluation_rows(self, data: Data, seed: int) -> np.ndarray | None:
+        """Rows on which the objective is measured, see `Recipe`."""
+        return sample_rows(data.X.shape[0], EVALUATED, stream(seed, OF_EVALUATION), data.rows)
 
     def _publish(self, fitted: Fitted, progress: Progress, recipe: Recipe) -> None:
         """Write every fitted attribute."""
         params = progress.params
         if params is None:  # the best epoch was restored: go on from there
-            params = progress.model.start(progress.coef, progress.intercept)
+            params = progress.model.start(*progress.predicts)
         state = replace(progress.state, sampler_memory=None)
         history = progress.history.arrays()
         attributes = {
-            **self._attributes(progress.coef, progress.intercept, fitted.target),
+            **self._attributes(*progress.predicts, fitted.target),
             "n_iter_": max(1, progress.state.epoch - fitted.state.epoch),
             "t_": progress.state.samples,
             "n_updates_": progress.state.step,
@@ -435,6 +457,3 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         attributes["_fitted"] = fitted
         for name, attribute in attributes.items():
             setattr(self, name, attribute)
-
-    def __sklearn_is_fitted__(self):
-        return hasattr(self, "coef_")

@@ -20,14 +20,13 @@ from skminibatch._targets import RegressionTarget
 from skminibatch.optimizers import OPTIMIZERS
 from skminibatch.penalties import PENALTIES
 
-COPIED = 1024  # rows at once, where columns become rows
-
 
 class LinearEstimator(BaseMiniBatchEstimator):
     """What the linear regressor and the linear classifier share."""
 
     _parameter_constraints: dict = {
         **BaseMiniBatchEstimator._parameter_constraints,
+        "eta0": [Interval(Real, 0, None, closed="neither"), None],
         "penalty": [StrOptions({name for name in PENALTIES if name}), None, tuple],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "l1_ratio": [Interval(Real, 0, 1, closed="both"), None],
@@ -38,12 +37,6 @@ class LinearEstimator(BaseMiniBatchEstimator):
         "average": [Interval(Integral, 0, None, closed="left"), "boolean"],
         "standardize": ["boolean"],
     }
-
-    def _store(self, parameters: dict) -> None:
-        """Store the parameters of the constructor, unchanged."""
-        for name, value in parameters.items():
-            if name not in ("self", "__class__"):
-                setattr(self, name, value)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -67,7 +60,14 @@ class LinearEstimator(BaseMiniBatchEstimator):
             n_threads=_resolve.threads(self.n_jobs),
         )
 
-    def _start(self, model, target, data, coef_init, intercept_init):
+    def _placed(self, model, data, sampled, moments, old):
+        return placed(model, data, sampled, moments, old, self.standardize, self.learning_rate == "auto")
+
+    def _first_rate(self):
+        return self.eta0
+
+    def _start(self, model, target, data, init, seed):
+        coef_init, intercept_init = init
         coef = np.zeros((model.n_outputs, model.n_features), model.dtype)
         intercept = np.zeros(model.n_outputs, model.dtype)
         if coef_init is not None:
@@ -92,9 +92,8 @@ class LinearEstimator(BaseMiniBatchEstimator):
             coef = self.coef_.toarray() if sparse.issparse(self.coef_) else np.atleast_2d(self.coef_)
             return fitted.model, coef, np.atleast_1d(self.intercept_), data
         model, sampled = one._model(target, X), sample_rows(X.shape[0], EXAMINED, stream(0, OF_SCALE), rows)
-        automatic = self.learning_rate == "auto"
-        model, _ = placed(model, data, sampled, Moments.none(X.shape[1]), None, self.standardize, automatic)
-        return model, *one._start(model, target, data, None, None), data
+        model, _ = one._placed(model, data, sampled, Moments.none(X.shape[1]), None)
+        return model, *one._start(model, target, data, model.unset, 0), data
 
     def _attributes(self, coef, intercept, target) -> dict:
         dtype = np.float32 if coef.dtype == np.float32 else np.float64
@@ -102,6 +101,9 @@ class LinearEstimator(BaseMiniBatchEstimator):
         if isinstance(target, RegressionTarget):
             return {"coef_": coef if target.multi_output else coef[0], "intercept_": intercept, "_target": target}
         return {"coef_": coef, "intercept_": intercept, "classes_": target.classes, "_target": target}
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "coef_")
 
     def _raw(self, X) -> np.ndarray:
         """Raw outputs (n, K)."""
@@ -143,22 +145,3 @@ def _shaped(given, shape, name, dtype):
         raise ValueError(f"Provided {name} does not match dataset: expected the shape {shape}, got {array.shape}.")
     assert_all_finite(array, input_name=name)
     return array.reshape(shape)
-
-
-def validated(estimator, X, y, reset, **checks):
-    """X and y as the kernels want them: C-contiguous float rows, or CSR with sorted indices and no duplicates."""
-    X, y = validate_data(estimator, X, y, reset=reset, accept_sparse="csr", dtype=[np.float64, np.float32], **checks)
-    if not sparse.issparse(X):
-        X = X if X.flags.c_contiguous else _by_rows(X)
-    elif not X.has_canonical_format:
-        X = X.copy()
-        X.sum_duplicates()
-    return X, y
-
-
-def _by_rows(X: np.ndarray) -> np.ndarray:
-    """A C-contiguous copy, by blocks of rows that stay in the cache: sooner than all columns at once."""
-    rows = np.empty(X.shape, X.dtype)
-    for start in range(0, len(X), COPIED):
-        rows[start : start + COPIED] = X[start : start + COPIED]
-    return rows

@@ -63,6 +63,13 @@ class LinearModel:
     coordinates: Coordinates | None = None
     n_threads: int = 1
 
+    smallest_batch = 1
+
+    @property
+    def unset(self) -> tuple:
+        """What predicts, where nothing is given to start from."""
+        return None, None
+
     def start(self, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
         """Parameters at given coefficients (K, d) and intercepts (K,), the optimizer fresh."""
         params = np.zeros((1 + n_slots(self.optimizer), self.n_outputs, self.n_features + 1), self.dtype)
@@ -249,7 +256,7 @@ class LinearModel:
         portions = (data.X[rows[start : start + EXAMINED]] for start in range(0, len(rows), EXAMINED))
         return np.concatenate([self._square_lengths(X) for X in portions]) + self.fit_intercept
 
-    def row_bounds(self, data: Data, rows: np.ndarray, intercept: np.ndarray) -> np.ndarray:
+    def row_bounds(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
         """Bounds ``s_i curvature_i (|z_i|^2 + 1)`` of the smoothness of the losses of some rows."""
         weights = data.weights[rows] if data.weights.size else data.weights
         bounds = []
@@ -448,16 +455,15 @@ class Gradients(NamedTuple):
 
     model: LinearModel
     data: Data
-    coef: np.ndarray
-    intercept: np.ndarray
+    predicts: tuple
 
     def statistics(self, groups: list[np.ndarray]) -> GradientStatistics:
         """Sums over some groups of rows."""
-        return self.model.gradient_statistics(self.data, groups, self.coef, self.intercept, self.data.n_rows)
+        return self.model.gradient_statistics(self.data, groups, *self.predicts, self.data.n_rows)
 
     def products(self, rows: np.ndarray) -> tuple[float, float, float]:
         """``(tr Sigma, Var(g_i . G), |G|^2)`` of some rows."""
-        return self.model.gradient_products(self.data, rows, self.coef, self.intercept)
+        return self.model.gradient_products(self.data, rows, *self.predicts)
 
     def square_lengths(self, rows: np.ndarray) -> np.ndarray:
         """Squared lengths of some rows, the one of the intercept included."""
@@ -465,11 +471,11 @@ class Gradients(NamedTuple):
 
     def row_squares(self, rows: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """Squared norms of the gradients of some rows of known lengths."""
-        return self.model.row_squares(self.data, rows, self.coef, self.intercept, lengths)
+        return self.model.row_squares(self.data, rows, *self.predicts, lengths)
 
     def row_bounds(self, rows: np.ndarray) -> np.ndarray:
         """Bounds of the smoothness of the losses of some rows."""
-        return self.model.row_bounds(self.data, rows, self.intercept)
+        return self.model.row_bounds(self.data, rows, *self.predicts)
 
 
 def raw_outputs(X, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ a second meaning. A verb that a part does not have falls back to the neutral ele
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import ndtr
 
 
 def where(condition, a, b):
@@ -24,6 +25,26 @@ def exp_of_negative(x):
 def log_of_one_plus(x):
     """``log(1 + x)`` for 0 <= x <= 1, likewise."""
     return np.log1p(x)
+
+
+def positive(x):
+    """``x > 0``, of the real part where derivatives are taken along the imaginary axis."""
+    return np.real(x) > 0
+
+
+def normal_share(x):
+    """The distribution function of the standard normal distribution."""
+    return ndtr(x)
+
+
+def activate(self, z):
+    """Output of an activation."""
+    return self.activate(z)
+
+
+def slope(self, z, a):
+    """Derivative of an activation at z, where its output is a."""
+    return self.slope(z, a)
 
 
 def value(self, raw, y):

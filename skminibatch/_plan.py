@@ -31,6 +31,8 @@ class Plan(NamedTuple):
         most what they add to this mean. A share of infinity: no bound.
     clip_norm : float
         The gradient of the loss of a batch is scaled down to this Euclidean norm; infinite: never.
+    key : tuple of int, (seed, step)
+        Of the random numbers of a step, such as the masks of dropout; `step` is the number of the first one.
     """
 
     rows: RowOrder
@@ -39,6 +41,7 @@ class Plan(NamedTuple):
     weights: np.ndarray | None = None
     safety: tuple[float, float, float] = NO_BOUND
     clip_norm: float = np.inf
+    key: tuple[int, int] = (0, 0)
 
 
 class StepStats(NamedTuple):

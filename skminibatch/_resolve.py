@@ -10,6 +10,7 @@ from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions, _Booleans
 
 from skminibatch._parts import curvature_of, gradient
+from skminibatch.layers import ACTIVATIONS, ELU, NORMALIZATIONS, Batch, Ghost, Group, Hybrid, Instance, Layer, LeakyReLU
 from skminibatch.losses import LOSSES, Huber, Logistic, Quantile
 from skminibatch.optimizers import (
     OPTIMIZERS,
@@ -55,6 +56,8 @@ _SEVERAL = Interval(Real, 2, None, closed="left")  # one row does not show how f
 _ABOVE_ONE = Interval(Real, 1, None, closed="neither")
 _FINITE = Interval(Real, None, None, closed="neither")
 _LIMIT = Interval(Real, 1, None, closed="both")  # infinity included
+_INSIDE = Interval(Real, 0, 1, closed="neither")
+_RUNNING = {"epsilon": _POSITIVE, "momentum": Interval(Real, 0, 1, closed="right"), "exact": _Booleans()}
 _SIZES = {"start": _WHOLE, "largest": _LIMIT}
 _ADAPTIVE = {"start": _SEVERAL, "largest": _LIMIT, "every": _WHOLE, "growth": _ABOVE_ONE}
 INTERVALS = {
@@ -86,6 +89,14 @@ INTERVALS = {
     InnerProductTest: {**_ADAPTIVE, "theta": _POSITIVE, "nu": _POSITIVE},
     CABS: {**_ADAPTIVE, "optimum": _FINITE, "smallest": _SEVERAL},
     NoiseScale: {**_ADAPTIVE, "multiple": _POSITIVE, "smallest": _SEVERAL},
+    LeakyReLU: {"leak": _FINITE},
+    ELU: {"alpha": _POSITIVE},
+    Batch: _RUNNING,
+    Ghost: {**_RUNNING, "size": _SEVERAL},
+    Layer: {"epsilon": _POSITIVE},
+    Instance: {"epsilon": _POSITIVE, "n_channels": _WHOLE},
+    Group: {"epsilon": _POSITIVE, "n_groups": _WHOLE},
+    Hybrid: {**_RUNNING, "alpha": _INSIDE, "rate": _AT_LEAST_ZERO},
 }
 
 
@@ -93,6 +104,8 @@ def checked(part, parameter: str):
     """The part with numbers as floats; an error names the parameter, the part and the field."""
     for name, interval in INTERVALS.get(type(part), {}).items():
         number = getattr(part, name)
+        if number is None and type(part)._field_defaults.get(name, number) is None:
+            continue  # left open
         if not interval.is_satisfied_by(number):
             raise ValueError(
                 f"The {name!r} of {type(part).__name__} in the {parameter!r} parameter must be {interval}. Got {number!r}"
@@ -119,7 +132,7 @@ def loss(value, **fields):
     if not isinstance(value, str):
         return _instance(value, "loss", "gradient")
     part = LOSSES[value]
-    return checked(part(**{name: fields[name] for name in part._fields}), "loss")
+    return checked(part(**{name: fields[name] for name in part._fields if name in fields}), "loss")
 
 
 def penalty(value, alpha: float, l1_ratio: float | None) -> ElasticNet:
@@ -152,6 +165,34 @@ def optimizer(value, average, default: str):
     if part.per_row:
         raise ValueError(f"average={average!r} cannot be combined with solver='saga': its last iterate is the best.")
     return Averaging(part, float(average) if average is not True else 0.0)
+
+
+NETWORK_SOLVERS = sorted(set(OPTIMIZERS) - {"saga"})
+
+
+def network_optimizer(estimator):
+    """The optimizer of a network, by scikit-learn's parameters: 'sgd' has momentum, and 'auto' is Adam."""
+    solver, adaptive = estimator.solver, {"beta_1", "beta_2", "epsilon"}
+    if not isinstance(solver, str):
+        part = optimizer(solver, False, default="adam")
+        if part.per_row:
+            raise ValueError("solver='saga' stores a residual for each row and output, which needs a linear model.")
+        return optimizer(solver, estimator.average, default="adam")
+    if solver == "sgd" and estimator.momentum > 0:
+        part = (Nesterov if estimator.nesterovs_momentum else Momentum)(estimator.momentum)
+    else:
+        kind = OPTIMIZERS["adam" if solver == "auto" else solver]
+        flat = adaptive | {"momentum"}
+        part = kind(**{name: getattr(estimator, name) for name in kind._fields if name in flat})
+    return optimizer(part, estimator.average, default="adam")
+
+
+def hidden_layers(value) -> list[int]:
+    """Units of each hidden layer."""
+    sizes = np.atleast_1d(value).tolist()
+    if any(isinstance(size, bool) or size != int(size) or size < 1 for size in sizes):
+        raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
+    return [int(size) for size in sizes]
 
 
 def check_table(model, sampler, *, sparse: bool, clip_norm, partial: bool) -> None:
@@ -268,8 +309,22 @@ def scaled_optimizer(optimizer, value, sizes, base_batch_size: int):
     return SCALING_RULES[value]().optimizer(optimizer, k)
 
 
-def batch_sizes(value, n_rows: int, sampler) -> tuple:
-    """The schedule of batch sizes: an int, a fraction of the rows, 'full', a name, or an instance."""
+def batch_sizes(value, n_rows: int, sampler, smallest: int = 1) -> tuple:
+    """The schedule of batch sizes: an int, a fraction of the rows, 'full', a name, or an instance.
+
+    `smallest` are the rows that a batch needs at least.
+    """
+    part = _batch_sizes(value, n_rows, sampler)
+    if min(getattr(part, "start", n_rows), n_rows) < smallest:
+        found = f"{n_rows} rows" if n_rows < smallest else f"batch_size={value!r}"
+        raise ValueError(
+            f"A normalization over the rows of a batch needs batches of {smallest} rows at least: one row is its own mean. "
+            f"Got {found}; use normalization='layer' for single rows."
+        )
+    return part
+
+
+def _batch_sizes(value, n_rows: int, sampler) -> tuple:
     if isinstance(value, str) and value != "full":
         part = checked(SIZE_SCHEDULES[value](), "batch_size")
     elif isinstance(value, tuple):
@@ -306,6 +361,42 @@ def strata(part, given, X, y, target) -> np.ndarray | None:
     given = column_or_1d(given)
     check_consistent_length(X, given)
     return given
+
+
+def activations(value, n_hidden: int) -> list[tuple]:
+    """The activation of each hidden layer: one for all, or a list with one for each."""
+    values = value if isinstance(value, list) else [value] * n_hidden
+    if len(values) != n_hidden:
+        raise ValueError(f"activation has {len(values)} entries, but hidden_layer_sizes has {n_hidden} layers.")
+    return [
+        checked(ACTIVATIONS[one](), "activation") if isinstance(one, str) else _instance(one, "activation", "activate")
+        for one in values
+    ]
+
+
+def normalization(value) -> tuple | None:
+    """The normalization of a name."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        return _instance(value, "normalization", "forward")
+    if value == "instance":
+        raise ValueError(
+            "normalization='instance' needs to know the channels: a hidden vector of one position each would be its own mean. "
+            "Use normalization=Instance(n_channels=...)."
+        )
+    return checked(NORMALIZATIONS[value](), "normalization")
+
+
+def dropouts(value, n_hidden: int) -> list[float]:
+    """The dropout of each hidden layer: one for all, or a list with one for each."""
+    values = value if isinstance(value, list) else [value] * n_hidden
+    if len(values) != n_hidden:
+        raise ValueError(f"dropout has {len(values)} entries, but hidden_layer_sizes has {n_hidden} layers.")
+    for one in values:
+        if not _SHARE.is_satisfied_by(one):
+            raise ValueError(f"The 'dropout' parameter must be {_SHARE}. Got {one!r} instead.")
+    return [float(one) for one in values]
 
 
 def threads(n_jobs) -> int:

@@ -21,7 +21,7 @@ NEGLIGIBLE_SHIFT = 0.25  # of a standard deviation: a mean that is no better mov
 NEGLIGIBLE_STRETCH = 2.0  # features that are stretched by no more are left as they are
 
 # purposes of random numbers, each with a sequence of its own for each turn; the samplers have those from zero on
-OF_SCALE, OF_EVALUATION, OF_RESERVOIR, OF_PILOT = 1 << 32, 1 << 33, 1 << 34, 1 << 35
+OF_SCALE, OF_EVALUATION, OF_RESERVOIR, OF_PILOT, OF_START = 1 << 32, 1 << 33, 1 << 34, 1 << 35, 1 << 36
 
 
 def stream(seed: int, purpose: int, turn: int = 0) -> np.random.Generator:

@@ -52,8 +52,8 @@ def with_table(recipe: Recipe, solver: tuple, schedule: tuple, data: Data, seed:
 
     def then(progress: Progress) -> tuple[Progress, Data, Recipe]:
         model = replace(progress.model, optimizer=solver._replace(n_rows=float(data.n_rows)))
-        table, mean, each = model.stored(data, progress.coef, progress.intercept)
-        params = model.start(progress.coef, progress.intercept)
+        table, mean, each = model.stored(data, *progress.predicts)
+        params = model.start(*progress.predicts)
         params[1] = mean
         state, rows, smooth = replace(progress.state, optimizer_memory=None), data.rows, None
         if recipe.smoothness is not None:

@@ -58,7 +58,8 @@ class TrainState:
 class Recipe:
     """How to train: the parts beside the model, and when to stop.
 
-    ``smoothness`` is what a rate follows that depends on the batch size.
+    ``smoothness`` is what a rate follows that depends on the batch size. ``evaluation_rows`` are those on which the objective
+    is measured (empty: all); None: that of an epoch is the mean of its batches, each before its step.
     ``tol`` and ``patience``: stop after `patience` checks that find the objective falling by less than ``tol`` times its
     decrease so far an epoch; with ``keep_best``, the score rising by less than `tol`. ``then``, called once when
     ``first_epochs`` are done, says how to go on: ``then(progress) -> (progress, data, recipe)``.
@@ -75,12 +76,13 @@ class Recipe:
     tol: float | None = None
     patience: int = 3
     max_seconds: float | None = None
-    evaluation_rows: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    evaluation_rows: np.ndarray | None = field(default_factory=lambda: np.empty(0, np.int64))
     validation: Callable | None = None
     keep_best: bool = False
     checks: int = CHECKS
     first_epochs: int = 0
     then: Callable | None = None
+    seed: int = 0
 
 
 class History(dict):
@@ -99,14 +101,13 @@ class History(dict):
 
 @dataclass
 class Progress:
-    """What training has come to after an epoch: what predicts, the parameters, the state, and what was said of it."""
+    """What training has come to after an epoch: the parameters, what predicts, the state, and what was said of it."""
 
     model: LinearModel
     params: np.ndarray
     state: TrainState
     history: History
-    coef: np.ndarray
-    intercept: np.ndarray
+    predicts: tuple
     objective: float = np.inf
     score: float = np.nan
     reason: str = ""
@@ -121,21 +122,31 @@ class Diverged(ValueError):
         self.epoch, self.rate = epoch, rate
 
 
-def epoch_sizes(n_rows: int, wanted: np.ndarray) -> np.ndarray:
+def epoch_sizes(n_rows: int, wanted: np.ndarray, smallest: int = 1) -> np.ndarray:
     """Sizes of the next batches of an epoch that has `n_rows` rows left; the last size that is wanted goes on to its end.
 
     They are a little below those that are wanted, so that no short batch is left over: with b rows wanted in every batch, an
-    epoch has ``ceil(n / b)`` batches whose sizes differ by at most one.
+    epoch has ``ceil(n / b)`` batches whose sizes differ by at most one. A batch below the smallest one joins a neighbour.
     """
     ends = np.cumsum(np.minimum(wanted, n_rows))
     ends = ends[: np.searchsorted(ends, n_rows) + 1]
     total, last = int(ends[-1]), int(min(wanted[-1], n_rows))
     total += max(0, -((total - n_rows) // last)) * last
     sizes = np.diff(ends * n_rows // total, prepend=0)
-    return sizes[sizes > 0]
+    sizes = sizes[sizes > 0]
+    return sizes if sizes.min() >= smallest else _joined_sizes(n_rows, sizes, smallest)
 
 
-def next_sizes(recipe: Recipe, state: TrainState, n_left: int, n_part: int):
+def _joined_sizes(n_rows: int, sizes: np.ndarray, smallest: int) -> np.ndarray:
+    """The sizes with those below the smallest one joined to a neighbour, and no such rest left over."""
+    kept, last = [], 0
+    for end in np.cumsum(sizes):
+        if end == n_rows or (end - last >= smallest and n_rows - end >= smallest):
+            kept.append(last := int(end))
+    return np.diff(kept, prepend=0)
+
+
+def next_sizes(recipe: Recipe, state: TrainState, n_left: int, n_part: int, smallest: int = 1):
     """The sizes of the next steps of an epoch that has `n_left` rows left, to the step that ends the `n_part` rows to come.
 
     Returns ((sizes, nominal sizes, what the rates are multiplied with where they stand for larger batches), memory). Rates
@@ -144,7 +155,7 @@ def next_sizes(recipe: Recipe, state: TrainState, n_left: int, n_part: int):
     wanted, memory = recipe.sizes.sizes(state.sizes_memory, state, n_left, LONGEST_CHUNK)
     nominal = np.minimum(wanted, min(recipe.sizes.largest, state.population))
     nominal = np.maximum(np.ceil(nominal * (1.0 - 1e-12)), 1.0).astype(np.int64)
-    sizes = epoch_sizes(n_left, nominal)
+    sizes = epoch_sizes(n_left, nominal, smallest)
     n_steps = min(len(sizes), int(np.searchsorted(np.cumsum(sizes), n_part)) + 1)
     if recipe.smoothness is not None:
         n_steps = min(n_steps, int(np.argmax(np.append(nominal > SPREAD * nominal[0], True))))
@@ -156,7 +167,7 @@ def next_chunk(
     model: LinearModel, recipe: Recipe, state: TrainState, n_left: int, n_part: int
 ) -> tuple[Plan, TrainState]:
     """The plan of the next steps of an epoch, and the state after it."""
-    (sizes, nominal, shares), sizes_memory = next_sizes(recipe, state, n_left, n_part)
+    (sizes, nominal, shares), sizes_memory = next_sizes(recipe, state, n_left, n_part, model.smallest_batch)
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     samples = state.samples + offsets[:-1]
     if recipe.smoothness is not None:
@@ -168,7 +179,7 @@ def next_chunk(
     coefficients = np.ascontiguousarray(coefficients, np.float64)
     order, weights, sampler_memory = recipe.sampler.draw(state.sampler_memory, sizes)
     safety = recipe.schedule.safety(state) if hasattr(recipe.schedule, "safety") else NO_BOUND
-    plan = Plan(order, offsets, coefficients, weights, safety, recipe.clip_norm)
+    plan = Plan(order, offsets, coefficients, weights, safety, recipe.clip_norm, (recipe.seed, state.step))
     state = replace(
         state,
         step=state.step + len(sizes),
@@ -193,7 +204,7 @@ def run_part(
     """
     chunks, n_done = [], 0
     if hasattr(recipe.sampler, "observe"):
-        gradients = Gradients(model, data, *model.what_predicts(params, state.coefficients))
+        gradients = Gradients(model, data, model.what_predicts(params, state.coefficients))
         state = replace(state, sampler_memory=recipe.sampler.observe(state.sampler_memory, gradients))
     while n_done < n_part:
         plan, after = next_chunk(model, recipe, state, n_left - n_done, n_part - n_done)
@@ -204,7 +215,7 @@ def run_part(
         n_done += int(plan.offsets[-1])
         state = replace(after, seen=Seen.of(sizes, stats, _drawn_from(recipe, state)))
         if hasattr(recipe.sizes, "examines") and sizes[-1] > 1:
-            gradients = Gradients(model, data, *model.what_predicts(params, state.coefficients))
+            gradients = Gradients(model, data, model.what_predicts(params, state.coefficients))
             state = replace(state, examined=gradients.products(rows_of(plan.rows, *plan.offsets[-2:])))
         chunks.append((sizes, stats))
     return state, n_done, chunks
@@ -235,8 +246,11 @@ def train(
     """
     began = time.perf_counter()
     before = history["seconds"][-1] if history else 0.0  # of earlier parts of a stream
-    progress = Progress(model, params, state, history, *model.what_predicts(params, None))
-    watch = _Watch(recipe, sum(model.objective(data, recipe.evaluation_rows, progress.coef, progress.intercept)))
+    progress = Progress(model, params, state, history, model.what_predicts(params, None))
+    evaluated = recipe.evaluation_rows is not None
+    watch = _Watch(
+        recipe, sum(model.objective(data, recipe.evaluation_rows, *progress.predicts)) if evaluated else np.nan
+    )
     n_updates = data.n_rows / min(recipe.sizes.start, data.n_rows)
     checks = 1 if recipe.tol is None or recipe.keep_best or n_updates < CHECKED_OFTEN else recipe.checks
     best = None
@@ -250,7 +264,7 @@ def train(
             state, n_rows, some = run_part(model, data, params, recipe, progress.state, data.n_rows - n_done, n_part)
             n_done += n_rows
             chunks += some
-            progress, losses = _measured(model, data, recipe, progress, state)
+            progress, losses = _measured(model, data, recipe, progress, state, chunks)
             progress.reason, progress.converged, stalled = watch.reason(
                 progress, time.perf_counter() - began, 1.0 / checks
             )
@@ -273,7 +287,7 @@ def train(
     if not progress.reason:
         progress.reason = f"max_iter={recipe.max_epochs} epochs were done"
     if recipe.keep_best:
-        progress = replace(progress, coef=best.coef, intercept=best.intercept, params=None)
+        progress = replace(progress, predicts=best.predicts, params=None)
     return progress
 
 
@@ -283,14 +297,24 @@ def _joined(chunks) -> tuple[np.ndarray, StepStats]:
     return np.concatenate(sizes), StepStats(*map(np.concatenate, list(zip(*stats, strict=True))[:4]), -1)
 
 
-def _measured(model, data, recipe, progress: Progress, state: TrainState) -> tuple[Progress, tuple[float, float]]:
-    """The progress with what predicts now, its objective and its score; and (loss, penalty)."""
-    coef, intercept = model.what_predicts(progress.params, state.coefficients)
-    loss, penalty = model.objective(data, recipe.evaluation_rows, coef, intercept)
+def _measured(
+    model, data, recipe, progress: Progress, state: TrainState, chunks
+) -> tuple[Progress, tuple[float, float]]:
+    """The progress with what predicts now, its objective and its score; and (loss, penalty).
+
+    `chunks` are those of the epoch so far.
+    """
+    predicts = model.what_predicts(progress.params, state.coefficients)
+    if recipe.evaluation_rows is None:
+        sizes, stats = _joined(chunks)
+        weight = np.average(data.targets[1]) if data.weights.size else 1.0
+        loss, penalty = float(stats.losses.sum() / (sizes.sum() * weight)), model.penalty_value(*predicts)
+    else:
+        loss, penalty = model.objective(data, recipe.evaluation_rows, *predicts)
     if not np.isfinite(loss + penalty):
         raise Diverged(state.epoch, state.coefficients[0])
-    score = np.nan if recipe.validation is None else float(recipe.validation(coef, intercept))
-    progress = replace(progress, state=state, coef=coef, intercept=intercept, objective=loss + penalty, score=score)
+    score = np.nan if recipe.validation is None else float(recipe.validation(*predicts))
+    progress = replace(progress, state=state, predicts=predicts, objective=loss + penalty, score=score)
     return progress, (loss, penalty)
 
 
@@ -327,6 +351,8 @@ class _Watch:
             improved = progress.score > self.best_score + self.recipe.tol
             self.best_score = max(self.best_score, progress.score)
             return improved
+        if np.isnan(self.start):
+            self.start = progress.objective
         # the first rates may be too large: then the first epochs end above the start, and falling is progress
         needed = self.recipe.tol * share * abs(self.start - self.best) if np.isfinite(self.best) else 0.0
         improved = progress.objective < self.best - needed

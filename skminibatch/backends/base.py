@@ -7,6 +7,7 @@ run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_
 loss_dense(loss, X, y, weights, rows, coef, intercept) -> float
 loss_csr(loss, X, y, weights, rows, coef, intercept) -> float
 residuals(loss, raw, y, weights) -> (n, K)
+run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params) -> StepStats
 
 Arrays
 ------
@@ -15,6 +16,9 @@ Arrays
 column, in the coordinates of the optimizer, and is updated in place; `rows` is int64, empty for all rows; `table` is
 (n, 1 + K), of the type of the parameters, where the optimizer is ``per_row`` (else None): the share of a row's changes that
 counts, and its stored residuals, which are updated in place.
+
+Of a network, `stack` says where the parameters stand, and `params` is (1 + n_slots, n_numbers): the first row ends with the
+running statistics of its normalizations, which are updated in place too.
 
 With a table, a step goes along what the weighted residuals of its rows changed by since they were stored, times the share,
 and the stored ones change by as much; of a row that comes twice in a batch, the second time finds what the first has
@@ -29,7 +33,10 @@ thresholded; an average of the iterates follows in every coordinate.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+from scipy import sparse
 
 from skminibatch._parts import (
     follow,
@@ -44,6 +51,15 @@ from skminibatch._parts import (
 )
 from skminibatch._permutation import rows_of
 from skminibatch._plan import bounded_rate, empty_stats
+
+
+class Acting(NamedTuple):
+    """How a step acts on each parameter: at `rates` times the rate, the penalty, where `decayed`, of it times `stretch`."""
+
+    stretch: np.ndarray | float
+    decayed: np.ndarray
+    rates: np.ndarray | float = 1.0
+
 
 MEASURED_STEPS = 16  # at the end of a chunk of sparse rows, where the norm of a gradient costs another pass
 
@@ -129,9 +145,7 @@ def _run(loss, penalty, optimizer, batch, y, weights, plan, stretch, params, fit
     for s, (start, stop) in enumerate(zip(plan.offsets[:-1], plan.offsets[1:], strict=True)):
         rows = rows_of(plan.rows, start, stop)
         size = len(rows)
-        row_weights = np.ones(size) if not weights.size else weights[rows]
-        if plan.weights is not None:
-            row_weights = row_weights * plan.weights[start:stop]
+        row_weights = _weights_at(weights, plan, rows, start, stop)
         Xb = batch(rows)
         ones = np.ones((size, 1), Xb.dtype)
         c = plan.coefficients[s].copy()
@@ -159,8 +173,44 @@ def _run(loss, penalty, optimizer, batch, y, weights, plan, stretch, params, fit
                 return stats._replace(failed=s)
             if square_norm > plan.clip_norm**2:
                 g = g * (plan.clip_norm / np.sqrt(square_norm))
-            _step(penalty, optimizer, params, g, c, stretch, touched)
+            _step(penalty, optimizer, params, g, c, _acting(stretch, params), touched)
     return stats
+
+
+def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params):
+    """Carry out a plan on a network."""
+    stats, learnt = empty_stats(len(plan.offsets) - 1), params[:, : stack.n_parameters]
+    acting, lazy = Acting(1.0, stack.decayed, stack.rates), sparse.issparse(X) and not optimizer.linear
+    for s, (start, stop) in enumerate(zip(plan.offsets[:-1], plan.offsets[1:], strict=True)):
+        rows = rows_of(plan.rows, start, stop)
+        size, Xb = len(rows), X[rows]
+        row_weights = _weights_at(weights, plan, rows, start, stop)
+        c = plan.coefficients[s]
+        v = point(optimizer, learnt[0], tuple(learnt[1:]), c)
+        with np.errstate(over="ignore", invalid="ignore"):
+            key = plan.key[0], plan.key[1] + s
+            raw, backward = stack.forward(v, Xb, row_weights, params[0], train=True, key=key)
+            values, residuals = _values_residuals(loss, raw, y[rows])
+            g, squares = backward((row_weights[:, None] * residuals).astype(params.dtype) / size)
+            stats.losses[s] = np.sum(row_weights * values, dtype=np.float64)
+            stats.row_squares[s] = np.nan if stack.couples_rows else size**2 * np.sum(squares)
+            stats.square_norms[s] = np.sum(g.astype(np.float64) ** 2)
+            stats.rates[s] = c[0]
+            if not np.isfinite(stats.losses[s] + stats.square_norms[s]):
+                return stats._replace(failed=s)
+            if stats.square_norms[s] > plan.clip_norm**2:
+                g = g * (plan.clip_norm / np.sqrt(stats.square_norms[s]))
+            touched = np.ones(stack.n_parameters, bool)
+            if lazy:
+                stack.weights(touched, 0)[:] = np.diff(Xb.tocsc().indptr)[:, None] > 0
+            _step(penalty, optimizer, learnt, g, c, acting, touched)
+    return stats
+
+
+def _weights_at(weights, plan, rows, start, stop):
+    """Sample weights times sampler weights of the rows of a step."""
+    row_weights = np.ones(len(rows)) if not weights.size else weights[rows]
+    return row_weights if plan.weights is None else row_weights * plan.weights[start:stop]
 
 
 def _changes(table, rows, residuals):
@@ -172,19 +222,24 @@ def _changes(table, rows, residuals):
     return changes
 
 
-def _step(penalty, optimizer, params, g, c, stretch, touched):
+def _acting(stretch, params):
+    """The penalty acts on every parameter of a linear model but its intercepts."""
+    decayed = np.arange(params.shape[2]) < params.shape[2] - 1
+    return Acting(np.append(np.broadcast_to(stretch, params.shape[2] - 1), 1.0).astype(params.dtype), decayed)
+
+
+def _step(penalty, optimizer, params, g, c, acting, touched):
     """Update `params` in place for the touched coordinates."""
-    w, slots = params[0].copy(), tuple(params[1:])
-    pull = np.zeros_like(w)
-    pull[:, :-1] = smooth_gradient(penalty, w[:, :-1] * stretch) * stretch
+    w, slots, stretch = params[0].copy(), tuple(params[1:]), acting.stretch
+    c = (c[0] * acting.rates, *c[1:])
+    pull = np.where(acting.decayed, smooth_gradient(penalty, w * stretch) * stretch, 0.0).astype(w.dtype)
     if optimizer.decoupled:
         w = w - c[0] * pull
     else:
         g = g + pull
     w, slots, step = update(optimizer, w, g, slots, c)
-    step = np.broadcast_to(step, w.shape)[:, :-1]
-    w[:, :-1] = prox(penalty, w[:, :-1] * stretch, step * stretch**2) / stretch
+    w = np.where(acting.decayed, prox(penalty, w * stretch, step * stretch**2) / stretch, w)
     for old, new in zip(params, (w, *slots), strict=True):
-        old[:, touched] = new[:, touched]
+        old[..., touched] = new[..., touched]
     for old, new in zip(params[1:], follow(optimizer, params[0], tuple(params[1:]), c), strict=True):
         old[:] = new

@@ -127,6 +127,11 @@ def residuals(loss, raw, y, weights):
     return raw
 
 
+def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params):
+    """Carry out a plan on a network."""
+    return base.run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params)
+
+
 def _csr(X):
     return readonly(X.data), readonly(X.indices), readonly(X.indptr)
 

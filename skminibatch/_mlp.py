@@ -1,0 +1,175 @@
+"""What the multilayer perceptrons share."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skminibatch import _resolve
+from skminibatch._estimator import BaseMiniBatchEstimator, of_mean_one
+from skminibatch._models import Data
+from skminibatch._network import MLPModel
+from skminibatch._statistics import OF_START, stream
+from skminibatch._targets import RegressionTarget
+from skminibatch.layers import ACTIVATIONS, NORMALIZATIONS, Dense, Identity, Stack
+from skminibatch.losses import Logistic, Softmax
+from skminibatch.schedules import SCHEDULES
+
+_SHARE = Interval(Real, 0, 1, closed="left")
+
+
+class MLPEstimator(BaseMiniBatchEstimator):
+    """What the regressor and the classifier share."""
+
+    _parameter_constraints: dict = {
+        **BaseMiniBatchEstimator._parameter_constraints,
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions(set(ACTIVATIONS)), tuple, list],
+        "solver": [StrOptions({"auto", *_resolve.NETWORK_SOLVERS}), tuple],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "learning_rate": [StrOptions(set(SCHEDULES) - {"optimal"}), tuple],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "momentum": [Interval(Real, 0, 1, closed="left")],
+        "nesterovs_momentum": ["boolean"],
+        "beta_1": [_SHARE],
+        "beta_2": [_SHARE],
+        "epsilon": [Interval(Real, 0, None, closed="neither")],
+        "normalization": [StrOptions(set(NORMALIZATIONS)), tuple, None],
+        "normalize_input": ["boolean"],
+        "dropout": [_SHARE, list],
+        "average": [Interval(Integral, 0, None, closed="left"), "boolean"],
+    }
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def _pointwise_loss(self):
+        return _resolve.loss(self.loss)
+
+    def _stack(self, target, n_features: int) -> Stack:
+        """The layers, for a target and a number of features."""
+        hidden = _resolve.hidden_layers(self.hidden_layer_sizes)
+        normalization = _resolve.normalization(self.normalization)
+        if self.normalize_input and normalization is None:
+            raise ValueError(
+                "normalize_input=True has no effect with normalization=None: say which normalization it is."
+            )
+        parts = zip(
+            [n_features, *hidden[:-1]],
+            hidden,
+            _resolve.activations(self.activation, len(hidden)),
+            [normalization] * len(hidden),
+            _resolve.dropouts(self.dropout, len(hidden)),
+            strict=True,
+        )
+        layers = [Dense(*part) for part in parts]
+        layers.append(Dense(hidden[-1] if hidden else n_features, target.n_outputs, Identity()))
+        return Stack(tuple(layers), normalization if self.normalize_input else None)
+
+    def _model(self, target, X) -> MLPModel:
+        if sparse.issparse(X) and self.normalize_input:
+            raise ValueError("normalize_input=True would make sparse data dense: scale X by MaxAbsScaler instead.")
+        return MLPModel(
+            stack=self._stack(target, X.shape[1]),
+            loss=target.loss(self._pointwise_loss()),
+            penalty=_resolve.penalty("l2", self.alpha, 0.0),
+            optimizer=_resolve.network_optimizer(self),
+            device=self.device,
+            dtype=np.dtype(X.dtype),
+            n_threads=_resolve.threads(self.n_jobs),
+        )
+
+    def _first_rate(self):
+        return None if self.learning_rate == "auto" else self.learning_rate_init
+
+    def _follows_smoothness(self, model) -> bool:
+        if self.learning_rate == "auto" and model.optimizer.auto_rate is None:
+            raise ValueError(
+                f"learning_rate='auto' needs a solver whose rate does not follow from the smoothness, which an MLP does not "
+                f"have: 'adam', 'adamw', 'rmsprop' or 'adagrad'. Got solver={self.solver!r}; use 'constant' and "
+                "learning_rate_init."
+            )
+        return False
+
+    def _start(self, model, target, data, init, seed):
+        """Random weights; the outputs start at the best constant."""
+        (theta,) = init
+        if theta is None:
+            theta = model.stack.start(stream(seed, OF_START))
+            theta[model.stack.places[-1].intercept] = target.baseline(*data.targets, self._pointwise_loss())
+        elif theta.size != model.stack.n_numbers:
+            raise ValueError(
+                f"warm_start needs the layers of the last fit: there were {theta.size} parameters, and hidden_layer_sizes="
+                f"{self.hidden_layer_sizes!r} with these data makes {model.stack.n_numbers}."
+            )
+        return (theta,)
+
+    def _evaluation_rows(self, data, seed):
+        """The batches tell the objective: a pass over rows of its own would cost a third of a step for each row."""
+
+    def _examined(self, X, y, sample_weight):
+        """(model, what predicts, data) for a diagnostic: as fitted, or as `fit` would start."""
+        fitted = getattr(self, "_fitted", None)
+        one = clone(self) if fitted is None else self
+        one._validate_params()
+        X, y = one._check_X_y(X, y, reset=fitted is None)
+        target = one._target_of(y) if fitted is None else fitted.target
+        weights = one._weights(target, X, y, sample_weight, one._counts(target, y))
+        rows = one._active_rows(weights, "fit")
+        data = Data(X, target.encode(y, np.dtype(X.dtype)), of_mean_one(weights, rows), rows)
+        if fitted is not None:
+            return fitted.model, self._theta(), data
+        model = one._model(target, X)
+        return model, *one._start(model, target, data, model.unset, 0), data
+
+    def _attributes(self, theta, target) -> dict:
+        stack = self._stack(target, self.n_features_in_)
+        places = stack.places[1:]
+        coefs = [stack.weights(theta, number).copy() for number in range(len(stack.layers))]
+        intercepts = [
+            theta[place.intercept].copy() if layer.has_intercept else np.zeros(layer.n_out, theta.dtype)
+            for layer, place in zip(stack.layers, places, strict=True)
+        ]
+        pointwise = self._pointwise_loss()
+        attributes = {
+            "coefs_": coefs,
+            "intercepts_": intercepts,
+            "normalizations_": stack.normalizations_of(theta),
+            "n_layers_": len(stack.layers) + 1,
+            "n_outputs_": target.n_outputs,
+            "out_activation_": _output_activation(target.loss(pointwise), pointwise),
+            "_layers": stack,
+            "_target": target,
+        }
+        if not isinstance(target, RegressionTarget):
+            attributes["classes_"] = target.classes
+        return attributes
+
+    def _theta(self) -> np.ndarray:
+        """The flat parameters and running statistics of the fitted attributes."""
+        return self._layers.flat(self.coefs_, self.intercepts_, self.normalizations_)
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "coefs_")
+
+    def _raw(self, X) -> np.ndarray:
+        """Raw outputs (n, K)."""
+        check_is_fitted(self)
+        X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
+        return self._layers.raw(self._theta(), X)
+
+
+def _output_activation(loss, pointwise) -> str:
+    """scikit-learn's word for what turns raw outputs into predictions."""
+    if isinstance(loss, Softmax):
+        return "softmax"
+    if isinstance(pointwise, Logistic):
+        return "logistic"
+    return "exp" if getattr(pointwise, "link", None) == "log" else "identity"

@@ -1,0 +1,95 @@
+"""Networks: their parameters, and how to run a plan on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from skminibatch import backends
+from skminibatch._models import Data
+from skminibatch._parts import n_slots, result
+from skminibatch._plan import Plan, StepStats
+from skminibatch._statistics import EXAMINED
+from skminibatch.layers import Stack
+
+ALL_ROWS = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True)
+class MLPModel:
+    """A stack of dense layers, by the parts that training is made of; the parameters themselves are passed to the methods.
+
+    Parameters are (1 + n_slots, n_numbers), see `Stack`; what predicts is one such row, running statistics included.
+    """
+
+    stack: Stack
+    loss: tuple
+    penalty: tuple
+    optimizer: tuple
+    device: str
+    dtype: np.dtype
+    n_threads: int = 1
+
+    @property
+    def unset(self) -> tuple:
+        """What predicts, where nothing is given to start from."""
+        return (None,)
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of raw outputs."""
+        return self.stack.layers[-1].n_out
+
+    @property
+    def smallest_batch(self) -> int:
+        """Rows that a batch needs at least."""
+        return 2 if self.stack.couples_rows else 1
+
+    def start(self, theta: np.ndarray) -> np.ndarray:
+        """Parameters where `theta` predicts, the optimizer fresh."""
+        params = np.zeros((1 + n_slots(self.optimizer), self.stack.n_numbers), self.dtype)
+        params[0] = theta
+        for slot, exponent in zip(params[1:], self.optimizer.slot_exponents, strict=True):
+            if exponent == -1:  # an average starts where the parameters start
+                slot[:] = params[0]
+        return params
+
+    def moved(self, params: np.ndarray, new: MLPModel) -> np.ndarray:
+        """The same parameters in another model of the same optimizer and layers."""
+        return params.astype(new.dtype)
+
+    def run(self, plan: Plan, params: np.ndarray, data: Data) -> StepStats:
+        """Carry out a plan; `params` is updated in place."""
+        if plan.weights is not None and self.stack.couples_rows:
+            raise ValueError(
+                "A normalization over the rows of a batch needs rows of equal chance: use the sampler 'shuffle', "
+                "'replacement', 'sequential', 'blocks' or 'groups', or normalization='layer'."
+            )
+        backend = backends.choose(self.device)
+        parts = (self.stack, self.loss, self.penalty, self.optimizer)
+        return backend.run_mlp(*parts, data.X, data.y, data.weights, plan, params)
+
+    def what_predicts(self, params: np.ndarray, coefficients: np.ndarray | None) -> tuple[np.ndarray]:
+        """The parameters and running statistics (n_numbers,) that predict; `coefficients`: of the last step."""
+        theta, learnt = params[0].copy(), params[:, : self.stack.n_parameters]
+        theta[: self.stack.n_parameters] = result(self.optimizer, learnt[0], tuple(learnt[1:]))
+        return (theta,)
+
+    def objective(self, data: Data, rows: np.ndarray, theta: np.ndarray) -> tuple[float, float]:
+        """Mean loss of some rows (empty: all) and the penalty."""
+        rows = np.arange(data.X.shape[0]) if not rows.size else rows
+        backend, K, total = backends.choose(self.device), self.n_outputs, 0.0
+        weights = data.weights[rows] if data.weights.size else data.weights
+        for start in range(0, len(rows), EXAMINED):
+            some = slice(start, start + EXAMINED)
+            raw, _ = self.stack.forward(theta, data.X[rows[some]])
+            outputs = np.eye(K, dtype=raw.dtype), np.zeros(K, raw.dtype)
+            total += backend.loss_dense(self.loss, raw, data.y[rows[some]], weights[some], ALL_ROWS, *outputs)
+        weight = weights.sum() if weights.size else len(rows)
+        return total / max(weight, np.finfo(float).tiny), self.penalty_value(theta)
+
+    def penalty_value(self, theta: np.ndarray) -> float:
+        """The penalty of the weights."""
+        weights = theta[: self.stack.n_parameters][self.stack.decayed].astype(np.float64)
+        return float(np.sum(self.penalty.value(weights)))

@@ -1,0 +1,139 @@
+"""Activations: the formula of one unit and its derivative.
+
+``activate(z)`` is the formula and ``slope(z, a)`` its derivative at z, given ``a = activate(z)``. Class data ``spread`` is
+the variance of an output of a layer over that of an input, times the number of inputs: initial weights have the variance
+``spread / fan_in`` or, where ``balanced``, ``2 spread / (fan_in + fan_out)``, which keeps forward and backward signals alike.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from skminibatch._parts import exp_of_negative, log_of_one_plus, normal_share, positive, where
+
+
+class Identity(NamedTuple):
+    """``z``."""
+
+    spread = 1.0
+    balanced = True
+
+    def activate(self, z):
+        return z
+
+    def slope(self, z, a):
+        return 1.0
+
+
+class Sigmoid(NamedTuple):
+    """``1 / (1 + exp(-z))``; the slope at zero is a quarter, so that initial weights are larger."""
+
+    spread = 2.0
+    balanced = True
+
+    def activate(self, z):
+        e = exp_of_negative(where(positive(z), -z, z))
+        return where(positive(z), 1.0, e) / (1.0 + e)
+
+    def slope(self, z, a):
+        return a * (1.0 - a)
+
+
+class Tanh(NamedTuple):
+    """``tanh(z)``."""
+
+    spread = 1.0
+    balanced = True
+
+    def activate(self, z):
+        e = exp_of_negative(where(positive(z), -2.0 * z, 2.0 * z))
+        return where(positive(z), 1.0 - e, e - 1.0) / (1.0 + e)
+
+    def slope(self, z, a):
+        return 1.0 - a * a
+
+
+class ReLU(NamedTuple):
+    """``max(z, 0)`` (Nair and Hinton 2010); the slope at zero is zero, and NaN stays NaN."""
+
+    spread = 2.0
+    balanced = False
+
+    def activate(self, z):
+        return where(positive(-z), 0.0, z)
+
+    def slope(self, z, a):
+        return where(positive(z), 1.0, 0.0)
+
+
+class LeakyReLU(NamedTuple):
+    """``z`` above zero, ``leak z`` below (Maas, Hannun and Ng 2013)."""
+
+    leak: float = 0.01
+    spread = 2.0
+    balanced = False
+
+    def activate(self, z):
+        return where(positive(z), z, self.leak * z)
+
+    def slope(self, z, a):
+        return where(positive(z), 1.0, self.leak)
+
+
+class ELU(NamedTuple):
+    """``z`` above zero, ``alpha (exp(z) - 1)`` below (Clevert, Unterthiner and Hochreiter 2016)."""
+
+    alpha: float = 1.0
+    spread = 1.5
+    balanced = False
+
+    def activate(self, z):
+        return where(positive(z), z, self.alpha * (exp_of_negative(where(positive(z), 0.0 * z, z)) - 1.0))
+
+    def slope(self, z, a):
+        return where(positive(z), 1.0, a + self.alpha)
+
+
+class GELU(NamedTuple):
+    """``z Phi(z)`` with the normal distribution function (Hendrycks and Gimpel 2016); no approximation by tanh."""
+
+    spread = 2.0
+    balanced = False
+
+    def activate(self, z):
+        return z * normal_share(z)
+
+    def slope(self, z, a):
+        return normal_share(z) + z * np.exp(-0.5 * z * z) * 0.3989422804014327
+
+
+class SiLU(NamedTuple):
+    """``z / (1 + exp(-z))`` (Elfwing, Uchibe and Doya 2018; also called swish)."""
+
+    spread = 2.0
+    balanced = False
+
+    def activate(self, z):
+        e = exp_of_negative(where(positive(z), -z, z))
+        return z * where(positive(z), 1.0, e) / (1.0 + e)
+
+    def slope(self, z, a):
+        e = exp_of_negative(where(positive(z), -z, z))
+        share = where(positive(z), 1.0, e) / (1.0 + e)
+        return share + a * (1.0 - share)
+
+
+class Softplus(NamedTuple):
+    """``log(1 + exp(z))`` (Dugas et al. 2001)."""
+
+    spread = 2.0
+    balanced = False
+
+    def activate(self, z):
+        return where(positive(z), z, 0.0) + log_of_one_plus(exp_of_negative(where(positive(z), -z, z)))
+
+    def slope(self, z, a):
+        e = exp_of_negative(where(positive(z), -z, z))
+        return where(positive(z), 1.0, e) / (1.0 + e)

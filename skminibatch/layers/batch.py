@@ -1,0 +1,57 @@
+"""Batch normalization."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from skminibatch.layers.blocks import Running, scaled, shares_of, standardized, unit_scale
+
+
+class Batch(NamedTuple):
+    """Each unit has mean zero and variance one over the batch (Ioffe and Szegedy 2015, arXiv:1502.03167).
+
+    Predictions use running statistics with the share `momentum` of the last batch; with ``exact`` those of all training rows,
+    computed at the end of `fit`. Needs batches of two rows at least.
+    """
+
+    epsilon: float = 1e-5
+    momentum: float = 0.1
+    exact: bool = False
+    couples_rows = True
+    absorbs_intercept = True
+
+    def start(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """(parameters, running statistics) of n units."""
+        return unit_scale(n), Running.start(n)
+
+    def groups(self, n_rows: int) -> int:
+        """Groups of consecutive rows of a batch that are normalised apart."""
+        return 1
+
+    def forward(self, X, parameters, running, weights, train: bool):
+        """(y, backward); `running` is updated in place while training, unless it is None."""
+        if not train:
+            return from_running(X, parameters, running, self.epsilon)
+        bounds = np.arange(self.groups(len(X)) + 1) * len(X) // self.groups(len(X))
+        z, maps = np.empty_like(X), []
+        for start, stop in pairwise(bounds):
+            shares = shares_of(None if weights is None else weights[start:stop], stop - start, X.real.dtype)
+            z[start:stop], mean, variance, back = standardized(X[start:stop], shares, 0, self.epsilon)
+            maps.append(back)
+            if running is not None:
+                Running.update(running, mean, variance, shares, self.momentum)
+
+        def standardization(dz):
+            return np.vstack([back(part) for back, part in zip(maps, np.split(dz, bounds[1:-1]), strict=True)])
+
+        return scaled(z, parameters, standardization)
+
+
+def from_running(X, parameters, running, epsilon: float):
+    """Normalise by running statistics, so that a row's output does not depend on the others: (y, backward)."""
+    mean, variance = Running.moments(running)
+    inverse = 1.0 / np.sqrt(variance + epsilon)
+    return scaled((X - mean) * inverse, parameters, lambda dz: dz * inverse)

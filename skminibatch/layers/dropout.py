@@ -1,0 +1,36 @@
+"""Dropout: which units of a batch are kept, by a counter, so that every device draws the same."""
+
+from __future__ import annotations
+
+import numpy as np
+
+GOLDEN = 0x9E3779B97F4A7C15
+FIRST, SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+SIGNIFICANT = 24  # bits of a number that decides
+
+
+def mixed(x: np.ndarray) -> np.ndarray:
+    """A bijection of 64 bits that looks random: the output function of SplitMix64 (Steele, Lea and Flood 2014)."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(FIRST)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(SECOND)
+    return x ^ (x >> np.uint64(31))
+
+
+def start_of(key: tuple[int, int], number: int) -> np.ndarray:
+    """Where the counter of a layer starts in a step; `key` is (seed, step)."""
+    seed, step = (np.asarray(k).astype(np.uint64) for k in key)
+    with np.errstate(over="ignore"):
+        return mixed(mixed(seed + np.uint64(GOLDEN)) + step * np.uint64(GOLDEN) + np.uint64(number))
+
+
+def threshold(dropout: float) -> int:
+    """Units whose random number is at least this are kept."""
+    return round(dropout * (1 << SIGNIFICANT))
+
+
+def kept(key: tuple[int, int], number: int, shape: tuple[int, int], dropout: float) -> np.ndarray:
+    """``1 / (1 - dropout)`` for units that are kept, zero for those that are dropped (Srivastava et al. 2014)."""
+    count = np.arange(1, shape[0] * shape[1] + 1, dtype=np.uint64).reshape(shape)
+    with np.errstate(over="ignore"):
+        numbers = mixed(start_of(key, number) + count * np.uint64(GOLDEN)) >> np.uint64(64 - SIGNIFICANT)
+    return (numbers >= np.uint64(threshold(dropout))) / (1.0 - dropout)

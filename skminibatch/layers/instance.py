@@ -1,0 +1,45 @@
+"""Instance normalization."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from skminibatch.layers.blocks import unit_scale
+from skminibatch.layers.layer import Layer
+
+
+class Instance(NamedTuple):
+    """Each channel of a row has mean zero and variance one over its positions (Ulyanov et al. 2016, arXiv:1607.08022).
+
+    A vector of units is seen as ``n_channels`` channels, one after the other, of equally many positions; scale and shift are
+    those of a channel.
+    """
+
+    n_channels: float
+    epsilon: float = 1e-5
+    couples_rows = False
+    absorbs_intercept = False
+
+    def start(self, n: int):
+        """(parameters, running statistics) of n units; an error where there are no channels of several positions."""
+        channels = self.blocks(n)
+        if n % channels:
+            raise ValueError(
+                f"Instance(n_channels={channels}) needs a multiple of n_channels units in each layer, got {n}."
+            )
+        if n == channels:
+            raise ValueError(
+                f"Instance(n_channels={channels}) of a layer of {n} units leaves one position in a channel, whose mean is the "
+                "unit itself: nothing would be left of it. Use fewer channels, or normalization='layer'."
+            )
+        return unit_scale(channels), np.empty(0)
+
+    def blocks(self, n: int) -> int:
+        """Blocks of consecutive units that are normalised apart."""
+        return int(self.n_channels)
+
+    def forward(self, X, parameters, running, weights, train: bool):
+        """(y, backward)."""
+        return Layer.forward(self, X, parameters, running, weights, train)

@@ -1,0 +1,200 @@
+"""Multilayer perceptrons trained by mini-batch stochastic gradient descent."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from numpy.typing import ArrayLike
+from sklearn.callback import with_callbacks
+from sklearn.utils._param_validation import StrOptions
+
+from skminibatch._classification import Classification
+from skminibatch._mlp import MLPEstimator
+from skminibatch._network_docs import CLASSIFIER, REGRESSOR
+from skminibatch._regression import Regression
+from skminibatch.losses import LOSSES
+
+
+class MiniBatchMLPRegressor(Regression, MLPEstimator):
+    __doc__ = REGRESSOR
+
+    _parameter_constraints: dict = {
+        **MLPEstimator._parameter_constraints,
+        "loss": [StrOptions({name for name, loss in LOSSES.items() if loss.task == "regression"}), tuple],
+    }
+
+    def __init__(
+        self,
+        *,
+        loss="squared_error",
+        hidden_layer_sizes=(100,),
+        activation="relu",
+        solver="adam",
+        alpha=1e-4,
+        batch_size=200,
+        lr_scaling=None,
+        base_batch_size=200,
+        learning_rate="constant",
+        learning_rate_init=1e-3,
+        power_t=0.5,
+        momentum=0.9,
+        nesterovs_momentum=True,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-8,
+        normalization=None,
+        normalize_input=False,
+        dropout=0.0,
+        sampler="shuffle",
+        shuffle=True,
+        max_iter=200,
+        tol=1e-4,
+        n_iter_no_change=10,
+        early_stopping=False,
+        validation_fraction=0.1,
+        scoring=None,
+        max_time=None,
+        average=False,
+        clip_norm=None,
+        warm_start=False,
+        n_jobs=None,
+        device="auto",
+        random_state=None,
+        verbose=0,
+    ):
+        self._store(locals())
+
+    @with_callbacks
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        X_val: ArrayLike | None = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
+        strata: ArrayLike | None = None,
+    ) -> Self:
+        """Fit the network.
+
+        Parameters
+        ----------
+        X : {array-like, CSR matrix} of shape (n_samples, n_features)
+            Training rows. float32 and float64 are used as they are, other types become float64.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets, one column or several.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, at least 0; only their proportions matter. Rows of weight zero are left out.
+        X_val, y_val : array-like, default=None
+            Rows to score after each epoch instead of a part of the training rows.
+        sample_weight_val : array-like of shape (n_validation_samples,), default=None
+            Weights of the validation rows in the score.
+        strata : array-like of shape (n_samples,), default=None
+            The stratum or group of each row, for `sampler` 'stratified', 'neyman' and 'groups'.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            For invalid input, and when the loss or a gradient overflows; the estimator is left as it was.
+        """
+        return self._fit(X, y, sample_weight, (None,), (X_val, y_val, sample_weight_val), strata)
+
+
+class MiniBatchMLPClassifier(Classification, MLPEstimator):
+    __doc__ = CLASSIFIER
+
+    _parameter_constraints: dict = {
+        **MLPEstimator._parameter_constraints,
+        # y is -1 and +1: any loss but those of counts
+        "loss": [StrOptions({name for name, loss in LOSSES.items() if getattr(loss, "link", None) != "log"}), tuple],
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+    }
+
+    def __init__(
+        self,
+        *,
+        loss="log_loss",
+        hidden_layer_sizes=(100,),
+        activation="relu",
+        solver="adam",
+        alpha=1e-4,
+        batch_size=200,
+        lr_scaling=None,
+        base_batch_size=200,
+        learning_rate="constant",
+        learning_rate_init=1e-3,
+        power_t=0.5,
+        momentum=0.9,
+        nesterovs_momentum=True,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-8,
+        normalization=None,
+        normalize_input=False,
+        dropout=0.0,
+        sampler="shuffle",
+        shuffle=True,
+        max_iter=200,
+        tol=1e-4,
+        n_iter_no_change=10,
+        early_stopping=False,
+        validation_fraction=0.1,
+        scoring=None,
+        max_time=None,
+        average=False,
+        clip_norm=None,
+        warm_start=False,
+        class_weight=None,
+        n_jobs=None,
+        device="auto",
+        random_state=None,
+        verbose=0,
+    ):
+        self._store(locals())
+
+    @with_callbacks
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        X_val: ArrayLike | None = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
+        strata: ArrayLike | None = None,
+    ) -> Self:
+        """Fit the network.
+
+        Parameters
+        ----------
+        X : {array-like, CSR matrix} of shape (n_samples, n_features)
+            Training rows. float32 and float64 are used as they are, other types become float64.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Labels of any type, or a matrix of 0 and 1 with a column for each of several independent labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, at least 0; only their proportions matter. Rows of weight zero are left out.
+        X_val, y_val : array-like, default=None
+            Rows to score after each epoch instead of a part of the training rows.
+        sample_weight_val : array-like of shape (n_validation_samples,), default=None
+            Weights of the validation rows in the score.
+        strata : array-like of shape (n_samples,), default=None
+            The stratum or group of each row, for `sampler` 'stratified', 'neyman' and 'groups'.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            For invalid input, and when the loss or a gradient overflows; the estimator is left as it was.
+        """
+        return self._fit(X, y, sample_weight, (None,), (X_val, y_val, sample_weight_val), strata)
