@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from scipy import sparse
 
 from skminibatch._plan import empty_stats
 from skminibatch.backends import base
@@ -128,8 +129,23 @@ def residuals(loss, raw, y, weights):
 
 
 def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params):
-    """Carry out a plan on a network."""
-    return base.run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params)
+    """Carry out a plan on a network; one with a normalization of the user's own by the verb of ``base``."""
+    from skminibatch.backends.cpu.compile import is_ours
+    from skminibatch.backends.cpu.network import Network, WorkSpace, run
+
+    if not all(part is None or is_ours(part) for part in stack.normalizations):
+        return base.run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params)
+    stats = empty_stats(len(plan.offsets) - 1)
+    is_sparse, longest = sparse.issparse(X), int(np.diff(plan.offsets).max())
+    network = Network.of(stack, loss, penalty, optimizer, params.dtype)
+    lazy = is_sparse and not optimizer.linear
+    space = WorkSpace.of(stack, longest, y, params.dtype, is_sparse=is_sparse, lazy=lazy)
+    failed = run(
+        (), _csr(X) if is_sparse else readonly(X), readonly(y), readonly(weights), plan.rows, plan.offsets,
+        plan.coefficients.astype(params.dtype), _NONE if plan.weights is None else plan.weights, network[:4], network[4:6],
+        (float(plan.clip_norm), not stack.couples_rows, *plan.key), params, space, stats[:4],
+    )  # fmt: skip
+    return stats._replace(failed=failed)
 
 
 def _csr(X):

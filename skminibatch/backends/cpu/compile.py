@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 from numba import njit
+from numba.core.caching import NullCache
 
 OPTIONS = {
     # every flag that keeps NaN and infinity visible: with fastmath=True, isfinite() is always true
@@ -18,11 +19,13 @@ OPTIONS = {
     "_nrt": False,
     "no_cfunc_wrapper": True,
 }
+CALLED = {name: OPTIONS[name] for name in ("fastmath", "error_model", "nogil")}  # by an address
 # A call would pass each array as eight arguments. Entries for callers in Python and C, of which there are none, would take
 # an eighth of the time of compiling a kernel.
 _INSIDE = {"forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 INLINED = {**{name: OPTIONS[name] for name in ("fastmath", "error_model", "_nrt")}, **_INSIDE}
 inlined = njit(**{**OPTIONS, **_INSIDE})
+called = njit(**{**OPTIONS, "no_cpython_wrapper": True})  # by kernels, and too long to be a part of them
 
 
 @inlined
@@ -63,7 +66,7 @@ class Kernel:
 
     def __call__(self, parts, *args):
         """Call with the parts as one tuple, first."""
-        if not all(_is_ours(part) for part in parts):
+        if not all(is_ours(part) for part in parts):
             return self.uncached(parts, *args)
         try:
             return self.cached(parts, *args)
@@ -72,7 +75,20 @@ class Kernel:
             return self.cached(parts, *args)
 
 
-def _is_ours(part) -> bool:
+def is_ours(part) -> bool:
+    """Whether a part and those inside it are of the package."""
     return type(part).__module__.startswith("skminibatch.") and all(
-        _is_ours(field) for field in part if isinstance(field, tuple)
+        is_ours(field) for field in part if isinstance(field, tuple)
     )
+
+
+def with_cache(function):
+    """Compile a C function, or load it from the disk where it is kept."""
+    try:
+        function.enable_caching()
+        function._cache._cache_file._source_stamp = _source_stamp()
+        function.compile()
+    except (RuntimeError, AttributeError, OSError):  # as for kernels
+        function._cache = NullCache()
+        function.compile()
+    return function

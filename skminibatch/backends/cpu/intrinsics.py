@@ -7,6 +7,7 @@ import sys
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
+from numba.np import arrayobj
 
 
 def _element_pointer(context, builder, signature, args):
@@ -89,3 +90,119 @@ def give_way(typing_context):
         return context.get_dummy_value()
 
     return types.void(), generate
+
+
+def _array_at(context, builder, address, dtype, lengths):
+    """An array of `lengths`, by rows, over memory that is somebody else's."""
+    kind = types.Array(dtype, len(lengths), "C")
+    array = context.make_array(kind)(context, builder)
+    pointer = builder.inttoptr(address, context.get_value_type(types.CPointer(dtype)))
+    itemsize = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(dtype)))
+    strides, stride = [], itemsize
+    for length in reversed(lengths):
+        strides.insert(0, stride)
+        stride = builder.mul(stride, length)
+    arrayobj.populate_array(array, pointer, lengths, strides, itemsize, None)
+    return array._getvalue()
+
+
+@intrinsic
+def vector_at(typing_context, address, number, n):
+    """An array (n,) of a type of number at an address."""
+
+    def generate(context, builder, signature, args):
+        return _array_at(context, builder, args[0], number.dtype, [args[2]])
+
+    return types.Array(number.dtype, 1, "C")(types.int64, number, types.intp), generate
+
+
+@intrinsic
+def matrix_at(typing_context, address, number, n_rows, n_columns):
+    """An array (n_rows, n_columns) of a type of number at an address."""
+
+    def generate(context, builder, signature, args):
+        return _array_at(context, builder, args[0], number.dtype, list(args[2:]))
+
+    return types.Array(number.dtype, 2, "C")(types.int64, number, types.intp, types.intp), generate
+
+
+@intrinsic
+def cube_at(typing_context, address, number, n, n_rows, n_columns):
+    """An array (n, n_rows, n_columns) of a type of number at an address."""
+
+    def generate(context, builder, signature, args):
+        return _array_at(context, builder, args[0], number.dtype, list(args[2:]))
+
+    return types.Array(number.dtype, 3, "C")(types.int64, number, *[types.intp] * 3), generate
+
+
+@intrinsic
+def address_of(typing_context, array):
+    """The address of the first number of an array."""
+
+    def generate(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.ptrtoint(data, ir.IntType(64))
+
+    return types.int64(array), generate
+
+
+@intrinsic
+def matrix_in(typing_context, array, start, n_rows, n_columns):
+    """A view (n_rows, n_columns) of a one-dimensional array from the number at `start` on."""
+
+    def generate(context, builder, signature, args):
+        pointer = _element_pointer(context, builder, signature, args)
+        address = builder.ptrtoint(pointer, ir.IntType(64))
+        return _array_at(context, builder, address, array.dtype, list(args[2:]))
+
+    return types.Array(array.dtype, 2, "C")(array, types.intp, types.intp, types.intp), generate
+
+
+@intrinsic
+def call(typing_context, address, arguments):
+    """Call a C function of integers and doubles, which returns nothing, by its address."""
+
+    def generate(context, builder, signature, args):
+        values = [builder.extract_value(args[1], i) for i in range(len(arguments))]
+        pointer = ir.FunctionType(ir.VoidType(), [one.type for one in values]).as_pointer()
+        builder.call(builder.inttoptr(args[0], pointer), values)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, arguments), generate
+
+
+@intrinsic
+def multiply(typing_context, A, B, out, turned):
+    """``out = A B``, by BLAS, of matrices by rows; with `turned` of 1 it is ``A' B`` and of 2 ``A B'``."""
+
+    def generate(context, builder, signature, args):
+        byte, word = ir.IntType(8), ir.IntType(64)
+        pointer = byte.as_pointer()
+        kinds = [byte] * 3 + [word] * 3 + [pointer, pointer, word, pointer, word, pointer, pointer, word]
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.IntType(32), kinds), "numba_xxgemm"
+        )
+        arrays = zip(signature.args[:3], args[:3], strict=True)
+        a, b, c = (context.make_array(kind)(context, builder, array) for kind, array in arrays)
+        shapes = [cgutils.unpack_tuple(builder, array.shape, 2) for array in (a, b, c)]
+        letter = {flag: ir.Constant(byte, ord(flag)) for flag in "ntsd"}
+        first = builder.icmp_signed("==", args[3], word(1))
+        second = builder.icmp_signed("==", args[3], word(2))
+        # BLAS has matrices by columns, in which ours are transposed: out' = B' A'
+        flags = builder.select(second, letter["t"], letter["n"]), builder.select(first, letter["t"], letter["n"])
+        inner = builder.select(first, shapes[0][0], shapes[0][1])
+        one, zero = (
+            cgutils.alloca_once_value(builder, context.get_constant(out.dtype, number)) for number in (1.0, 0.0)
+        )
+        plain = [builder.bitcast(p, pointer) for p in (one, b.data, a.data, zero, c.data)]
+        builder.call(
+            function,
+            [
+                letter["s" if out.dtype == types.float32 else "d"], *flags, shapes[2][1], shapes[2][0], inner,
+                plain[0], plain[1], shapes[1][1], plain[2], shapes[0][1], plain[3], plain[4], shapes[2][1],
+            ],
+        )  # fmt: skip
+        return context.get_dummy_value()
+
+    return types.void(A, B, out, types.int64), generate

@@ -1,0 +1,584 @@
+"""The kernel of networks: a whole plan in one call, with products by BLAS and the formulas of the parts by their address."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba.extending import overload
+
+from skminibatch.backends.cpu import operations
+from skminibatch.backends.cpu.compile import INLINED, Kernel, called, finite, inlined
+from skminibatch.backends.cpu.formulas import clipping, row_weight
+from skminibatch.backends.cpu.intrinsics import address_of, call, matrix_in, multiply
+from skminibatch.backends.cpu.normalization import (
+    BOTH,
+    NONE,
+    ROWS,
+    UNITS,
+    both_backward,
+    both_forward,
+    rows_backward,
+    rows_forward,
+    units_backward,
+    units_forward,
+)
+from skminibatch.backends.cpu.rows import BURST, find_rows, unpacked
+from skminibatch.layers.dropout import GOLDEN, SIGNIFICANT, mixed, threshold
+
+PORTION = 4096  # numbers whose squares are summed in their own type
+# the columns that say what a layer is like; the first one is the normalization of the input, which has no weights
+N_IN, N_OUT, WEIGHTS, INTERCEPT, SCALE, N_SCALE, RUNNING, POOLED, GROUPS, DROPPED, BEHIND = range(11)
+EPSILON, MOMENTUM, KEPT = range(3)
+ACTIVATE, SLOPE = 0, 2  # the columns of addresses, each before that of its numbers
+_mixed = inlined(mixed)
+
+
+class Network(NamedTuple):
+    """A stack and the parts that train it, as the kernel takes them; `operations` keeps what the addresses stand for."""
+
+    counts: np.ndarray
+    numbers: np.ndarray
+    addresses: np.ndarray
+    common: np.ndarray
+    segments: np.ndarray
+    rates: np.ndarray
+    operations: tuple
+
+    @classmethod
+    def of(cls, stack, loss, penalty, optimizer, dtype) -> Network:
+        """From the parts."""
+        n_layers = 1 + len(stack.layers)
+        counts, numbers = np.zeros((n_layers, 11), np.int64), np.zeros((n_layers, 3))
+        counts[:, INTERCEPT], counts[0, WEIGHTS] = -1, -1
+        counts[0, N_IN] = counts[0, N_OUT] = stack.layers[0].n_in
+        addresses, kept, behind = np.zeros((n_layers, 4), np.int64), [], 0
+        for level, (part, place) in enumerate(zip(stack.normalizations, stack.places, strict=True)):
+            if level:
+                layer = stack.layers[level - 1]
+                counts[level, :3] = layer.n_in, layer.n_out, place.weights.start
+                counts[level, INTERCEPT] = place.intercept.start if layer.has_intercept else -1
+                counts[level, DROPPED] = threshold(layer.dropout)
+                numbers[level, KEPT] = 1.0 / (1.0 - layer.dropout)
+                functions = operations.activation(layer.activation, dtype)
+                addresses[level] = functions[0].addresses + functions[1].addresses
+                kept += functions
+            if part is not None:
+                scales = place.normalization
+                groups = (
+                    part.blocks(int(counts[level, N_OUT])) if hasattr(part, "blocks") else int(getattr(part, "size", 0))
+                )
+                counts[level, SCALE : RUNNING + 1] = scales.start, scales.stop - scales.start, place.running.start
+                counts[level, POOLED : GROUPS + 1] = pooled(part), groups
+                numbers[level, :KEPT] = part.epsilon, getattr(part, "momentum", 0.0)
+            counts[level, BEHIND] = behind
+            behind += counts[level, N_OUT] * (level > 0 or part is not None)
+        update, point = operations.optimizer(optimizer, penalty, dtype)
+        residuals = operations.residuals(loss, dtype)
+        common = np.array([*update.addresses, *residuals.addresses, *(point.addresses if point else (0, 0))])
+        segments, rates = _segments(stack)
+        return cls(counts, numbers, addresses, common, segments, rates, (*kept, update, point, residuals))
+
+
+def pooled(part) -> int:
+    """What a normalization pools."""
+    if not hasattr(part, "groups"):
+        return UNITS
+    return BOTH if hasattr(part, "alpha") else ROWS
+
+
+def _segments(stack) -> tuple[np.ndarray, np.ndarray]:
+    """Pieces (start, stop, decayed) of the parameters that are treated alike, and what the rate of each is multiplied with."""
+    kinds = np.column_stack([stack.decayed, stack.rates])
+    starts = np.flatnonzero(np.r_[True, np.any(kinds[1:] != kinds[:-1], axis=1)])
+    stops = np.r_[starts[1:], len(kinds)]
+    return np.column_stack([starts, stops, stack.decayed[starts]]).astype(np.int64), stack.rates[starts]
+
+
+class WorkSpace(NamedTuple):
+    """What the kernel writes to. Those of layers have as many numbers as a batch has in each, one layer behind the other.
+
+    ``before``, ``standard``, ``scaled``, ``after`` and ``dropped`` are what comes out of the products, of a normalization
+    before and after it is scaled, of the activation and of dropout; ``kept`` is the mask and ``inverse`` one over deviations.
+    """
+
+    inputs: np.ndarray
+    before: np.ndarray
+    standard: np.ndarray
+    inverse: np.ndarray
+    scaled: np.ndarray
+    after: np.ndarray
+    kept: np.ndarray
+    dropped: np.ndarray
+    later: np.ndarray
+    earlier: np.ndarray
+    moments: np.ndarray
+    by_row: np.ndarray
+    point: np.ndarray
+    gradient: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray
+    lengths: np.ndarray
+    rows: np.ndarray
+    burst: np.ndarray
+    out: np.ndarray
+    own: np.ndarray
+    marks: np.ndarray
+
+    @classmethod
+    def of(cls, stack, longest: int, y, dtype, *, is_sparse: bool, lazy: bool) -> WorkSpace:
+        """For batches of at most `longest` rows; what a stack does not need is small."""
+        n_features, widths = stack.layers[0].n_in, [layer.n_out for layer in stack.layers]
+        total = longest * (n_features * (stack.entry is not None) + sum(widths))
+        widest = max([n_features * (stack.entry is not None), *widths])
+        normalized = total * any(part is not None for part in stack.normalizations)
+        dropped = total * any(layer.dropout for layer in stack.layers)
+
+        def numbers(size: int) -> np.ndarray:
+            return np.empty(max(size, 1), dtype)
+
+        return cls(
+            numbers(longest * n_features * (not is_sparse)),
+            numbers(total),
+            *(numbers(normalized) for _ in range(3)),
+            numbers(total),
+            *(numbers(dropped) for _ in range(2)),
+            *(numbers(longest * widest) for _ in range(2)),
+            np.empty((1 + len(widths), 4, widest if normalized else 1), dtype),
+            np.empty((1 + len(widths), longest if normalized else 1, 2), dtype),
+            numbers(stack.n_parameters),
+            np.zeros(stack.n_parameters, dtype),
+            np.empty((longest, 1 if y.ndim == 1 else y.shape[1]), dtype),
+            np.empty(longest),
+            np.empty(longest),
+            np.empty(longest + BURST, np.int64),
+            np.empty((2, BURST), np.uint64),
+            np.empty(widths[-1] + 1),
+            numbers(2 * widest * (normalized > 0)),
+            np.zeros(2 * n_features if lazy else 0, np.int64),
+        )
+
+
+def bring(X, rows, A, lengths):
+    """Copy some rows, and the squared lengths of them; of sparse rows the lengths alone."""
+
+
+def first_products(X, rows, A, W, Z):
+    """``Z = X[rows] W``."""
+
+
+def first_gradient(X, rows, A, D, g, marks):
+    """``g = X[rows]' D``; returns how many features were touched, which are in `marks`, or -1: all."""
+
+
+@overload(bring, jit_options=INLINED)
+def _bring(X, rows, A, lengths):
+    def dense(X, rows, A, lengths):
+        for t in range(A.shape[0]):
+            total, row = A.dtype.type(0), rows[t]
+            for j in range(A.shape[1]):
+                x = X[row, j]
+                A[t, j] = x
+                total += x * x
+            lengths[t] = total
+
+    def csr(X, rows, A, lengths):
+        data, _, indptr = X
+        for t in range(A.shape[0]):
+            lengths[t] = 0.0
+            for q in range(indptr[rows[t]], indptr[rows[t] + 1]):
+                lengths[t] += data[q] * data[q]
+
+    return csr if hasattr(X, "types") else dense
+
+
+@overload(first_products, jit_options=INLINED)
+def _first_products(X, rows, A, W, Z):
+    def dense(X, rows, A, W, Z):
+        multiply(A, W, Z, 0)
+
+    def csr(X, rows, A, W, Z):
+        data, indices, indptr = X
+        for t in range(Z.shape[0]):
+            Z[t] = 0
+            for q in range(indptr[rows[t]], indptr[rows[t] + 1]):
+                x, j = data[q], indices[q]
+                for k in range(Z.shape[1]):
+                    Z[t, k] += x * W[j, k]
+
+    return csr if hasattr(X, "types") else dense
+
+
+@overload(first_gradient, jit_options=INLINED)
+def _first_gradient(X, rows, A, D, g, marks):
+    def dense(X, rows, A, D, g, marks):
+        multiply(A, D, g, 1)
+        return -1
+
+    def csr(X, rows, A, D, g, marks):
+        data, indices, indptr = X
+        d, found = g.shape[0], 0
+        if marks.size == 0:
+            g[:] = 0
+        for t in range(D.shape[0]):
+            for q in range(indptr[rows[t]], indptr[rows[t] + 1]):
+                x, j = data[q], indices[q]
+                if marks.size and marks[j] == 0:
+                    marks[j] = 1
+                    marks[d + found] = j
+                    found += 1
+                    g[j] = 0
+                for k in range(D.shape[1]):
+                    g[j, k] += x * D[t, k]
+        for i in range(found):
+            marks[marks[d + i]] = 0
+        return found if marks.size else -1
+
+    return csr if hasattr(X, "types") else dense
+
+
+@inlined
+def square_sum(g, start, stop):
+    """The sum of the squares of some numbers."""
+    total = 0.0
+    for first in range(start, stop, PORTION):
+        part = g.dtype.type(0)
+        for j in range(first, min(first + PORTION, stop)):
+            part += g[j] * g[j]
+        total += part
+    return total
+
+
+@inlined
+def row_products(A, D, lengths, has_intercept):
+    """``sum_i |D_i|^2 (|A_i|^2 + 1)``; `lengths` are the squared lengths of the inputs where these are known."""
+    total = 0.0
+    for i in range(D.shape[0]):
+        mine = D.dtype.type(0)
+        for k in range(D.shape[1]):
+            mine += D[i, k] * D[i, k]
+        if lengths.size:
+            own = lengths[i]
+        else:
+            length = A.dtype.type(0)
+            for k in range(A.shape[1]):
+                length += A[i, k] * A[i, k]
+            own = np.float64(length)
+        total += mine * (own + has_intercept)
+    return total
+
+
+@called
+def drop(A, kept, out, seed, step, number, least, factor):
+    """``out = kept A`` with the mask of dropout, see `layers.dropout.kept`."""
+    golden = np.uint64(GOLDEN)
+    start = _mixed(_mixed(seed + golden) + step * golden + np.uint64(number))
+    value = A.dtype.type(factor)
+    for i in range(A.size):
+        random = _mixed(start + np.uint64(i + 1) * golden) >> np.uint64(64 - SIGNIFICANT)
+        kept[i] = value if random >= np.uint64(least) else A.dtype.type(0)
+        out[i] = A[i] * kept[i]
+
+
+@inlined
+def place(counts, level, longest, size):
+    """Where the numbers of a layer start and stop in an array of layers."""
+    start = counts[level, BEHIND] * longest
+    return start, start + size * counts[level, N_OUT]
+
+
+@called
+def scale_forward(network, level, Z, w, params, space):
+    """The normalization of a layer."""
+    counts, numbers, _, _ = network
+    b, n = Z.shape
+    start, stop = place(counts, level, space.weights.size, b)
+    standard, out = matrix_in(space.standard, start, b, n), matrix_in(space.scaled, start, b, n)
+    inverse, weights = space.inverse[start:stop], space.weights[:b]
+    scales = w[counts[level, SCALE] : counts[level, SCALE] + counts[level, N_SCALE]]
+    moments, by_row = space.moments[level, :, :n], space.by_row[level]
+    epsilon, momentum, groups = numbers[level, EPSILON], numbers[level, MOMENTUM], counts[level, GROUPS]
+    if counts[level, POOLED] == UNITS:
+        units_forward(Z, groups, scales, epsilon, standard, inverse, out)
+        return
+    running = params[0, counts[level, RUNNING] : counts[level, RUNNING] + 1 + 2 * n]
+    if counts[level, POOLED] == ROWS:
+        n_groups = 1 if groups == 0 else max(1, b // groups)
+        rows_forward(Z, weights, n_groups, scales, running, epsilon, momentum, standard, inverse, moments, out)
+    else:
+        both_forward(Z, weights, scales, running, epsilon, momentum, standard, inverse, moments, by_row, out)
+
+
+@called
+def scale_backward(network, level, D, Z, w, space):
+    """The way back through the normalization of a layer; squared norms of what rows add to its gradient."""
+    counts, _, _, _ = network
+    b, n = D.shape
+    start, stop = place(counts, level, space.weights.size, b)
+    standard, inverse, weights = matrix_in(space.standard, start, b, n), space.inverse[start:stop], space.weights[:b]
+    first, last = counts[level, SCALE], counts[level, SCALE] + counts[level, N_SCALE]
+    scales, g, groups = w[first:last], space.gradient[first:last], counts[level, GROUPS]
+    moments, by_row = space.moments[level, :, :n], space.by_row[level]
+    if counts[level, POOLED] == UNITS:
+        return units_backward(D, groups, scales, standard, inverse, space.own, g)
+    if counts[level, POOLED] == ROWS:
+        n_groups = 1 if groups == 0 else max(1, b // groups)
+        rows_backward(D, weights, n_groups, scales, standard, inverse, moments, g)
+    else:
+        both_backward(D, Z, weights, scales, standard, inverse, moments, by_row, g)
+    return 0.0
+
+
+@called
+def forward(X, network, params, w, b, key, space):
+    """The raw outputs of a batch, in `space.before` of the last layer."""
+    counts, numbers, addresses, _ = network
+    longest, last = space.weights.size, counts.shape[0] - 1
+    A = matrix_in(space.inputs, 0, b, counts[0, N_IN])
+    if counts[0, POOLED] != NONE:
+        scale_forward(network, 0, A, w, params, space)
+        A = matrix_in(space.scaled, 0, b, counts[0, N_IN])
+    for level in range(1, last + 1):
+        n_in, n = counts[level, N_IN], counts[level, N_OUT]
+        start, stop = place(counts, level, longest, b)
+        Z, W = matrix_in(space.before, start, b, n), matrix_in(w, counts[level, WEIGHTS], n_in, n)
+        if level == 1 and counts[0, POOLED] == NONE:
+            first_products(X, space.rows, A, W, Z)
+        else:
+            multiply(A, W, Z, 0)
+        if counts[level, INTERCEPT] >= 0:
+            intercept = w[counts[level, INTERCEPT] : counts[level, INTERCEPT] + n]
+            for i in range(b):
+                for k in range(n):
+                    Z[i, k] += intercept[k]
+        if level == last:
+            return
+        if counts[level, POOLED] != NONE:
+            scale_forward(network, level, Z, w, params, space)
+            Z = matrix_in(space.scaled, start, b, n)
+        A = matrix_in(space.after, start, b, n)
+        call(addresses[level, ACTIVATE], (addresses[level, ACTIVATE + 1], address_of(Z), address_of(A), b * n))
+        if counts[level, DROPPED]:
+            kept, dropped = space.kept[start:stop], space.dropped[start:stop]
+            after = space.after[start:stop]
+            drop(after, kept, dropped, key[0], key[1], level - 1, counts[level, DROPPED], numbers[level, KEPT])
+            A = matrix_in(space.dropped, start, b, n)
+
+
+@called
+def input_of(counts, level, b, space):
+    """What a layer got from the one before it."""
+    if level == 1:
+        inputs = space.inputs if counts[0, POOLED] == NONE else space.scaled
+        return 0, inputs
+    outputs = space.dropped if counts[level - 1, DROPPED] else space.after
+    return counts[level - 1, BEHIND] * space.weights.size, outputs
+
+
+@called
+def backward(X, network, w, b, measured, space):
+    """The gradient of a batch from the residuals in `space.before` of the last layer.
+
+    Returns the squared norms of what the rows add to it (where `measured`), and the touched features, see `first_gradient`.
+    """
+    counts, _, addresses, _ = network
+    longest, last, squares, touched = space.weights.size, counts.shape[0] - 1, 0.0, -1
+    n = counts[last, N_OUT]
+    D = matrix_in(space.later, 0, b, n)
+    raw = matrix_in(space.before, counts[last, BEHIND] * longest, b, n)
+    for i in range(b):
+        for k in range(n):
+            D[i, k] = raw[i, k]
+    in_later = True
+    for level in range(last, 0, -1):
+        n_in, n = counts[level, N_IN], counts[level, N_OUT]
+        start, _ = place(counts, level, longest, b)
+        D = matrix_in(space.later if in_later else space.earlier, 0, b, n)
+        if level < last:
+            if counts[level, DROPPED]:
+                kept = matrix_in(space.kept, start, b, n)
+                for i in range(b):
+                    for k in range(n):
+                        D[i, k] *= kept[i, k]
+            Z = matrix_in(space.before if counts[level, POOLED] == NONE else space.scaled, start, b, n)
+            A = matrix_in(space.after, start, b, n)
+            call(
+                addresses[level, SLOPE],
+                (addresses[level, SLOPE + 1], address_of(Z), address_of(A), address_of(D), b * n),
+            )
+            if counts[level, POOLED] != NONE:
+                squares += scale_backward(network, level, D, matrix_in(space.before, start, b, n), w, space)
+        at, inputs = input_of(counts, level, b, space)
+        A, g = matrix_in(inputs, at, b, n_in), matrix_in(space.gradient, counts[level, WEIGHTS], n_in, n)
+        plain = level == 1 and counts[0, POOLED] == NONE
+        if measured:
+            squares += row_products(A, D, space.lengths[: b if plain else 0], counts[level, INTERCEPT] >= 0)
+        if counts[level, INTERCEPT] >= 0:
+            intercept = space.gradient[counts[level, INTERCEPT] : counts[level, INTERCEPT] + n]
+            intercept[:] = 0
+            for i in range(b):
+                for k in range(n):
+                    intercept[k] += D[i, k]
+        if plain:
+            touched = first_gradient(X, space.rows, A, D, g, space.marks)
+        else:
+            multiply(A, D, g, 1)
+            before = matrix_in(space.earlier if in_later else space.later, 0, b, n_in)
+            multiply(D, matrix_in(w, counts[level, WEIGHTS], n_in, n), before, 2)
+            in_later = not in_later
+    if counts[0, POOLED] != NONE:
+        n = counts[0, N_OUT]
+        D = matrix_in(space.later if in_later else space.earlier, 0, b, n)
+        squares += scale_backward(network, 0, D, matrix_in(space.inputs, 0, b, n), w, space)
+    return squares, touched
+
+
+@called
+def take_step(network, segments, rates, params, c, factor, touched, space):
+    """Update the parameters, of sparse rows under `touched` features only."""
+    counts, _, _, common = network
+    where = common[0], common[1], address_of(params), address_of(space.gradient), address_of(c)
+    sizes = params.shape[0] - 1, params.shape[1], c.size
+    first, n = counts[1, WEIGHTS], counts[1, N_OUT]
+    d = counts[1, N_IN] * n
+    for segment in range(rates.size):
+        start, stop, decayed = segments[segment, 0], segments[segment, 1], segments[segment, 2]
+        rate = c[0] * rates[segment]
+        if touched >= 0 and start == first:
+            marks = space.marks[counts[1, N_IN] :]
+            for i in range(touched):
+                row = first + marks[i] * n
+                call(
+                    common[0],
+                    (
+                        where[1],
+                        where[2],
+                        where[3],
+                        where[4],
+                        sizes[0],
+                        sizes[1],
+                        sizes[2],
+                        row,
+                        row + n,
+                        factor,
+                        np.float64(rate),
+                        decayed,
+                    ),
+                )
+            start += d
+        if start < stop:
+            call(
+                common[0],
+                (
+                    where[1],
+                    where[2],
+                    where[3],
+                    where[4],
+                    sizes[0],
+                    sizes[1],
+                    sizes[2],
+                    start,
+                    stop,
+                    factor,
+                    np.float64(rate),
+                    decayed,
+                ),
+            )
+
+
+@called
+def gradient_norm(network, touched, space):
+    """The squared norm of the gradient; of sparse rows without what was not touched."""
+    counts, g = network[0], space.gradient
+    if touched < 0:
+        return square_sum(g, 0, g.size)
+    first, n = counts[1, WEIGHTS], counts[1, N_OUT]
+    total = square_sum(g, first + counts[1, N_IN] * n, g.size)
+    for i in range(touched):
+        row = first + space.marks[counts[1, N_IN] + i] * n
+        total += square_sum(g, row, row + n)
+    return total
+
+
+@Kernel
+def run(
+    parts, X, y, weights, order, offsets, coefficients, plan_weights, network, segments, limits, params, space, stats
+):
+    """Carry out a plan; the failed step, or -1."""
+    segments, rates = segments
+    counts, _, _, common = network
+    clip_norm, measured, seed, step = limits
+    losses, square_norms, row_squares, used = stats
+    last, order = counts.shape[0] - 1, unpacked(order)
+    K = counts[last, N_OUT]
+    w = space.point if common[4] else params[0]
+    for s in range(offsets.size - 1):
+        start = offsets[s]
+        b = offsets[s + 1] - start
+        find_rows(order, start, offsets[s + 1], space.rows, 0, -1, space.burst)
+        for t in range(b):
+            space.weights[t] = row_weight(weights, plan_weights, space.rows[t], start + t)
+        take_targets(y, space.rows, b, space.targets)
+        bring(X, space.rows, matrix_in(space.inputs, 0, b, counts[0, N_IN]), space.lengths)
+        c = coefficients[s]
+        if common[4]:
+            sizes = params.shape[0] - 1, params.shape[1], c.size
+            call(
+                common[4],
+                (
+                    common[5],
+                    address_of(params),
+                    address_of(c),
+                    address_of(space.point),
+                    sizes[0],
+                    sizes[1],
+                    sizes[2],
+                    space.point.size,
+                ),
+            )
+        forward(X, network, params, w, b, (np.uint64(seed), np.uint64(step + s)), space)
+        raw = matrix_in(space.before, counts[last, BEHIND] * space.weights.size, b, K)
+        call(
+            common[2],
+            (
+                common[3],
+                address_of(raw),
+                address_of(space.targets),
+                address_of(space.weights),
+                address_of(space.out),
+                address_of(space.out) + 8 * K,
+                b,
+                K,
+                space.targets.shape[1],
+            ),
+        )
+        share = raw.dtype.type(1.0 / b)
+        for i in range(b):
+            for k in range(K):
+                raw[i, k] *= share
+        squares, touched = backward(X, network, w, b, measured, space)
+        square_norm = gradient_norm(network, touched, space)
+        losses[s], square_norms[s], used[s] = space.out[K], square_norm, c[0]
+        row_squares[s] = squares * b * b if measured else np.nan
+        if not (finite(losses[s]) and finite(square_norm)):
+            return s
+        take_step(network, segments, rates, params, c, clipping(square_norm, clip_norm), touched, space)
+    return -1
+
+
+def take_targets(y, rows, b, targets):
+    """``targets = y[rows]``, by rows."""
+
+
+@overload(take_targets, jit_options=INLINED)
+def _take_targets(y, rows, b, targets):
+    def one(y, rows, b, targets):
+        for t in range(b):
+            targets[t, 0] = y[rows[t]]
+
+    def several(y, rows, b, targets):
+        for t in range(b):
+            for k in range(targets.shape[1]):
+                targets[t, k] = y[rows[t], k]
+
+    return one if y.ndim == 1 else several
