@@ -51,7 +51,7 @@ class RMSProp(NamedTuple):
         return np.column_stack([rates, 1.0 / np.sqrt(1.0 - self.decay**t)]), int(t[-1])
 
     def update(self, w, g, slots, c):
-        s = self.decay * slots[0] + (1.0 - self.decay) * g * g
+        s = g * g + self.decay * (slots[0] - g * g)
         step = c[0] / (np.sqrt(s) * c[1] + self.epsilon)
         return w - step * g, (s,), step
 
@@ -78,8 +78,8 @@ class Adam(NamedTuple):
         return np.column_stack([rates, first, second]), int(t[-1])
 
     def update(self, w, g, slots, c):
-        m = self.beta_1 * slots[0] + (1.0 - self.beta_1) * g
-        s = self.beta_2 * slots[1] + (1.0 - self.beta_2) * g * g
+        m = g + self.beta_1 * (slots[0] - g)
+        s = g * g + self.beta_2 * (slots[1] - g * g)
         step = c[0] / (np.sqrt(s) * c[2] + self.epsilon)
         return w - step * c[1] * m, (m, s), step
 
@@ -106,7 +106,7 @@ class AdamW(NamedTuple):
         return Adam.coefficients(self, rates, sizes, memory)
 
     def update(self, w, g, slots, c):
-        m = self.beta_1 * slots[0] + (1.0 - self.beta_1) * g
-        s = self.beta_2 * slots[1] + (1.0 - self.beta_2) * g * g
+        m = g + self.beta_1 * (slots[0] - g)
+        s = g * g + self.beta_2 * (slots[1] - g * g)
         step = c[0] / (np.sqrt(s) * c[2] + self.epsilon)
         return w - step * c[1] * m, (m, s), step

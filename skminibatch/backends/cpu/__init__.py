@@ -131,7 +131,8 @@ def residuals(loss, raw, y, weights):
 def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params):
     """Carry out a plan on a network; one with a normalization of the user's own by the verb of ``base``."""
     from skminibatch.backends.cpu.compile import is_ours
-    from skminibatch.backends.cpu.network import Network, WorkSpace, run
+    from skminibatch.backends.cpu.network import run
+    from skminibatch.backends.cpu.stacks import Network, WorkSpace
 
     if not all(part is None or is_ours(part) for part in stack.normalizations):
         return base.run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params)

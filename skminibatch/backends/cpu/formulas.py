@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numba import types
 from numba.extending import overload
 
 from skminibatch import _parts, _plan
@@ -155,6 +156,12 @@ def _point(self, w, slots, c):
 
 @overload(_parts.where, jit_options=INLINED)
 def _where(condition, a, b):
+    if types.float32 in (a, b):  # the other one is a constant of the formula, or as exact as this one
+
+        def narrow(condition, a, b):
+            return select(condition, np.float32(a), np.float32(b))
+
+        return narrow
     return lambda condition, a, b: select(condition, a, b)
 
 

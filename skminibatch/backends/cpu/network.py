@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numba.extending import overload
 
-from skminibatch.backends.cpu import operations
 from skminibatch.backends.cpu.compile import INLINED, Kernel, called, finite, inlined
 from skminibatch.backends.cpu.formulas import clipping, row_weight
 from skminibatch.backends.cpu.intrinsics import address_of, call, matrix_in, multiply
 from skminibatch.backends.cpu.normalization import (
-    BOTH,
     NONE,
     ROWS,
     UNITS,
@@ -23,140 +19,29 @@ from skminibatch.backends.cpu.normalization import (
     units_backward,
     units_forward,
 )
-from skminibatch.backends.cpu.rows import BURST, find_rows, unpacked
-from skminibatch.layers.dropout import GOLDEN, SIGNIFICANT, mixed, threshold
+from skminibatch.backends.cpu.rows import find_rows, unpacked
+from skminibatch.backends.cpu.stacks import (
+    ACTIVATE,
+    BEHIND,
+    DROPPED,
+    EPSILON,
+    GROUPS,
+    INTERCEPT,
+    KEPT,
+    MOMENTUM,
+    N_IN,
+    N_OUT,
+    N_SCALE,
+    POOLED,
+    RUNNING,
+    SCALE,
+    SLOPE,
+    WEIGHTS,
+)
+from skminibatch.layers.dropout import GOLDEN, SIGNIFICANT, mixed
 
 PORTION = 4096  # numbers whose squares are summed in their own type
-# the columns that say what a layer is like; the first one is the normalization of the input, which has no weights
-N_IN, N_OUT, WEIGHTS, INTERCEPT, SCALE, N_SCALE, RUNNING, POOLED, GROUPS, DROPPED, BEHIND = range(11)
-EPSILON, MOMENTUM, KEPT = range(3)
-ACTIVATE, SLOPE = 0, 2  # the columns of addresses, each before that of its numbers
 _mixed = inlined(mixed)
-
-
-class Network(NamedTuple):
-    """A stack and the parts that train it, as the kernel takes them; `operations` keeps what the addresses stand for."""
-
-    counts: np.ndarray
-    numbers: np.ndarray
-    addresses: np.ndarray
-    common: np.ndarray
-    segments: np.ndarray
-    rates: np.ndarray
-    operations: tuple
-
-    @classmethod
-    def of(cls, stack, loss, penalty, optimizer, dtype) -> Network:
-        """From the parts."""
-        n_layers = 1 + len(stack.layers)
-        counts, numbers = np.zeros((n_layers, 11), np.int64), np.zeros((n_layers, 3))
-        counts[:, INTERCEPT], counts[0, WEIGHTS] = -1, -1
-        counts[0, N_IN] = counts[0, N_OUT] = stack.layers[0].n_in
-        addresses, kept, behind = np.zeros((n_layers, 4), np.int64), [], 0
-        for level, (part, place) in enumerate(zip(stack.normalizations, stack.places, strict=True)):
-            if level:
-                layer = stack.layers[level - 1]
-                counts[level, :3] = layer.n_in, layer.n_out, place.weights.start
-                counts[level, INTERCEPT] = place.intercept.start if layer.has_intercept else -1
-                counts[level, DROPPED] = threshold(layer.dropout)
-                numbers[level, KEPT] = 1.0 / (1.0 - layer.dropout)
-                functions = operations.activation(layer.activation, dtype)
-                addresses[level] = functions[0].addresses + functions[1].addresses
-                kept += functions
-            if part is not None:
-                scales = place.normalization
-                groups = (
-                    part.blocks(int(counts[level, N_OUT])) if hasattr(part, "blocks") else int(getattr(part, "size", 0))
-                )
-                counts[level, SCALE : RUNNING + 1] = scales.start, scales.stop - scales.start, place.running.start
-                counts[level, POOLED : GROUPS + 1] = pooled(part), groups
-                numbers[level, :KEPT] = part.epsilon, getattr(part, "momentum", 0.0)
-            counts[level, BEHIND] = behind
-            behind += counts[level, N_OUT] * (level > 0 or part is not None)
-        update, point = operations.optimizer(optimizer, penalty, dtype)
-        residuals = operations.residuals(loss, dtype)
-        common = np.array([*update.addresses, *residuals.addresses, *(point.addresses if point else (0, 0))])
-        segments, rates = _segments(stack)
-        return cls(counts, numbers, addresses, common, segments, rates, (*kept, update, point, residuals))
-
-
-def pooled(part) -> int:
-    """What a normalization pools."""
-    if not hasattr(part, "groups"):
-        return UNITS
-    return BOTH if hasattr(part, "alpha") else ROWS
-
-
-def _segments(stack) -> tuple[np.ndarray, np.ndarray]:
-    """Pieces (start, stop, decayed) of the parameters that are treated alike, and what the rate of each is multiplied with."""
-    kinds = np.column_stack([stack.decayed, stack.rates])
-    starts = np.flatnonzero(np.r_[True, np.any(kinds[1:] != kinds[:-1], axis=1)])
-    stops = np.r_[starts[1:], len(kinds)]
-    return np.column_stack([starts, stops, stack.decayed[starts]]).astype(np.int64), stack.rates[starts]
-
-
-class WorkSpace(NamedTuple):
-    """What the kernel writes to. Those of layers have as many numbers as a batch has in each, one layer behind the other.
-
-    ``before``, ``standard``, ``scaled``, ``after`` and ``dropped`` are what comes out of the products, of a normalization
-    before and after it is scaled, of the activation and of dropout; ``kept`` is the mask and ``inverse`` one over deviations.
-    """
-
-    inputs: np.ndarray
-    before: np.ndarray
-    standard: np.ndarray
-    inverse: np.ndarray
-    scaled: np.ndarray
-    after: np.ndarray
-    kept: np.ndarray
-    dropped: np.ndarray
-    later: np.ndarray
-    earlier: np.ndarray
-    moments: np.ndarray
-    by_row: np.ndarray
-    point: np.ndarray
-    gradient: np.ndarray
-    targets: np.ndarray
-    weights: np.ndarray
-    lengths: np.ndarray
-    rows: np.ndarray
-    burst: np.ndarray
-    out: np.ndarray
-    own: np.ndarray
-    marks: np.ndarray
-
-    @classmethod
-    def of(cls, stack, longest: int, y, dtype, *, is_sparse: bool, lazy: bool) -> WorkSpace:
-        """For batches of at most `longest` rows; what a stack does not need is small."""
-        n_features, widths = stack.layers[0].n_in, [layer.n_out for layer in stack.layers]
-        total = longest * (n_features * (stack.entry is not None) + sum(widths))
-        widest = max([n_features * (stack.entry is not None), *widths])
-        normalized = total * any(part is not None for part in stack.normalizations)
-        dropped = total * any(layer.dropout for layer in stack.layers)
-
-        def numbers(size: int) -> np.ndarray:
-            return np.empty(max(size, 1), dtype)
-
-        return cls(
-            numbers(longest * n_features * (not is_sparse)),
-            numbers(total),
-            *(numbers(normalized) for _ in range(3)),
-            numbers(total),
-            *(numbers(dropped) for _ in range(2)),
-            *(numbers(longest * widest) for _ in range(2)),
-            np.empty((1 + len(widths), 4, widest if normalized else 1), dtype),
-            np.empty((1 + len(widths), longest if normalized else 1, 2), dtype),
-            numbers(stack.n_parameters),
-            np.zeros(stack.n_parameters, dtype),
-            np.empty((longest, 1 if y.ndim == 1 else y.shape[1]), dtype),
-            np.empty(longest),
-            np.empty(longest),
-            np.empty(longest + BURST, np.int64),
-            np.empty((2, BURST), np.uint64),
-            np.empty(widths[-1] + 1),
-            numbers(2 * widest * (normalized > 0)),
-            np.zeros(2 * n_features if lazy else 0, np.int64),
-        )
 
 
 def bring(X, rows, A, lengths):
@@ -242,9 +127,9 @@ def square_sum(g, start, stop):
     """The sum of the squares of some numbers."""
     total = 0.0
     for first in range(start, stop, PORTION):
-        part = g.dtype.type(0)
-        for j in range(first, min(first + PORTION, stop)):
-            part += g[j] * g[j]
+        part, some = g.dtype.type(0), g[first : min(first + PORTION, stop)]
+        for j in range(some.size):
+            part += some[j] * some[j]
         total += part
     return total
 
@@ -349,8 +234,9 @@ def forward(X, network, params, w, b, key, space):
         if counts[level, INTERCEPT] >= 0:
             intercept = w[counts[level, INTERCEPT] : counts[level, INTERCEPT] + n]
             for i in range(b):
+                row = Z[i]
                 for k in range(n):
-                    Z[i, k] += intercept[k]
+                    row[k] += intercept[k]
         if level == last:
             return
         if counts[level, POOLED] != NONE:
@@ -417,8 +303,9 @@ def backward(X, network, w, b, measured, space):
             intercept = space.gradient[counts[level, INTERCEPT] : counts[level, INTERCEPT] + n]
             intercept[:] = 0
             for i in range(b):
+                row = D[i]
                 for k in range(n):
-                    intercept[k] += D[i, k]
+                    intercept[k] += row[k]
         if plain:
             touched = first_gradient(X, space.rows, A, D, g, space.marks)
         else:

@@ -11,6 +11,8 @@ import math
 
 from skminibatch.backends.cpu.compile import called
 
+# Inner loops run from zero over views: an index that may be negative would wrap around, and such a loop is not vectorised.
+
 # what is pooled
 NONE, ROWS, UNITS, BOTH = 0, 1, 2, 3
 
@@ -31,14 +33,14 @@ def moments_of_rows(Z, weights, first, last, mean, variance):
     mean[:] = 0
     variance[:] = 0
     for i in range(first, last):
-        share = Z.dtype.type(weights[i] / total)
+        share, row = Z.dtype.type(weights[i] / total), Z[i]
         squares += share * share
-        for j in range(Z.shape[1]):
-            mean[j] += share * Z[i, j]
+        for j in range(row.size):
+            mean[j] += share * row[j]
     for i in range(first, last):
-        share = Z.dtype.type(weights[i] / total)
-        for j in range(Z.shape[1]):
-            away = Z[i, j] - mean[j]
+        share, row = Z.dtype.type(weights[i] / total), Z[i]
+        for j in range(row.size):
+            away = row[j] - mean[j]
             variance[j] += share * away * away
     return squares
 
@@ -50,9 +52,10 @@ def update_running(running, mean, variance, squares, momentum):
     running[0] += running.dtype.type(1)
     share = running.dtype.type(max(momentum, 1.0 / running[0]))
     correction = running.dtype.type(1.0 / (1.0 - squares))
+    means, variances = running[1 : 1 + n], running[1 + n :]
     for j in range(n):
-        running[1 + j] += share * (mean[j] - running[1 + j])
-        running[1 + n + j] += share * (variance[j] * correction - running[1 + n + j])
+        means[j] += share * (mean[j] - means[j])
+        variances[j] += share * (variance[j] * correction - variances[j])
 
 
 @called
@@ -60,16 +63,19 @@ def rows_forward(Z, weights, n_groups, parameters, running, epsilon, momentum, s
     """Batch and ghost normalization of a batch in training."""
     b, n = Z.shape
     mean, variance = scratch[0], scratch[1]
+    gamma, beta = parameters[:n], parameters[n:]
     for group in range(n_groups):
         first, last = group * b // n_groups, (group + 1) * b // n_groups
         squares = moments_of_rows(Z, weights, first, last, mean, variance)
         update_running(running, mean, variance, squares, momentum)
+        factors = inverse[group * n : group * n + n]
         for j in range(n):
-            inverse[group * n + j] = Z.dtype.type(1.0 / math.sqrt(variance[j] + epsilon))
+            factors[j] = Z.dtype.type(1.0 / math.sqrt(variance[j] + epsilon))
         for i in range(first, last):
+            row, z, y = Z[i], standard[i], out[i]
             for j in range(n):
-                standard[i, j] = (Z[i, j] - mean[j]) * inverse[group * n + j]
-                out[i, j] = parameters[j] * standard[i, j] + parameters[n + j]
+                z[j] = (row[j] - mean[j]) * factors[j]
+                y[j] = gamma[j] * z[j] + beta[j]
 
 
 @called
@@ -77,24 +83,25 @@ def rows_backward(D, weights, n_groups, parameters, standard, inverse, scratch, 
     """The way back; `g` becomes the gradient of the parameters."""
     b, n = D.shape
     shifts, scales = scratch[0], scratch[1]
+    of_gamma, of_beta = g[:n], g[n:]
     g[:] = 0
     for group in range(n_groups):
         first, last = group * b // n_groups, (group + 1) * b // n_groups
         shifts[:] = 0
         scales[:] = 0
         for i in range(first, last):
+            d, z = D[i], standard[i]
             for j in range(n):
-                shifts[j] += D[i, j]
-                scales[j] += D[i, j] * standard[i, j]
+                shifts[j] += d[j]
+                scales[j] += d[j] * z[j]
         for j in range(n):
-            g[j] += scales[j]
-            g[n + j] += shifts[j]
-        total = sum_of(weights, first, last)
+            of_gamma[j] += scales[j]
+            of_beta[j] += shifts[j]
+        total, factors = sum_of(weights, first, last), inverse[group * n : group * n + n]
         for i in range(first, last):
-            share = D.dtype.type(weights[i] / total)
+            share, d, z = D.dtype.type(weights[i] / total), D[i], standard[i]
             for j in range(n):
-                common = shifts[j] + standard[i, j] * scales[j]
-                D[i, j] = parameters[j] * inverse[group * n + j] * (D[i, j] - share * common)
+                d[j] = parameters[j] * factors[j] * (d[j] - share * (shifts[j] + z[j] * scales[j]))
 
 
 @called
@@ -105,23 +112,27 @@ def units_forward(Z, n_blocks, parameters, epsilon, standard, inverse, out):
     per = n // n_scales
     for i in range(b):
         for block in range(n_blocks):
-            mean = Z.dtype.type(0)
-            for j in range(block * width, (block + 1) * width):
-                mean += Z[i, j]
-            mean /= width
-            variance = Z.dtype.type(0)
-            for j in range(block * width, (block + 1) * width):
-                variance += (Z[i, j] - mean) * (Z[i, j] - mean)
-            factor = Z.dtype.type(1.0 / math.sqrt(variance / width + epsilon))
+            start = block * width
+            row, z = Z[i, start : start + width], standard[i, start : start + width]
+            total = Z.dtype.type(0)
+            for j in range(width):
+                total += row[j]
+            mean = Z.dtype.type(total / width)
+            squares = Z.dtype.type(0)
+            for j in range(width):
+                squares += (row[j] - mean) * (row[j] - mean)
+            factor = Z.dtype.type(1.0 / math.sqrt(squares / width + epsilon))
             inverse[i * n_blocks + block] = factor
-            for j in range(block * width, (block + 1) * width):
-                standard[i, j] = (Z[i, j] - mean) * factor
+            for j in range(width):
+                z[j] = (row[j] - mean) * factor
+        z, y = standard[i], out[i]
         if per == 1:
+            gamma, beta = parameters[:n], parameters[n:]
             for j in range(n):
-                out[i, j] = parameters[j] * standard[i, j] + parameters[n + j]
+                y[j] = gamma[j] * z[j] + beta[j]
         else:
             for j in range(n):
-                out[i, j] = parameters[j // per] * standard[i, j] + parameters[n_scales + j // per]
+                y[j] = parameters[j // per] * z[j] + parameters[n_scales + j // per]
 
 
 @called
@@ -133,33 +144,35 @@ def units_backward(D, n_blocks, parameters, standard, inverse, own, g):
     squares = 0.0
     g[:] = 0
     for i in range(b):
+        d, z = D[i], standard[i]
         if per == 1:
-            mine = D.dtype.type(0)
+            mine, of_gamma, of_beta = D.dtype.type(0), g[:n], g[n:]
             for j in range(n):
-                scale = D[i, j] * standard[i, j]
-                g[j] += scale
-                g[n + j] += D[i, j]
-                mine += scale * scale + D[i, j] * D[i, j]
-                D[i, j] *= parameters[j]
+                scale = d[j] * z[j]
+                of_gamma[j] += scale
+                of_beta[j] += d[j]
+                mine += scale * scale + d[j] * d[j]
+                d[j] *= parameters[j]
             squares += mine
         else:
             own[: 2 * n_scales] = 0
             for j in range(n):
-                own[j // per] += D[i, j] * standard[i, j]
-                own[n_scales + j // per] += D[i, j]
-                D[i, j] *= parameters[j // per]
+                own[j // per] += d[j] * z[j]
+                own[n_scales + j // per] += d[j]
+                d[j] *= parameters[j // per]
             for k in range(2 * n_scales):
                 g[k] += own[k]
                 squares += own[k] * own[k]
         for block in range(n_blocks):
+            start, factor = block * width, inverse[i * n_blocks + block]
+            d, z = D[i, start : start + width], standard[i, start : start + width]
             shift, scale = D.dtype.type(0), D.dtype.type(0)
-            for j in range(block * width, (block + 1) * width):
-                shift += D[i, j]
-                scale += D[i, j] * standard[i, j]
-            shift /= width
-            scale /= width
-            for j in range(block * width, (block + 1) * width):
-                D[i, j] = inverse[i * n_blocks + block] * (D[i, j] - shift - standard[i, j] * scale)
+            for j in range(width):
+                shift += d[j]
+                scale += d[j] * z[j]
+            shift, scale = D.dtype.type(shift / width), D.dtype.type(scale / width)
+            for j in range(width):
+                d[j] = factor * (d[j] - shift - z[j] * scale)
     return squares
 
 
@@ -171,21 +184,21 @@ def both_forward(Z, weights, parameters, running, epsilon, momentum, standard, i
     alpha = Z.dtype.type(1.0 / (1.0 + math.exp(-parameters[2 * n])))
     rest = Z.dtype.type(1) - alpha
     update_running(running, mean, variance, moments_of_rows(Z, weights, 0, b, mean, variance), momentum)
+    one, least, gamma, beta = Z.dtype.type(1), Z.dtype.type(epsilon), parameters[:n], parameters[n : 2 * n]
     for i in range(b):
-        own = Z.dtype.type(0)
+        row, z, y, factors = Z[i], standard[i], out[i], inverse[i * n : i * n + n]
+        total = Z.dtype.type(0)
         for j in range(n):
-            own += Z[i, j]
-        own /= n
-        spread = Z.dtype.type(0)
+            total += row[j]
+        own, squares = Z.dtype.type(total / n), Z.dtype.type(0)
         for j in range(n):
-            spread += (Z[i, j] - own) * (Z[i, j] - own)
-        spread /= n
+            squares += (row[j] - own) * (row[j] - own)
+        spread = Z.dtype.type(squares / n)
         by_row[i, 0], by_row[i, 1] = own, spread
         for j in range(n):
-            factor = Z.dtype.type(1.0 / math.sqrt(alpha * variance[j] + rest * spread + epsilon))
-            inverse[i * n + j] = factor
-            standard[i, j] = (Z[i, j] - alpha * mean[j] - rest * own) * factor
-            out[i, j] = parameters[j] * standard[i, j] + parameters[n + j]
+            factors[j] = one / math.sqrt(alpha * variance[j] + rest * spread + least)
+            z[j] = (row[j] - alpha * mean[j] - rest * own) * factors[j]
+            y[j] = gamma[j] * z[j] + beta[j]
 
 
 @called
@@ -199,25 +212,26 @@ def both_backward(D, Z, weights, parameters, standard, inverse, scratch, by_row,
     g[:] = 0
     of_mean[:] = 0
     of_variance[:] = 0
+    of_gamma, of_beta, factor = g[:n], g[n : 2 * n], D.dtype.type(rest / n)
     for i in range(b):
+        row, d, z, factors = Z[i], D[i], standard[i], inverse[i * n : i * n + n]
         own, spread = by_row[i, 0], by_row[i, 1]
         sum_mean, sum_variance, mine = zero, zero, zero
         for j in range(n):
-            g[j] += D[i, j] * standard[i, j]
-            g[n + j] += D[i, j]
-            D[i, j] *= parameters[j] * inverse[i * n + j]
-            by_mean, by_variance = -D[i, j], half * D[i, j] * standard[i, j] * inverse[i * n + j]
+            of_gamma[j] += d[j] * z[j]
+            of_beta[j] += d[j]
+            d[j] *= parameters[j] * factors[j]
+            by_mean, by_variance = -d[j], half * d[j] * z[j] * factors[j]
             of_mean[j] += by_mean
             of_variance[j] += by_variance
             sum_mean += by_mean
             sum_variance += by_variance
             mine += by_mean * (mean[j] - own) + by_variance * (variance[j] - spread)
         of_alpha += mine
-        factor = rest / n
         for j in range(n):
-            D[i, j] += factor * (sum_mean + (sum_variance + sum_variance) * (Z[i, j] - own))
+            d[j] += factor * (sum_mean + (sum_variance + sum_variance) * (row[j] - own))
     for i in range(b):
-        share = alpha * D.dtype.type(weights[i] / total)
+        share, row, d = alpha * D.dtype.type(weights[i] / total), Z[i], D[i]
         for j in range(n):
-            D[i, j] += share * (of_mean[j] + (of_variance[j] + of_variance[j]) * (Z[i, j] - mean[j]))
+            d[j] += share * (of_mean[j] + (of_variance[j] + of_variance[j]) * (row[j] - mean[j]))
     g[2 * n] = of_alpha * alpha * rest

@@ -179,18 +179,20 @@ def _update_of(kind, inner, penalty_kind, number):
     def run(numbers, params, g, coefficients, n_slots, n_numbers, n_coefficients, start, stop, factor, rate, decayed):
         both = vector_at(numbers, number, 2 * MOST_NUMBERS)
         part, penalty = built(kind, inner, both), built(penalty_kind, None, both[MOST_NUMBERS:])
-        P, G = cube_at(params, number, 1 + n_slots, 1, n_numbers), vector_at(g, number, stop)
+        # indices that start at zero are known not to be negative, without which a loop is not vectorised
+        G, n = vector_at(g, number, stop)[start:], stop - start
+        P = cube_at(params + start * G.itemsize, number, 1 + n_slots, 1, n_numbers)
         cs = matrix_at(coefficients, number, 1, n_coefficients)
         c = coefficients_at(part, cs, 0, number(rate))
         share, one = number(factor), number(1.0)
         if decayed:
-            for j in range(start, stop):
+            for j in range(n):
                 w, slots = stepped(penalty, part, P[0, 0, j], G[j] * share, slots_at(part, P, 0, j), one, c)
                 slots = follow(part, w, slots, c)
                 P[0, 0, j] = w
                 store_slots(part, P, 0, j, slots)
         else:
-            for j in range(start, stop):
+            for j in range(n):
                 w, slots, _ = update(part, P[0, 0, j], G[j] * share, slots_at(part, P, 0, j), c)
                 slots = follow(part, w, slots, c)
                 P[0, 0, j] = w
