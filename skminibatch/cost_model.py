@@ -131,6 +131,7 @@ class BatchCostModel:
         batch_sizes: ArrayLike,
         *,
         target: float,
+        sample_weight: ArrayLike | None = None,
         objective: Callable | None = None,
         n_seeds: int = 5,
         n_repeats: int = 15,
@@ -150,12 +151,16 @@ class BatchCostModel:
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets.
         batch_sizes : array-like of int
-            At least 3 sizes, from 1 to `n_samples`.
+            At least 3 sizes, from 1 to the number of rows whose weight is not zero.
         target : float
             Value to be reached, or fallen below: of the training objective on all rows (`training_objective` gives it for a
             fitted estimator), or of `objective`.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, in training and in the training objective. As in `fit`, rows of weight zero are left out,
+            and only the ratios of the others matter.
         objective : callable, default=None
-            ``objective(estimator, X=X, y=y) -> float`` to take instead of the training objective; smaller is better.
+            ``objective(estimator, X=X, y=y) -> float`` to take instead of the training objective; smaller is better. It gets
+            `X` and `y` as they are given here, and no weights.
         n_seeds : int, default=5
             Runs to the target at each batch size.
         n_repeats : int, default=15
@@ -180,12 +185,13 @@ class BatchCostModel:
 
         Notes
         -----
-        Steps are those of `partial_fit` on rows in random order, pass by pass. The objective is looked at after 256 rows or
-        one batch, and again whenever the rows have grown by a twelfth; the step of the crossing is interpolated.
+        Steps and their times are those of `partial_fit`. Steps are counted on rows in random order, pass by pass. The
+        objective is looked at after 256 rows or one batch, and again whenever the rows have grown by a twelfth; the step of
+        the crossing is interpolated.
 
-        The time of a step is that of a `fit` of as many epochs as a run takes at that size, over its steps, by the clock of
-        ``history_``: without what comes before training, such as checking X, and with what is done once an epoch, such as
-        looking at the objective. The first epoch, of rows that are in no cache yet, counts.
+        The time of a step is that of as many passes as a run takes at that size, each one call with all rows, over their
+        steps, by the clock of ``history_``: without what comes before training, such as checking X, and with what is done
+        once a pass, such as looking at the objective. The first pass, of rows that are in no cache yet, counts.
 
         Examples
         --------
@@ -202,7 +208,8 @@ class BatchCostModel:
         """
         X = X.tocsr() if sparse.issparse(X) else np.asarray(X)
         y = np.asarray(y)
-        b = _sizes(batch_sizes, X.shape[0])
+        rows = _WeightedRows.of(X, y, sample_weight)
+        b = _sizes(batch_sizes, rows.n)
         for name, number in {"n_seeds": n_seeds, "n_repeats": n_repeats, "max_iter": max_iter}.items():
             _check_number(name, number, Integral, 1, np.inf)
         _check_number("target", target, Real, -np.inf, np.inf)
@@ -210,16 +217,16 @@ class BatchCostModel:
         _check_level(confidence_level)
         rng = np.random.default_rng(random_state)
         if objective is None:
-            value = _TrainingObjective(_new(estimator, b[0], 0), X, y)
+            value = _TrainingObjective(_new(estimator, b[0], 0), *rows)
         else:
             value = partial(objective, X=X, y=y)
         n_steps = np.full((b.size, n_seeds), np.nan)
         for i, size in enumerate(b):
             for j in range(n_seeds):
                 one = _new(estimator, size, _seed(rng))
-                n_steps[i, j] = _steps_to_target(one, X, y, target, value, max_iter, rng)
-        epochs = _epochs(n_steps, -(-X.shape[0] // b))
-        step_seconds = _step_seconds(estimator, X, y, b, epochs, n_repeats, rng)
+                n_steps[i, j] = _steps_to_target(one, rows, target, value, max_iter, rng)
+        passes = _passes(n_steps, -(-rows.n // b))
+        step_seconds = _step_seconds(estimator, rows, b, passes, n_repeats, rng)
         return model.fit(b, step_seconds, n_steps, target=float(target))
 
     def fit(
@@ -416,7 +423,7 @@ class BatchCostModel:
         return "\n".join([f"{head}:", *lines, *misfits])
 
 
-def training_objective(estimator, X: ArrayLike, y: ArrayLike) -> float:
+def training_objective(estimator, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
     """The training objective of an estimator: the mean loss of some rows, and the penalty.
 
     It is what `fit` minimises. ``best_loss_`` is its least value on a sample of 10,000 rows, where there are more.
@@ -429,6 +436,8 @@ def training_objective(estimator, X: ArrayLike, y: ArrayLike) -> float:
         Rows.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         Targets.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the rows.
 
     Returns
     -------
@@ -445,7 +454,7 @@ def training_objective(estimator, X: ArrayLike, y: ArrayLike) -> float:
     >>> training_objective(regressor.fit(X, y), X, y) < 0.6 * start
     True
     """
-    model, coef, intercept, data = estimator._examined(X, y, None)
+    model, coef, intercept, data = estimator._examined(X, y, sample_weight)
     return float(sum(model.objective(data, _rows(data), coef, intercept)))
 
 
@@ -457,8 +466,8 @@ def _rows(data) -> np.ndarray:
 class _TrainingObjective:
     """The training objective of fitted estimators on the same rows, which are checked and encoded once."""
 
-    def __init__(self, estimator, X, y):
-        *_, self._data = estimator._examined(X, y, None)
+    def __init__(self, estimator, X, y, sample_weight):
+        *_, self._data = estimator._examined(X, y, sample_weight)
         self._one = (X[:1], y[:1])  # what training found does not depend on the rows
 
     def __call__(self, estimator) -> float:
@@ -469,22 +478,57 @@ class _TrainingObjective:
 # -- measurements ------------------------------------------------------------------------------------------------------
 
 
+class _WeightedRows(NamedTuple):
+    """Rows to learn from, those of weight zero left out; the weights of the others have the mean one (None: equal)."""
+
+    X: object
+    y: np.ndarray
+    sample_weight: np.ndarray | None
+
+    @classmethod
+    def of(cls, X, y: np.ndarray, sample_weight: ArrayLike | None) -> Self:
+        """Rows with given weights."""
+        if sample_weight is None:
+            return cls(X, y, None)
+        weights = np.asarray(sample_weight, dtype=np.float64)
+        if weights.shape != X.shape[:1] or not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
+            raise ValueError(
+                f"sample_weight must have a finite number for each of the {X.shape[0]} rows, none of them negative and "
+                f"not all of them zero. Got {sample_weight!r}."
+            )
+        kept = weights > 0
+        return cls(X[kept], y[kept], weights[kept] / weights[kept].mean())
+
+    @property
+    def n(self) -> int:
+        return self.X.shape[0]
+
+    def learned_by(self, estimator, some=slice(None)) -> None:
+        """One pass over some of the rows."""
+        labels = {}
+        if not hasattr(estimator, "n_updates_") and "classes" in inspect.signature(estimator.partial_fit).parameters:
+            several = self.y.ndim == 2 and self.y.shape[1] > 1
+            labels = {"classes": np.arange(self.y.shape[1]) if several else np.unique(self.y)}
+        weights = {} if self.sample_weight is None else {"sample_weight": self.sample_weight[some]}
+        estimator.partial_fit(self.X[some], self.y[some], **labels, **weights)
+
+
 def _seed(rng: np.random.Generator) -> int:
     return int(rng.integers(np.iinfo(np.int32).max))
 
 
-def _new(estimator, batch_size, seed: int, **parameters):
+def _new(estimator, batch_size, seed: int):
     """A new estimator with the parameters of another one, but for these; nothing that was learned comes along."""
     own = copy.deepcopy(estimator.get_params(deep=False))
-    return type(estimator)(**own).set_params(batch_size=int(batch_size), random_state=seed, **parameters)
+    never_stops = {"max_time": None, "verbose": 0}
+    return type(estimator)(**own).set_params(batch_size=int(batch_size), random_state=seed, **never_stops)
 
 
-def _steps_to_target(estimator, X, y, target: float, objective: Callable, max_iter: int, rng) -> float:
+def _steps_to_target(
+    estimator, all_rows: _WeightedRows, target: float, objective: Callable, max_iter: int, rng
+) -> float:
     """Steps of `partial_fit` until the objective is at the target; NaN if it is not after `max_iter` passes."""
-    classes = "classes" in inspect.signature(estimator.partial_fit).parameters
-    labels = np.arange(y.shape[1]) if y.ndim == 2 and y.shape[1] > 1 else np.unique(y)
-    first = {"classes": labels} if classes else {}
-    n = X.shape[0]
+    n = all_rows.n
     bounds = _batch_bounds(n, estimator.batch_size)
     seen, steps, value = 0, 0, np.inf
     for _ in range(max_iter):
@@ -495,8 +539,8 @@ def _steps_to_target(estimator, X, y, target: float, objective: Callable, max_it
             end = int(bounds[max(np.searchsorted(bounds, wanted, side="right") - 1, 1)])
             end = end if end > position else int(bounds[np.searchsorted(bounds, position, side="right")])
             rows = order[position:end]
-            estimator.partial_fit(X[rows], y[rows], **first)
-            first, before, value_before = {}, steps, value
+            all_rows.learned_by(estimator, rows)
+            before, value_before = steps, value
             seen, position, steps = seen + len(rows), end, int(estimator.n_updates_)
             value = float(objective(estimator))
             if np.isnan(value):
@@ -513,20 +557,21 @@ def _batch_bounds(n: int, batch_size: int) -> np.ndarray:
     return np.arange(n_batches + 1) * n // n_batches
 
 
-def _epochs(n_steps: np.ndarray, steps_an_epoch: np.ndarray) -> np.ndarray:
-    """Epochs of a usual run to the target; 1 at a size where none reached it."""
+def _passes(n_steps: np.ndarray, steps_a_pass: np.ndarray) -> np.ndarray:
+    """Passes of a usual run to the target; 1 at a size where none reached it."""
     reached = ~np.isnan(n_steps)
     logs = np.log(np.where(reached, n_steps, 1.0)).sum(axis=1) / np.maximum(reached.sum(axis=1), 1)
-    return np.ceil(np.exp(logs) / steps_an_epoch).astype(np.int64)
+    return np.ceil(np.exp(logs) / steps_a_pass).astype(np.int64)
 
 
-def _step_seconds(estimator, X, y, batch_sizes, epochs, n_repeats: int, rng) -> np.ndarray:
-    """Seconds of a step (n_sizes, n_repeats), the sizes in random order."""
+def _step_seconds(estimator, rows: _WeightedRows, batch_sizes, passes, n_repeats: int, rng) -> np.ndarray:
+    """Seconds of a step of `partial_fit` (n_sizes, n_repeats), the sizes in random order."""
 
     def seconds(i):
-        never_stops = {"max_iter": int(epochs[i]), "tol": None, "max_time": None, "verbose": 0}
-        history = _new(estimator, batch_sizes[i], _seed(rng), **never_stops).fit(X, y).history_
-        return history["seconds"][-1] / history["updates"][-1]
+        one = _new(estimator, batch_sizes[i], _seed(rng))
+        for _ in range(passes[i]):
+            rows.learned_by(one)
+        return one.history_["seconds"][-1] / one.history_["updates"][-1]
 
     times = np.empty((len(batch_sizes), n_repeats))
     for i in range(len(batch_sizes)):

@@ -291,31 +291,28 @@ class Counted:
     constants = CONSTANTS[0]
     n_rows = 1000
     seen: list = []
-    epochs: dict = {}
+    passes: dict = {}
 
-    def __init__(self, batch_size=1, random_state=None, max_iter=10, tol=0.1, max_time=3.0, verbose=1):
+    def __init__(self, batch_size=1, random_state=None, max_time=3.0, verbose=1):
         self.__dict__.update(locals())
         del self.__dict__["self"]
-        self.n_updates_ = 0
+        self.n_updates_ = self.n_calls = 0
 
     def get_params(self, deep=True):
-        return {name: self.__dict__[name] for name in "batch_size random_state max_iter tol max_time verbose".split()}
+        return {name: self.__dict__[name] for name in "batch_size random_state max_time verbose".split()}
 
     def set_params(self, **parameters):
         self.__dict__.update(parameters)
         return self
 
     def partial_fit(self, X, y):
-        self.n_updates_ += -(-len(X) // self.batch_size)
-        self.seen.append((self.random_state, X[:, 0]))
-
-    def fit(self, X, y):
-        assert (self.tol, self.max_time, self.verbose) == (None, None, 0)
-        self.epochs[self.batch_size] = self.max_iter
+        assert (self.max_time, self.verbose) == (None, 0)
         *_, fixed, row = self.constants
-        updates = -(-len(X) // self.batch_size) * np.arange(1, self.max_iter + 1)
-        self.history_ = {"seconds": updates * (fixed + row * self.batch_size), "updates": updates}
-        return self
+        self.n_updates_ += -(-len(X) // self.batch_size)
+        self.n_calls += 1
+        self.passes[self.batch_size] = self.n_calls
+        self.history_ = {"seconds": [self.n_updates_ * (fixed + row * self.batch_size)], "updates": [self.n_updates_]}
+        self.seen.append((self.random_state, X[:, 0]))
 
 
 def left(one, X, y):
@@ -335,7 +332,7 @@ def test_measured_constants_are_those_of_the_estimator():
     found = (model.min_steps_, model.min_examples_, model.fixed_seconds_, model.row_seconds_)
     np.testing.assert_allclose(found, CONSTANTS[0], rtol=1e-6)
     # 6500 steps of 1 row are 7 passes over 1000 of them, 106.4 of all rows 107
-    assert (Counted.epochs[1], Counted.epochs[1000]) == (7, 107)
+    assert (Counted.passes[1], Counted.passes[1000]) == (7, 107)
     assert model.measurements_.target == 0.0
     assert model.measurements_.step_seconds.shape == (6, 15)
     assert model.measurements_.n_steps.shape == (6, 5)
@@ -347,13 +344,16 @@ def test_a_pass_sees_every_row_once_in_batches_of_fit():
     runs = {}
     for seed, rows in Counted.seen:
         runs.setdefault(seed, []).append(rows)
-    assert len(runs) == 6  # a seed of its own for each
+    whole = np.arange(Counted.n_rows)
+    timed = [seed for seed, calls in runs.items() if all(np.array_equal(rows, whole) for rows in calls)]
+    assert (len(runs), len(timed)) == (12, 6)  # a seed of its own for each: two runs, one time and what compiles
+    runs = {seed: calls for seed, calls in runs.items() if seed not in timed}
     for calls in runs.values():
         rows = np.concatenate(calls)
         for start in range(0, len(rows) - Counted.n_rows, Counted.n_rows):
             some = rows[start : start + Counted.n_rows]
-            np.testing.assert_array_equal(np.sort(some), np.arange(Counted.n_rows))
-            assert not np.array_equal(some, np.arange(Counted.n_rows))
+            np.testing.assert_array_equal(np.sort(some), whole)
+            assert not np.array_equal(some, whole)
     # ceil(1000 / 90) = 12 batches of 83 or 84 rows: every call has whole ones
     ends = np.cumsum([len(rows) for rows in next(iter(runs.values()))]) % Counted.n_rows
     assert set(ends) <= set(np.arange(12) * Counted.n_rows // 12)
@@ -411,7 +411,58 @@ def test_sparse_rows_and_an_objective_of_ones_own(problem):
         found_by(problem, objective=lambda one, X, y: np.nan)
 
 
+def test_steps_are_those_of_weighted_rows(problem, rng):
+    """Rows of weight zero are left out, and only the ratios of the others matter."""
+    weights = rng.integers(0, 3, 240) * np.where(problem.y == 1, 4.0, 1.0)
+    kept = weights > 0
+    some, n = (problem.X[kept], problem.y[kept], weights[kept]), int(kept.sum())
+    settings = {"target": 0.4, "n_seeds": 2, "n_repeats": 1, "random_state": 0}
+
+    def steps(X, y, weights, sizes=(4, 16, n)):
+        model = BatchCostModel.measure(MiniBatchSGDClassifier(), X, y, sizes, sample_weight=weights, **settings)
+        return model.measurements_.n_steps
+
+    found = steps(*problem, weights)
+    np.testing.assert_array_equal(steps(*some), found)
+    np.testing.assert_array_equal(steps(*problem, 64 * weights), found)
+    assert (steps(*some[:2], None) != found).any()
+    one, count = MiniBatchSGDClassifier(batch_size=n, random_state=0), 0
+    while count == 0 or training_objective(one, *problem, weights) > 0.4:  # of all rows: nothing is drawn
+        one.partial_fit(*some[:2], classes=[0, 1], sample_weight=some[2] / some[2].mean())
+        count += 1
+    assert np.all((count - 1 < found[-1]) & (found[-1] <= count))
+    with pytest.raises(ValueError, match=f"from 1 to the number of rows, {n}"):
+        steps(*problem, weights, (4, 16, n + 1))
+
+
+@pytest.mark.parametrize(
+    "weights", [np.ones(3), np.zeros(240), -np.ones(240), np.full(240, np.nan)], ids=["few", "zero", "negative", "nan"]
+)
+def test_wrong_weights(weights, problem):
+    with pytest.raises(ValueError, match="sample_weight must have a finite number for each of the 240 rows"):
+        found_by(problem, sample_weight=weights)
+
+
+def test_an_objective_of_ones_own_has_all_rows(problem, rng):
+    """Those of weight zero, too, so that it can have weights of its own."""
+    seen = []
+
+    def loss(one, X, y):
+        seen.append(len(X))
+        return training_objective(one, X, y)
+
+    sizes = {"target": 0.5, "n_seeds": 1, "n_repeats": 1, "random_state": 0}
+    weights = rng.integers(0, 2, 240)
+    BatchCostModel.measure(
+        MiniBatchSGDClassifier(), *problem, [4, 8, 16], sample_weight=weights, objective=loss, **sizes
+    )
+    assert set(seen) == {240}
+
+
 def test_training_objective(problem):
+    weights = np.arange(240.0)
+    fitted = MiniBatchSGDClassifier(max_iter=3, tol=None, random_state=0).fit(*problem, sample_weight=weights)
+    assert training_objective(fitted, *problem, weights) == pytest.approx(fitted.loss_curve_[-1], rel=1e-12)
     fitted = MiniBatchSGDClassifier(max_iter=3, tol=None, random_state=0).fit(*problem)
     assert training_objective(fitted, *problem) == pytest.approx(fitted.loss_curve_[-1], rel=1e-12)
 
