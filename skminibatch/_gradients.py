@@ -97,6 +97,24 @@ def correlation(within, between, size):
     return (between - within) / (between + (size - 1.0) * within)
 
 
+def correlation_interval(statistics: GradientStatistics, level: float) -> tuple[float, float]:
+    """Interval of the intra-group correlation, by a jackknife over groups of ``log(MSB / MSW)``.
+
+    The correlation is a function of that ratio, whose logarithm is closer to normal: of 30 groups, the jackknife of the
+    correlation itself covers too seldom. Where the logarithm has no value, that is taken.
+    """
+    within, between, size = statistics.within_and_between()
+    each_within, each_between, each_size = statistics.within_and_between_without_each()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log, each = np.log(between / within), np.log(each_between / each_within)
+    if not (np.isfinite(log) and np.isfinite(each).all()):
+        rho = correlation(within, between, size)
+        return jackknife(correlation(each_within, each_between, each_size), rho, level)
+    ratios = np.exp(np.minimum(jackknife(each, log, level), 700.0))
+    low, high = 1.0 - size / (ratios + size - 1.0)
+    return float(low), float(high)
+
+
 def jackknife(without_each: np.ndarray, estimate: float, level: float, left: float = 1.0) -> tuple[float, float]:
     """Interval around an estimate from what it is without each of k groups (Student's t with k - 1 degrees of freedom).
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import pickle
 from dataclasses import FrozenInstanceError, astuple
 from functools import wraps
+from itertools import combinations, product
 
 import numpy as np
 import pytest
 from examined import at
 from scipy import sparse
+from sklearn.datasets import load_digits
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import scale
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor, diagnostics
 from skminibatch.diagnostics import (
@@ -19,6 +22,7 @@ from skminibatch.diagnostics import (
     gradient_variance,
     intra_batch_correlation,
 )
+from skminibatch.diagnostics._sample import Sample
 
 NEEDED = {"stationary_covariance": {"learning_rate": 1e-3}}  # arguments without a default
 
@@ -191,6 +195,26 @@ def test_a_twentieth_of_the_rows_is_enough():
     assert 0.92 <= np.mean(covered) <= 0.98
 
 
+def test_noise_scale_along_a_training():
+    """Of batches of 64 of 1,797 digits, at five points: both moments without bias, and so is their ratio."""
+    X, y = load_digits(return_X_y=True)
+    X, y = scale(X), y % 2
+    classifier = MiniBatchSGDClassifier(random_state=0)
+    for point in range(5):
+        exact = gradient_noise_scale(classifier, X, y)
+        samples = [Sample(classifier, X, y, None, 64, seed) for seed in range(60)]
+        # from a part of the rows, the square of the norm may come out below zero, and the norm of a record as zero
+        moments = [sample.statistics(sample.micro_batches()).moments() for sample in samples]
+        squares, traces = np.array(moments).T
+        for found, expected in ((traces, exact.trace_covariance), (squares, exact.gradient_norm**2)):
+            assert abs(found.mean() - expected) < 4.5 * found.std(ddof=1) / np.sqrt(60)
+        deviations = squares * exact.noise_scale - traces  # of the ratio of means, by the delta method
+        error = deviations.std(ddof=1) / np.sqrt(60) / squares.mean()
+        assert abs(traces.mean() / squares.mean() - exact.noise_scale) < 4.5 * error
+        rows = np.random.default_rng(point).permutation(len(X))[: 32 * 4**point]
+        classifier.partial_fit(X[rows], y[rows], classes=[0, 1])
+
+
 def test_a_gradient_that_may_be_zero_has_no_upper_limit(rng):
     X = rng.standard_normal((300, 3))
     found = gradient_noise_scale(at(np.zeros(3), 0.0), X, rng.standard_normal(300))
@@ -222,6 +246,62 @@ def test_variance_without_replacement_by_drawing(regression, rng):
     assert found.confidence_interval[0] < found.trace_covariance < found.confidence_interval[1]
 
 
+def test_variances_of_batches_by_enumeration(regression):
+    """All batches of 3 of 7 rows, with and without replacement."""
+    X, y = regression.X[:7], regression.y[:7]
+    u, c = np.array([1.0, 0.2, 0.0, -0.4, 0.1]), 2.0
+    found = gradient_variance(at(u, c), X, y, batch_sizes=[3])
+    gradients = (X @ u + c - y)[:, None] * np.column_stack([X, np.ones(7)])
+    gradients = gradients - gradients.mean(axis=0)
+    for batches, variance in (
+        (product(range(7), repeat=3), found.with_replacement),
+        (combinations(range(7), 3), found.without_replacement),
+    ):
+        squares = [np.sum(gradients[list(rows)].mean(axis=0) ** 2) for rows in batches]
+        np.testing.assert_allclose(variance, np.mean(squares), rtol=1e-12)
+
+
+def test_tau_is_what_importance_sampling_gains(regression):
+    """Katharopoulos and Fleuret (2018): the distance of the probabilities from equal ones, and the second moments."""
+    X, y = regression
+    u, c = np.array([1.0, 0.2, 0.0, -0.4, 0.1]), 2.0
+    weights = np.where(np.arange(240) % 3, 1.0, 3.0)
+    found = gradient_variance(at(u, c), X, y, batch_sizes=[1, 8], sample_weight=weights)
+    gradients = (weights / weights.mean() * (X @ u + c - y))[:, None] * np.column_stack([X, np.ones(240)])
+    norms = np.linalg.norm(gradients, axis=1)
+    p, square_norm = norms / norms.sum(), np.sum(gradients.mean(axis=0) ** 2)
+    assert found.tau == pytest.approx(1 / np.sqrt(1 - np.sum((p - 1 / 240) ** 2) / np.sum(p**2)), rel=1e-9)
+    assert found.tau == pytest.approx(np.sqrt(np.mean(norms**2)) / norms.mean(), rel=1e-9)
+    second, best = found.with_replacement[0] + square_norm, found.by_importance[0] + square_norm
+    assert second / best == pytest.approx(found.tau**2, rel=1e-9)
+    assert np.all(found.with_replacement / found.by_importance >= found.tau**2)
+    expected = np.sum((norms / 240) ** 2 / p) - square_norm
+    np.testing.assert_allclose(found.by_importance, expected / [1, 8], rtol=1e-9)
+    some = [
+        gradient_variance(at(u, c), X, y, batch_sizes=[1], sample_weight=weights, max_samples=120, random_state=seed)
+        for seed in range(200)
+    ]
+    left = np.array([record.by_importance[0] for record in some])
+    assert abs(left.mean() - found.by_importance[0]) < 4.5 * left.std(ddof=1) / np.sqrt(200)
+    assert np.median([record.tau for record in some]) == pytest.approx(found.tau, rel=0.02)
+
+
+def test_importance_sampling_pays_above_a_tau():
+    def record(tau):
+        return diagnostics.GradientVariance((0.0, 1.0), 0.95, 10, *(np.ones(1) for _ in range(4)), 1.0, tau)
+
+    assert [record(tau).importance_pays(64) for tau in (1.33, 1.34)] == [False, True]
+    assert [record(tau).importance_pays(64, 192) for tau in (1.99, 2.01)] == [False, True]
+
+
+def test_gradients_of_equal_norms_leave_nothing_to_gain():
+    y = np.tile([1.0, -1.0], 20)
+    found = gradient_variance(at(np.zeros(1), 0.0), np.zeros((40, 1)), y, batch_sizes=[2])
+    assert (found.tau, found.by_importance[0]) == (pytest.approx(1.0), pytest.approx(found.with_replacement[0]))
+    none = gradient_variance(at(np.zeros(1), 0.0), np.zeros((40, 1)), np.zeros(40), batch_sizes=[2])
+    assert (none.tau, none.by_importance[0], none.importance_pays(2)) == (1.0, 0.0, False)
+
+
 @pytest.mark.parametrize("batch_sizes", [[0], [241], [2.5], "four"], ids=str)
 def test_wrong_batch_sizes(batch_sizes, regression):
     with pytest.raises(ValueError, match="batch_sizes"):
@@ -245,6 +325,23 @@ def test_correlation_of_groups_of_an_offset(rng):
     means = y.reshape(400, 10).mean(axis=1)
     np.testing.assert_allclose(found.variance, np.var(means, ddof=1), rtol=1e-9)
     np.testing.assert_allclose(found.effective_batch_size * found.design_effect, 10, rtol=1e-9)
+
+
+@pytest.mark.parametrize("rho", [-0.1, 0.0, 0.3, 1.0])
+def test_the_variance_of_correlated_rows_is_that_of_their_matrix(rho, rng):
+    """``1' C 1 / b^2`` for rows with the covariance ``C = (1 - rho) I + rho 1 1'``, whose mean squares are exactly these."""
+    k, b = 12, 6
+    between, within = rng.standard_normal(k), rng.standard_normal((k, b))
+    between -= between.mean()
+    within -= within.mean(axis=1, keepdims=True)
+    between *= np.sqrt((1 + (b - 1) * rho) / b * (k - 1) / np.sum(between**2))
+    within *= np.sqrt((1 - rho) * k * (b - 1) / np.sum(within**2))
+    y = (between[:, None] + within).ravel()
+    found = intra_batch_correlation(at(np.zeros(1), 0.0), np.zeros((k * b, 1)), y, batch_size=b)
+    C = (1 - rho) * np.eye(b) + rho
+    np.testing.assert_allclose(found.rho, rho, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(found.variance, C.sum() / b**2, rtol=1e-12)
+    np.testing.assert_allclose(found.design_effect, C.sum() / b, rtol=1e-12)
 
 
 def test_consecutive_rows_of_a_random_order_are_independent(regression):

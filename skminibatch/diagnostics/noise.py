@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import Interval
 
-from skminibatch._gradients import correlation, inverted, jackknife
+from skminibatch._gradients import correlation, correlation_interval, inverted, jackknife
 from skminibatch.diagnostics._sample import Record, Sample, batch_sizes_up_to, diagnostic, ratio
 
 
@@ -125,14 +125,40 @@ class GradientVariance(Record):
         ``sigma^2 / b``.
     without_replacement : ndarray of shape (n_sizes,)
         ``sigma^2 / b (n - b) / (n - 1)``: zero for all n rows.
+    by_importance : ndarray of shape (n_sizes,)
+        ``(sigma^2 - Var |g_i|) / b``, for rows drawn independently with probabilities proportional to the norms of their
+        gradients, and weighted so that the mean stays right. No other probabilities leave less variance.
     trace_covariance : float
         ``sigma^2 = tr(Sigma)``, the variance of the gradient of one row.
+    tau : float
+        Root mean square of the norms of the gradients of the rows over their mean, at least one: importance sampling divides
+        the second moment of a gradient by ``tau^2``, and its variance by at least as much.
     """
 
     batch_sizes: np.ndarray
     with_replacement: np.ndarray
     without_replacement: np.ndarray
+    by_importance: np.ndarray
     trace_covariance: float
+    tau: float
+
+    def importance_pays(self, batch_size: int, n_measured: int | None = None) -> bool:
+        """Whether importance sampling saves more than it costs, ``tau > (B + 3 b) / (3 b)`` (Katharopoulos and Fleuret 2018).
+
+        Parameters
+        ----------
+        batch_size : int
+            b, rows of a step.
+        n_measured : int, default=None
+            B, rows whose gradients are measured for each step; one of them costs a third of a row of a step. None takes b, as
+            ``sampler='importance'`` measures every row once an epoch: then it pays for tau above 4 / 3.
+
+        Returns
+        -------
+        pays : bool
+        """
+        n_measured = batch_size if n_measured is None else n_measured
+        return bool(self.tau > (n_measured + 3.0 * batch_size) / (3.0 * batch_size))
 
 
 @diagnostic(batch_sizes=["array-like", None])
@@ -149,7 +175,8 @@ def gradient_variance(
 ) -> GradientVariance:
     """The variance of the gradient of a batch of independent rows, as a function of its size.
 
-    ``E |g_B - G|^2`` is ``sigma^2 / b`` for rows drawn with replacement and ``sigma^2 / b (n - b) / (n - 1)`` without.
+    ``E |g_B - G|^2`` is ``sigma^2 / b`` for rows drawn with replacement and ``sigma^2 / b (n - b) / (n - 1)`` without. Rows
+    drawn the more often, the larger their gradients are, leave less of it.
 
     Parameters
     ----------
@@ -169,9 +196,15 @@ def gradient_variance(
     ValueError
         For fewer than 4 rows, a batch size beyond the rows, and invalid input.
 
+    Notes
+    -----
+    `by_importance` is a bound for ``sampler='importance'``, which draws one half of its rows uniformly, so that no weight
+    exceeds 2: its second moment is at most twice that of the best probabilities.
+
     References
     ----------
-    Cochran, Sampling Techniques, 3rd edition, 1977, chapter 2.
+    Cochran, Sampling Techniques, 3rd edition, 1977, chapter 2. Katharopoulos and Fleuret, Not all samples are created equal:
+    deep learning with importance sampling, ICML 2018, arXiv:1803.00942.
 
     Examples
     --------
@@ -188,10 +221,22 @@ def gradient_variance(
     b = batch_sizes_up_to(batch_sizes, n)
     statistics = sample.statistics(sample.micro_batches())
     _, trace = statistics.moments()
+    lengths = sample.model.square_lengths(sample.data, sample.rows)
+    norms = np.sqrt(sample.model.row_squares(*sample.at(), lengths))
+    spread = np.var(norms, ddof=1) * (1.0 - 1.0 / n)  # of all rows, as the trace is
+    tau = np.sqrt(1.0 + spread / norms.mean() ** 2) if norms.any() else 1.0
     whole = sample.of_interval(statistics)
     low, high = jackknife(whole.moments_without_each()[1], whole.moments()[1], confidence_level, sample.left)
     return GradientVariance(
-        (max(low, 0.0), high), confidence_level, sample.rows.size, b, trace / b, trace / b * (n - b) / (n - 1), trace
+        (max(low, 0.0), high),
+        confidence_level,
+        sample.rows.size,
+        b,
+        trace / b,
+        trace / b * (n - b) / (n - 1),
+        max(trace - spread, 0.0) / b,
+        trace,
+        float(tau),
     )
 
 
@@ -268,7 +313,7 @@ def intra_batch_correlation(
     Notes
     -----
     With the mean squares within and between batches, ``rho = (MSB - MSW) / (MSB + (b - 1) MSW)``; it is not cut off at
-    zero. The interval is a jackknife over batches.
+    zero. The interval is a jackknife over batches, of the logarithm of ``MSB / MSW``.
 
     References
     ----------
@@ -294,7 +339,7 @@ def intra_batch_correlation(
     if total <= 0:
         raise ValueError("The gradients of all rows are equal: their correlation is not defined.")
     rho = float(correlation(within, between, size))
-    low, high = jackknife(correlation(*statistics.within_and_between_without_each()), rho, confidence_level)
+    low, high = correlation_interval(statistics, confidence_level)
     effect = 1.0 + (size - 1.0) * rho
     return IntraBatchCorrelation(
         (max(low, -1.0 / (size - 1.0)), min(high, 1.0)),
