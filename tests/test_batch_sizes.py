@@ -19,6 +19,7 @@ from skminibatch._training import epoch_sizes
 from skminibatch.diagnostics import gradient_noise_scale
 from skminibatch.schedules import (
     CABS,
+    SCALING_RULES,
     SIZE_SCHEDULES,
     AdaDamp,
     AutoSize,
@@ -353,6 +354,29 @@ def test_growing_batches_beat_constant_ones_in_error_and_steps():
         grown, fewer = noisy_quadratic(part, 20_000)
         assert grown < error / 5
         assert fewer < steps / 5
+
+
+def noisy_quadratics(rate, batch_size, n_rows=160_000):
+    """The mean objective after each step, from the exact second moments; curvatures and noise are both 1, 1/2, 1/3, ..."""
+    h = 1.0 / np.arange(1, 501)
+    second, objective = np.ones(500), []
+    for _ in range(n_rows // batch_size):
+        second = (1 - rate * h) ** 2 * second + rate**2 * h / batch_size
+        objective.append(0.5 * h @ second)
+    return np.array(objective)
+
+
+@pytest.mark.parametrize(("k", "rtol"), [(4, 0.01), (16, 0.013)])
+def test_linear_scaling_keeps_the_trajectory_a_row(k, rtol):
+    """Zhang et al. 2019: at each number of rows the same objective; with the square root another, and a limit of stability."""
+    base = noisy_quadratics(0.005, 8)[k - 1 :: k]
+    linear, root = (
+        noisy_quadratics(0.005 * SCALING_RULES[rule]().factor(8 * k, 8, np.inf), 8 * k) for rule in ("linear", "sqrt")
+    )
+    np.testing.assert_allclose(linear, base, rtol=rtol)
+    assert np.abs(root / base - 1).max() > 0.2
+    beyond = noisy_quadratics(0.005 * SCALING_RULES["linear"]().factor(8 * 401, 8, np.inf), 8 * 401, 8 * 401 * 5000)
+    assert beyond[-1] > 1e3 * beyond[0]  # rate times curvature above 2
 
 
 def test_a_larger_batch_is_a_smaller_rate():

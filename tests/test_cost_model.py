@@ -148,7 +148,7 @@ def steps_of_noisy_quadratic(batch_sizes, target, n_features=500):
     return np.array(steps)
 
 
-@pytest.mark.parametrize("target", [0.3, 0.1])
+@pytest.mark.parametrize("target", [0.3, 0.1, 0.03])
 def test_steps_of_the_noisy_quadratic(target):
     steps = steps_of_noisy_quadratic(SIZES, target)
     model = BatchCostModel().fit(SIZES, 1.0 + SIZES, steps)

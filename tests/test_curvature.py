@@ -58,7 +58,7 @@ def test_the_hessian_is_the_difference_of_gradients(case, storage, weighted, rng
         columns.append((gradient(w + step) - gradient(w - step)) / 2e-6)
     expected = np.array(columns).T
     matrix = model.hessian_matrix(data, rows, coef, intercept)
-    np.testing.assert_allclose(matrix, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(matrix, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
     np.testing.assert_allclose(model.hessian(data, rows, coef, intercept) @ np.eye(len(matrix)), matrix, atol=1e-9)
     np.testing.assert_allclose(model.hessian_trace(data, rows, coef, intercept), np.trace(matrix), rtol=1e-9)
 
@@ -163,6 +163,35 @@ def test_stationary_covariance_solves_its_equation(rng):
     np.testing.assert_allclose(found.excess_loss, np.trace(H @ S) / 2, rtol=1e-9)
     np.testing.assert_allclose(found.temperature, 0.2 * np.trace(C) / 10, rtol=1e-9)
     assert found.confidence_interval[0] < found.excess_loss < found.confidence_interval[1]
+
+
+def test_fluctuation_and_dissipation_balance(rng):
+    """``E (w - w*)' grad F = eta / 2 E |g|^2``, for any stable step (Yaida 2019)."""
+    X = rng.standard_normal((500, 3)) * [1.0, 0.4, 2.0]
+    y = X @ [1.0, -1.0, 0.3] + rng.standard_normal(500) * (1 + np.abs(X[:, 0]))
+    Z = np.column_stack([X, np.ones(500)])
+    H = Z.T @ Z / 500 + np.diag([0.1, 0.1, 0.1, 0.0])
+    best = np.linalg.solve(H, Z.T @ y / 500)
+    for step in (0.01, 0.2, 0.4):
+        found = stationary_covariance(at(best[:3], best[3]), X, y, learning_rate=step, batch_size=5)
+        fluctuation = step / 2 * np.trace(H @ found.covariance @ H) + found.temperature
+        np.testing.assert_allclose(2 * found.excess_loss, fluctuation, rtol=1e-9)
+
+
+def test_stationary_covariance_of_additive_noise(rng):
+    """4,000 chains with the gradient ``H (w - w*)`` and normal noise, after 400 steps: each element."""
+    X = rng.standard_normal((300, 2)) * [1.0, 0.5]
+    y = X @ [1.0, -1.0] + rng.standard_normal(300) * (1 + np.abs(X[:, 0]))
+    Z = np.column_stack([X, np.ones(300)])
+    best, H = np.linalg.lstsq(Z, y)[0], Z.T @ Z / 300
+    found = stationary_covariance(at(best[:2], best[2], alpha=0), X, y, learning_rate=0.8, batch_size=4)
+    root = np.linalg.cholesky(np.cov(((Z @ best - y)[:, None] * Z).T, bias=True) / 4)
+    w = np.zeros((4000, 3))
+    for _ in range(400):
+        w = w - 0.8 * (w @ H + rng.standard_normal(w.shape) @ root.T)
+    products = w[:, :, None] * w[:, None, :]
+    error = products.std(axis=0) / np.sqrt(4000)
+    assert np.all(np.abs(products.mean(axis=0) - found.covariance) < 4.5 * error)
 
 
 def test_stationary_covariance_of_a_simulation():

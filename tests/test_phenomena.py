@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from importlib.util import module_from_spec, spec_from_file_location
+from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 from skminibatch import MiniBatchSGDRegressor
+from skminibatch._permutation import explicit_order
+from skminibatch._plan import Plan
 from skminibatch._statistics import Smoothness
+from skminibatch.backends import base
+from skminibatch.losses import SquaredError
+from skminibatch.optimizers import SGD
+from skminibatch.penalties import ElasticNet
 from skminibatch.schedules import Geometric, InverseScaling
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -188,3 +196,150 @@ def test_steps_by_the_expected_smoothness_stay_below_their_bound(batch_size, rng
         distances = np.sum((w - best) ** 2, axis=1)
         bound = (1 - rate * curvatures[0]) ** k * start + 2 * rate * noise / curvatures[0]
         assert distances.mean() <= bound
+
+
+# -- the stationary distribution, and which minimum is left
+
+
+NOTHING, NO_PENALTY = np.empty(0), ElasticNet(0.0, 0.0)
+
+
+def stepped(loss, X, y, params, batches, rate):
+    """Steps of SGD over given batches (n_steps, b) with the loop of the package, `params` in place: their statistics."""
+    n_steps, size = batches.shape
+    sizes = np.full(n_steps, size)
+    coefficients, _ = SGD().coefficients(np.full(n_steps, rate), sizes, None)
+    offsets = np.arange(n_steps + 1) * size
+    plan = Plan(explicit_order(batches.ravel()), offsets, np.ascontiguousarray(coefficients, np.float64))
+    return base.run_dense(loss, NO_PENALTY, SGD(), X, y, NOTHING, plan, None, params, False)
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.9])
+def test_what_a_step_loses_and_what_its_noise_adds(rate, rng):
+    """``E |w' - w*|^2 = |w - w*|^2 - 2 eta (w - w*)' grad F + eta^2 E |g|^2`` over all batches of 3 of 7 rows.
+
+    At rest the left side does not change, so that ``E (w - w*)' grad F = eta / 2 E |g|^2`` (Yaida 2019), with the noise of
+    real batches and any step.
+    """
+    X, y = rng.standard_normal((7, 2)), rng.standard_normal(7)
+    best, start = np.linalg.lstsq(X, y)[0], np.array([0.7, -0.2])
+    after, squares = [], []
+    for batch in combinations(range(7), 3):
+        params = np.append(start, 0.0)[None, None]
+        stats = stepped(SquaredError(), X, y, params, np.array([batch]), rate)
+        after.append(np.sum((params[0, 0, :2] - best) ** 2))
+        squares.append(stats.square_norms[0])
+    descent = (start - best) @ X.T @ (X @ start - y) / 7
+    change = np.mean(after) - np.sum((start - best) ** 2)
+    np.testing.assert_allclose(change, rate**2 * np.mean(squares) - 2 * rate * descent, rtol=1e-9)
+
+
+def test_fluctuation_and_dissipation_balance_in_a_training(least_squares):
+    """Of squared errors, ``(w - w*)' grad F = 2 (F - F*)``; `history_` has both sides."""
+    settings = {"penalty": None, "solver": "sgd", "sampler": "replacement", "learning_rate": "constant", "tol": None}
+    for step, batch_size in ((0.02, 1), (0.2, 8)):
+        dissipation, fluctuation = [], []
+        for seed in range(8):
+            fit = MiniBatchSGDRegressor(
+                eta0=step, batch_size=batch_size, max_iter=240, random_state=seed, **settings
+            ).fit(least_squares.X, least_squares.y)
+            dissipation.append(2 * (fit.loss_curve_[20:] - least_squares.minimum))
+            fluctuation.append(step / 2 * fit.history_["gradient_norm"][20:] ** 2)
+        np.testing.assert_allclose(np.mean(dissipation), np.mean(fluctuation), rtol=0.05)
+
+
+def test_the_mean_of_the_iterates_has_the_least_variance(rng):
+    """``T Cov(mean) -> H^-1 C H^-1 / b`` (Polyak and Juditsky 1992): 1,000 outputs, each a chain with a target of its own."""
+    n, chains, n_epochs, rate = 4000, 1000, 2, 0.2
+    X = np.where(rng.permutation(n) % 2, 2.0, -2.0)[:, None]  # H = 4, with no noise of its own
+    y = rng.standard_normal((n, chains))
+    y = (y - y.mean(axis=0) - X * (X * y).mean(axis=0) / 4) / y.std(axis=0)
+    fit = MiniBatchSGDRegressor(
+        penalty=None, solver="sgd", sampler="replacement", learning_rate="constant", eta0=rate / 4, average=True,
+        batch_size=2, fit_intercept=False, max_iter=n_epochs, tol=None, random_state=0,
+    ).fit(X, y)  # fmt: skip
+    C = 4 * np.mean((y**2).mean(axis=0))
+    ratio = fit.n_updates_ * fit.coef_**2 / (C / 4**2 / 2)
+    error = np.sqrt(2 / chains + 2 / n)  # of the targets, and of how often each row was drawn, for all alike
+    assert abs(ratio.mean() - 1) < 0.03 + 4.5 * error
+
+
+@pytest.mark.parametrize("size", range(1, 9))
+def test_uneven_curvature_limits_the_step_of_small_batches(size):
+    """``E (1 - eta a_B)^2 = (1 - eta a)^2 + eta^2 (n - b) / (b (n - 1)) s^2`` over all batches of 8 rows (Wu et al. 2018)."""
+    X = np.array([0.1, 0.4, 0.7, 1.0, 1.2, 1.5, 1.9, 2.6])[:, None]
+    a, s = np.mean(X**2), np.std(X**2)
+    left = (8 - size) / (size * 7)
+    limit = 2 * a / (a**2 + left * s**2)
+    for rate in (0.3, limit):
+        growth = []
+        for batch in combinations(range(8), size):
+            params = np.array([[[1.0, 0.0]]])
+            stepped(SquaredError(), X, np.zeros(8), params, np.array([batch]), rate)
+            growth.append(params[0, 0, 0] ** 2)
+        np.testing.assert_allclose(np.mean(growth), (1 - rate * a) ** 2 + left * (rate * s) ** 2, rtol=1e-12)
+    np.testing.assert_allclose(np.mean(growth), 1.0, rtol=1e-12)
+
+
+class TwoMinima(NamedTuple):
+    """``min(w^2, y (w - 1)^2)``: with y = 0.1 and 1.9 alike, two minima of curvature 2, at 1 with one of each row."""
+
+    curvature = 3.8
+    task = "regression"
+
+    def value_gradient(self, raw, y, out):
+        at_zero, at_one = raw**2, y * (raw - 1) ** 2
+        out[:] = np.where(at_zero < at_one, 2 * raw, 2 * y * (raw - 1))
+        return np.minimum(at_zero, at_one).sum()
+
+    def stiffness(self, raw, y):
+        return self.curvature
+
+
+@pytest.mark.parametrize(("size", "stays"), [(1, False), (2, True), (8, True), (64, True)])
+def test_small_batches_leave_a_minimum_of_uneven_curvature(size, stays, rng):
+    """500 chains with the rate 0.7: all or none leave, as ``E (1 - eta a_B)^2`` is above one or below; none the even minimum."""
+    n, chains, steps = 64, 500, 300
+    y = rng.permuted(np.tile(np.repeat([0.1, 1.9], n // 2)[:, None], (1, chains)), axis=0)
+    batches = np.array([rng.permutation(n)[:size] for _ in range(steps)])
+    expected = (1 - 0.7 * 2) ** 2 + (n - size) / (size * (n - 1)) * (0.7 * 1.8) ** 2
+    assert (expected < 1) == stays
+    for minimum in (0.0, 1.0):
+        params = np.zeros((1, chains, 2))
+        params[0, :, 0] = minimum + 1e-3 * rng.standard_normal(chains)
+        stepped(TwoMinima(), np.ones((n, 1)), y, params, batches, 0.7)
+        where = minimum if stays else 0.0
+        assert np.abs(params[0, :, 0] - where).max() < 0.1
+
+
+class DoubleWell(NamedTuple):
+    """``(w^2 - 1)^2 / 4 - y w``: two minima behind a barrier of 1 / 4, and targets of mean zero, the noise of gradients."""
+
+    curvature = 2.0
+    task = "regression"
+
+    def value_gradient(self, raw, y, out):
+        out[:] = raw**3 - raw - y
+        return np.sum((raw**2 - 1) ** 2 / 4 - y * raw)
+
+    def stiffness(self, raw, y):
+        return self.curvature
+
+
+def test_the_time_behind_a_barrier_grows_exponentially_with_the_batch_size(rng):
+    """Kramers (1940): the logarithm of the mean time is linear in b, with the slope ``2 Delta F / (eta sigma^2)``."""
+    n, chains, rate, square = 2000, 200, 0.1, 5.0
+    y = rng.standard_normal((n, chains))
+    y = np.sqrt(square) * (y - y.mean(axis=0)) / y.std(axis=0)
+    sizes, times = np.array([2, 3, 4]), []
+    for size in sizes:
+        params, step = np.zeros((1, chains, 2)), 0
+        params[0, :, 0] = 1.0
+        left = np.full(chains, np.inf)
+        while np.isinf(left).any():
+            stepped(DoubleWell(), np.ones((n, 1)), y, params, rng.integers(n, size=(10, size)), rate)
+            step += 10
+            left = np.where(np.isinf(left) & (params[0, :, 0] < -0.5), step, left)
+        times.append(left.mean())
+    slope = np.polyfit(sizes, np.log(times), 1)[0]
+    assert slope == pytest.approx(2 * 0.25 / (rate * square), rel=0.25)

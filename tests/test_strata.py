@@ -137,6 +137,21 @@ def test_proportional_batches_visit_each_row_once_an_epoch(rng):
     np.testing.assert_array_equal(np.sort(np.concatenate(seen)), np.arange(100))
 
 
+def test_identities_of_the_variances():
+    """Strata whose best numbers of rows are whole: Neyman's, proportional and uniform batches of many more rows."""
+    W, s, means = np.array([0.4, 0.3, 0.3]), np.array([1.0, 2.0, 6.0]), np.array([0.5, -1.0, 2.0])
+    N = (W * 10**6).astype(int)
+    best, even = allocation(280, N, s), allocation(280, N, np.ones(3))
+    np.testing.assert_array_equal(best, [40, 60, 180])
+    np.testing.assert_array_equal(even, [112, 84, 84])
+    of_best, of_even = (np.sum(W**2 * s**2 / counts) for counts in (best, even))
+    of_uniform = (W @ s**2 + W @ (means - W @ means) ** 2) / 280
+    np.testing.assert_allclose(of_best, (W @ s) ** 2 / 280, rtol=1e-9)
+    np.testing.assert_allclose(of_even, W @ s**2 / 280, rtol=1e-9)
+    np.testing.assert_allclose(of_even - of_best, W @ (s - W @ s) ** 2 / 280, rtol=1e-9)
+    np.testing.assert_allclose(of_uniform - of_even, W @ (means - W @ means) ** 2 / 280, rtol=1e-9)
+
+
 @pytest.mark.parametrize("size", [16, 64])
 def test_variances_are_those_of_the_formulas(size, rng):
     """Proportional, Neyman and uniform batches, the variance of the gradient within 5 % (Neyman 10 %) of its formula."""
@@ -165,6 +180,7 @@ def test_the_variance_of_importance_sampling_is_that_of_its_probabilities(rng):
     np.testing.assert_allclose(p, 0.5 / len(p) + 0.5 * (norms := np.linalg.norm(gradients, axis=1)) / norms.sum())
     _, weights, _ = sampler.draw(memory, np.full(100, size))
     assert weights.max() <= 2.0 + 1e-12
+    assert np.sum(norms**2 / p) / len(p) ** 2 <= 2 * norms.mean() ** 2  # the second moment of the best probabilities
     G = gradients.mean(axis=0)
     expected = (np.sum(norms**2 / p) / len(p) ** 2 - G @ G) / size
     means = np.concatenate([batch_means(sampler, gradients, strata, size, 50, seed) for seed in range(200)])
