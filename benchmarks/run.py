@@ -29,6 +29,7 @@ NAMES = [
     "startup",
     "cost_model",
     "auto_batch_size",
+    "noise_statistics",
 ]
 
 

@@ -1,0 +1,174 @@
+"""What the noise statistics of an epoch cost: our kernels against copies of them without these sums."""
+
+import contextlib
+import functools
+import importlib
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import problems
+from report import Result, Table
+from scipy import sparse
+from timing import Epoch, Spread, alternate, milliseconds
+
+from skminibatch import MiniBatchSGDClassifier, _training
+from skminibatch._statistics import Seen
+from skminibatch.backends import base
+
+dense_kernels, sparse_kernels = (
+    importlib.import_module(f"skminibatch.backends.cpu.{name}") for name in ("dense", "sparse")
+)
+NEEDS_DATA = False
+GOAL = 0.1
+TARGET_SECONDS = 0.2
+BATCH_SIZES = {"float64": [1, 16, 256], "float32": [256]}
+# What only the statistics need: squared gradients of the rows and of the batch.
+SUMS = {
+    "            squares += r * r * square_lengths[t]\n": "",
+    "                sums[1] += s * out[k] * s * out[k] * square_lengths[t]\n": "",
+    "square_norm = square_norm_of(g, params.dtype.type(share), d, free, scale)": "square_norm = 0.0",
+}
+# What an explicit rate needs for nothing else: squared lengths of rows, from which the bound of an automatic rate comes, too.
+LENGTHS = {
+    "            stiff += s * stiffness(loss, z, target) * square_lengths[t]\n": "",
+    "            sums[2] += s * stiffness(loss, raw[t], y[rows[t]]) * square_lengths[t]\n": "",
+    "raw, scale, square_lengths, True)": "raw, scale, square_lengths, False)",
+    "        for t in range(n):\n            square_lengths[t] += fit_intercept\n": "",
+}
+LENGTHS_OF_SPARSE = {
+    "                square += x * x\n": "",
+    "            squares[t] += fit_intercept\n": "            pass\n",
+}
+VARIANTS = {
+    "defaults": ({}, SUMS, {}),
+    "solver='sgd', learning_rate='constant'": (
+        {"solver": "sgd", "learning_rate": "constant", "eta0": 0.01},
+        SUMS | LENGTHS,
+        LENGTHS_OF_SPARSE,
+    ),
+}
+
+
+class Unmeasured(Seen):
+    """What steps say that measured nothing but the loss."""
+
+    @classmethod
+    def of(cls, sizes, stats, population=np.inf):
+        return cls(float(stats.losses.sum() / sizes.sum()), *[np.nan] * 5, float(stats.rates[-1]))
+
+
+def copied(module, name, cuts, folder):
+    """A copy of a module of kernels, in a folder of the path, without some of its lines, which it must have."""
+    text = Path(module.__file__).read_text(encoding="utf-8").replace(dense_kernels.__name__, "dense_without")
+    for line, instead in cuts.items():
+        if line not in text:
+            raise ValueError(f"{module.__name__} has no longer the line {line.strip()!r}.")
+        text = text.replace(line, instead)
+    (folder / f"{name}.py").write_text(text, encoding="utf-8")
+    return importlib.import_module(name)
+
+
+def kernels_without(dense_cuts, sparse_cuts):
+    """The kernels of dense and of sparse rows without some of their lines, not kept on disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        sys.path.insert(0, folder)
+        try:
+            dense = copied(dense_kernels, "dense_without", dense_cuts, Path(folder))
+            rows = copied(sparse_kernels, "sparse_without", sparse_cuts, Path(folder))
+        finally:
+            sys.path.remove(folder)
+            for name in ("dense_without", "sparse_without"):
+                sys.modules.pop(name, None)
+    for kernel in (dense.run, rows.run_linear):
+        kernel.cached = kernel.uncached
+    return dense.run, rows.run_linear
+
+
+@contextlib.contextmanager
+def without_statistics(dense_run, sparse_run):
+    """Train with other kernels, without norms on sparse rows, and make nothing of what was not measured."""
+    patches = [
+        (dense_kernels, "run", dense_run),
+        (sparse_kernels, "run_linear", sparse_run),
+        (base, "measured_from", lambda plan: len(plan.offsets) - 1),
+        (_training, "Seen", Unmeasured),
+    ]
+    before = [getattr(module, name) for module, name, _ in patches]
+    for module, name, instead in patches:
+        setattr(module, name, instead)
+    try:
+        yield
+    finally:
+        for (module, name, _), old in zip(patches, before, strict=True):
+            setattr(module, name, old)
+
+
+def fitted(X, y, parameters, max_iter):
+    return MiniBatchSGDClassifier(max_iter=max_iter, tol=None, random_state=0, **parameters).fit(X, y)
+
+
+def cases():
+    """(rows, dtype, batch size, X, y)"""
+    for dtype, batch_sizes in BATCH_SIZES.items():
+        X, y = problems.logistic_data(dtype=dtype)
+        for batch_size in batch_sizes:
+            yield "200,000 x 100", dtype, batch_size, X, y
+    X, y = problems.logistic_data(n_features=20)
+    yield "200,000 x 20", "float64", 256, X, y
+    X, _ = problems.logistic_data()
+    yield "200,000 x 100, ten classes", "float64", 256, X, np.argmax(X[:, :10], axis=1)
+    rng = np.random.default_rng(0)
+    X = sparse.random_array((200_000, 5_000), density=0.004, rng=rng, format="csr")
+    yield "200,000 x 5,000, CSR, 20 non-zeros a row", "float64", 256, X, problems.logistic_data(n_features=1)[1]
+
+
+def compared(X, y, parameters, kernels, repeats):
+    """Epochs with the statistics in the place of the peer, so that the ratio reads with / without."""
+
+    def bare(max_iter):
+        with without_statistics(*kernels):
+            return usual(max_iter)
+
+    usual = functools.partial(fitted, X, y, parameters)
+    np.testing.assert_allclose(bare(1).coef_, usual(1).coef_, rtol=1e-3, atol=1e-5)  # the same training
+    return alternate(Epoch(usual, TARGET_SECONDS), Epoch(bare, TARGET_SECONDS), repeats)
+
+
+def percent(ratios):
+    spread = Spread.of([100 * (ratio - 1) for ratio in ratios])
+    return f"{spread.median:+.0f} % ({spread.low:+.0f} to {spread.high:+.0f})"
+
+
+def run(context):
+    table = Table(
+        "An epoch with its noise statistics, and without",
+        ["rows", "dtype", "batch", "ours", "with (ms)", "without (ms)", "cost", "to reach"],
+        note=(
+            "Without: the same kernels, on one thread, from a copy of their source without the lines that sum squared "
+            "gradients of rows and of batches, and nothing made of them after a chunk; with an explicit rate, without the "
+            "squared lengths of the rows, too, which otherwise bound the automatic rate. Both train to the same coefficients."
+        ),
+    )
+    records, within = [], 0
+    kernels = {name: kernels_without(*cuts) for name, (_, *cuts) in VARIANTS.items()}
+    for rows, dtype, batch_size, X, y in cases():
+        for name, (settings, *_) in VARIANTS.items():
+            parameters = {"batch_size": batch_size, "n_jobs": 1, **settings}
+            pairs = compared(X, y, parameters, kernels[name], context.repeats)
+            times = [milliseconds(pairs.peer_median), milliseconds(pairs.ours_median)]
+            table.rows.append([rows, dtype, batch_size, name, *times, percent(pairs.ratios), f"at most {GOAL:.0%}"])
+            records.append(
+                {"rows": rows, "dtype": dtype, "batch_size": batch_size, "variant": name, "ratios": pairs.ratios}
+                | {"with_seconds": pairs.peer, "without_seconds": pairs.ours}
+            )
+            within += pairs.times_faster.median <= 1 + GOAL
+            print("   ", *table.rows[-1], flush=True)
+    table.note += f" {within} of {len(records)} medians are at most {GOAL:.0%}."
+    question = (
+        "How much of an epoch goes into the noise scale, the norm of the gradient and the variance of the updates that "
+        "`history_` has? Standard normal features with a logistic label; the time of an epoch is that of k + 1 epochs minus "
+        "that of 1, over k."
+    )
+    return Result("The cost of the noise statistics", question, [table], records)
