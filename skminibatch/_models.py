@@ -207,9 +207,11 @@ class LinearModel:
 
     def _seen(self, X):
         """Rows as the optimizer sees them, float64."""
-        if sparse.issparse(X):
-            return X.multiply(self._axes().scale).tocsr().astype(np.float64)
-        return (X.astype(np.float64) - self._axes().center) * self._axes().scale
+        X = X.astype(np.float64, copy=False)
+        if self.coordinates is None or self.coordinates.trivial:
+            return X
+        axes = self.coordinates
+        return X.multiply(axes.scale).tocsr() if sparse.issparse(X) else (X - axes.center) * axes.scale
 
     def gradient_statistics(
         self, data: Data, groups: list[np.ndarray], coef: np.ndarray, intercept: np.ndarray, population: float

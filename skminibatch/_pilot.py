@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from scipy import sparse
 
 from skminibatch._models import Data, LinearModel
+from skminibatch._plan import Coordinates
 from skminibatch._scale import noise_at, stiffness_of
 from skminibatch._statistics import EXAMINED, OF_PILOT, Smoothness, sample_rows, stream
 from skminibatch._step_costs import load
@@ -63,12 +66,25 @@ def _kind_of_rows(model: LinearModel, data: Data) -> tuple[float, str]:
 
 def noise_scale_after_a_pass(model, data, sampled, params, schedule, smooth, seed) -> float:
     """The noise scale of some rows after a pass over them; infinite where their gradient is zero, or training fails."""
-    some, params, n = data._replace(rows=sampled), params.copy(), sampled.size
+    model, some, params = _small(model, data, sampled, params)
+    n = sampled.size
     recipe = Recipe(Shuffle(), schedule, ConstantSize(float(PILOT)), smoothness=smooth)
-    memory = recipe.sampler.start(data.X.shape[0], sampled, seed)
+    memory = recipe.sampler.start(n, None, seed)
     state = TrainState(**stiffness_of(smooth), population=float(n), sampler_memory=memory)
     try:
         state, _, _ = run_part(model, some, params, recipe, state, n, n)
     except Diverged:
         return np.inf
-    return noise_at(model, some, sampled, model.what_predicts(params, state.coefficients), n)
+    return noise_at(model, some, np.arange(n), model.what_predicts(params, state.coefficients), n)
+
+
+def _small(model: LinearModel, data: Data, sampled: np.ndarray, params: np.ndarray):
+    """(model, data, params) of some rows alone; of sparse rows, with the features that occur in them."""
+    X, y, weights = data.X[sampled], data.y[sampled], data.weights[sampled] if data.weights.size else data.weights
+    if not sparse.issparse(X):
+        return model, Data(X, y, weights), params.copy()
+    features, indices = np.unique(X.indices, return_inverse=True)
+    X = sparse.csr_matrix((X.data, indices.astype(X.indptr.dtype), X.indptr), (X.shape[0], len(features)))
+    axes = model.coordinates and Coordinates(*(axis[features] for axis in model.coordinates))
+    model = replace(model, n_features=len(features), coordinates=axes)
+    return model, Data(X, y, weights), params[:, :, np.append(features, params.shape[2] - 1)]

@@ -211,7 +211,9 @@ class Smoothness(NamedTuple):
 
 def square_lengths(Z) -> np.ndarray:
     """Squared Euclidean lengths of rows."""
-    return np.asarray((Z.multiply(Z) if sparse.issparse(Z) else Z * Z).sum(axis=1), np.float64).ravel()
+    if sparse.issparse(Z):
+        return np.asarray(Z.multiply(Z).sum(axis=1), np.float64).ravel()
+    return np.einsum("ij,ij->i", Z, Z, dtype=np.float64)
 
 
 def smoothness(Z, curvatures: np.ndarray, ridge: float, fit_intercept: bool) -> Smoothness:
@@ -246,13 +248,19 @@ def _largest_eigenvalue(Z, curvatures, fit_intercept) -> float:
             gram = np.block([[gram, border], [border.T, ones @ ones]])
         return float(np.linalg.eigvalsh(gram)[-1]) / m
 
-    def product(v):
-        v = v.ravel()
-        raw = curvatures * (Z @ v[:d] + fit_intercept * v[d]) / m
+    roots = np.sqrt(curvatures / m)
+
+    def by_feature(v):
+        raw = roots**2 * (Z @ v[:d] + fit_intercept * v[d])
         return np.append(Z.T @ raw, fit_intercept * raw.sum())
 
-    operator = LinearOperator((d + 1, d + 1), matvec=product, dtype=np.float64)
-    start = np.random.Generator(np.random.Philox(key=0)).standard_normal(d + 1)
+    def by_row(v):  # has the same eigenvalues, beside zero
+        v = roots * v
+        return roots * (Z @ (Z.T @ v) + fit_intercept * v.sum())
+
+    size, product = (m, by_row) if m <= d else (d + 1, by_feature)
+    operator = LinearOperator((size, size), matvec=lambda v: product(v.ravel()), dtype=np.float64)
+    start = np.random.Generator(np.random.Philox(key=0)).standard_normal(size)
     return float(eigsh(operator, k=1, which="LA", tol=0.05, ncv=8, v0=start, return_eigenvectors=False)[0])
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor, _step_costs, calibrate
+from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor, _estimator, _step_costs, calibrate
+from skminibatch._pilot import chosen_size, noise_scale_after_a_pass
 from skminibatch.optimizers.saga import saga_batch_size
 from skminibatch.schedules import AutoSize
 from skminibatch.schedules.auto import OVERALL, PILOT, SHARE
@@ -109,6 +110,33 @@ def test_fit_says_what_it_chose_and_why(storage, rng):
     np.testing.assert_allclose(first.history_["batch_size"], first.batch_size_, rtol=0.1)
     explicit = MiniBatchSGDRegressor(batch_size=first.batch_size_, random_state=3, max_iter=3, tol=None)
     np.testing.assert_array_equal(explicit.fit(storage(X), y).coef_, first.coef_)
+
+
+@pytest.mark.parametrize("learning_rate", ["auto", "constant"])
+def test_features_that_the_pilot_does_not_meet_change_nothing(learning_rate, rng, monkeypatch):
+    """A pilot on sparse rows is made with the features that occur in its sample alone."""
+    X, y = noisy(rng)
+    X[rng.random(X.shape) < 0.5] = 0
+    wide = sparse.csr_matrix((len(X), 40), dtype=float).tolil()
+    wide[:, [3, 7, 30, 39]] = X
+    noises = []
+    for rows in (X, sparse.csr_matrix(X), wide.tocsr()):
+        monkeypatch.setattr(
+            _estimator, "chosen_size", lambda *given: noises.append(noise_of(*given)) or chosen_size(*given)
+        )
+        settings = {"learning_rate": learning_rate, "eta0": None if learning_rate == "auto" else 0.01}
+        MiniBatchSGDRegressor(batch_size="auto", random_state=0, max_iter=1, tol=None, **settings).fit(rows, y)
+    assert np.isfinite(noises).all()
+    np.testing.assert_allclose(noises[1:], noises[2], rtol=1e-9)
+    np.testing.assert_allclose(noises[0], noises[2], rtol=0.5 if learning_rate == "auto" else 1e-9)  # other coordinates
+
+
+def noise_of(part, model, data, sampled, params, schedule, smooth, n_rows, seed):
+    """The noise scale after a pilot; the parameters stay as they are."""
+    before = params.copy()
+    noise = noise_scale_after_a_pass(model, data, sampled, params, schedule, smooth, seed)
+    np.testing.assert_array_equal(params, before)
+    return noise
 
 
 def test_a_stream_keeps_the_choice_of_its_first_chunk(rng):

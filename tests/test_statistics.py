@@ -145,7 +145,9 @@ def test_standard_coordinates_standardise(rng):
     np.testing.assert_array_equal(axes.stretch, 1)
 
 
-@pytest.mark.parametrize("shape", [(400, 5), (50, 300), (400, 300)], ids=["long", "wide", "large"])
+@pytest.mark.parametrize(
+    "shape", [(400, 5), (50, 300), (400, 300), (300, 400)], ids=["long", "wide", "large", "larger"]
+)
 @pytest.mark.parametrize("storage", ["dense", "sparse"])
 def test_smoothness_of_all_shapes_and_storages(shape, storage, rng):
     """The largest eigenvalue from a full matrix or by products, enlarged a little; at most the mean row."""

@@ -39,7 +39,8 @@ class AutoSize(NamedTuple):
         table = load(self.costs, storage)
         critical = max(OVERALL * noise_scale, 1.0)
         most = max(1.0, min(n_rows / STEPS, table.batch_sizes[-1]))
-        sizes = np.unique(np.round(np.geomspace(min(max(SHARE * critical, 1.0), most), most, 100)))
+        least = min(max(SHARE * critical, 1.0), most)
+        sizes = np.round(np.exp(np.linspace(np.log(least), np.log(most), 100)))
         seconds = np.exp(np.interp(np.log(sizes), np.log(table.batch_sizes), np.log(table.of(row_length))))
         size = int(sizes[np.argmin((1.0 / critical + 1.0 / sizes) * seconds)])
         return size, (
