@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -105,6 +105,12 @@ class LinearModel:
                 array[:, :-1] -= new_axes.scale * shift * array[:, -1:]
         return params
 
+    def of_features(self, features: np.ndarray, params: np.ndarray) -> tuple[LinearModel, np.ndarray]:
+        """The model of some features alone, and a copy of the parameters of these."""
+        axes = self.coordinates and Coordinates(*(axis[features] for axis in self.coordinates))
+        model = replace(self, n_features=len(features), coordinates=axes)
+        return model, params[:, :, np.append(features, self.n_features)]
+
     def at_home(self, other: LinearModel) -> bool:
         """Whether both have the same loss and the same coordinates."""
         ours, theirs = self._axes(), other._axes()
@@ -133,26 +139,36 @@ class LinearModel:
         The table (n, 1 + K) with the residuals of the rows (zero of those not in use) and shares of one; the mean of the
         gradients (K, d + 1) in the coordinates of the optimizer; and the smoothness of each row (n,), without the penalty.
         """
-        backend, axes = backends.choose(self.device), self._axes()
         n = data.X.shape[0]
-        table = np.ones((n, 1 + self.n_outputs), self.dtype)
-        used, each = np.ones((n, 1), bool), np.empty(n)
-        sums = np.zeros((self.n_outputs, self.n_features + 1))
+        table, used = np.ones((n, 1 + self.n_outputs), self.dtype), np.ones(n)
         if data.rows is not None:
-            used[:] = False
-            used[data.rows] = True
-        for start in range(0, n, EXAMINED):
-            some = slice(start, start + EXAMINED)
-            X, y, weights = data.X[some], data.y[some], data.weights[some]
-            raw = np.asarray(raw_outputs(X, coef, intercept), self.dtype)
-            residuals = backend.residuals(self.loss, raw, y, weights) * used[some]
-            table[some, 1:] = residuals
-            sums[:, :-1] += safe_sparse_dot(X.T, residuals).T
-            sums[:, -1] += residuals.sum(axis=0)
-            each[some] = self._row_bounds(X, y, weights, intercept)
-        sums[:, :-1] = (sums[:, :-1] - sums[:, -1:] * axes.center) * axes.scale
+            used[:] = 0.0
+            used[data.rows] = 1.0
+        weights = data.weights if data.rows is None else (used * data.weights if data.weights.size else used)
+        if sparse.issparse(data.X):
+            sums, lengths = self._gradient_csr(data, weights, coef, intercept, table)
+        else:
+            axes, backend = self.coordinates, backends.choose(self.device)
+            arrays = (data.X, data.y, weights, None if axes is None or axes.trivial else axes)
+            w = self.inside(coef, intercept).astype(self.dtype)
+            sums, lengths = backend.gradient_dense(self.loss, *arrays, w, table)
         sums[:, -1] *= self.fit_intercept
-        return table, sums / data.n_rows, each * used[:, 0]
+        each = self._curvatures(data.y, intercept) * (lengths + self.fit_intercept)
+        return table, sums / data.n_rows, each * weights if weights.size else each
+
+    def _gradient_csr(self, data: Data, weights: np.ndarray, coef, intercept, table: np.ndarray):
+        """What `gradient_dense` of a backend gives, of sparse rows, a few at a time."""
+        backend = backends.choose(self.device)
+        sums, lengths = np.zeros((self.n_outputs, self.n_features + 1)), np.empty(len(table))
+        for start in range(0, len(table), EXAMINED):
+            some = slice(start, start + EXAMINED)
+            X = data.X[some]
+            raw = np.asarray(raw_outputs(X, coef, intercept), self.dtype)
+            table[some, 1:] = residuals = backend.residuals(self.loss, raw, data.y[some], weights[some])
+            sums += np.column_stack([safe_sparse_dot(X.T, residuals).T, residuals.sum(axis=0)])
+            lengths[some] = self._square_lengths(X)
+        sums[:, :-1] *= self._axes().scale
+        return sums, lengths
 
     def _row_bounds(self, X, y: np.ndarray, weights: np.ndarray, intercept: np.ndarray) -> np.ndarray:
         """Bounds ``s_i curvature_i (|z_i|^2 + 1)`` of the smoothness of the losses of rows, without the penalty."""

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from scipy import sparse
 
 from skminibatch._models import Data, LinearModel
-from skminibatch._plan import Coordinates
 from skminibatch._scale import noise_at, stiffness_of
 from skminibatch._statistics import EXAMINED, OF_PILOT, Smoothness, sample_rows, stream
 from skminibatch._step_costs import load
@@ -78,13 +75,12 @@ def noise_scale_after_a_pass(model, data, sampled, params, schedule, smooth, see
     return noise_at(model, some, np.arange(n), model.what_predicts(params, state.coefficients), n)
 
 
-def _small(model: LinearModel, data: Data, sampled: np.ndarray, params: np.ndarray):
-    """(model, data, params) of some rows alone; of sparse rows, with the features that occur in them."""
+def _small(model, data: Data, sampled: np.ndarray, params: np.ndarray):
+    """(model, data, params) of some rows alone; of a linear model on sparse rows, with the features that occur in them."""
     X, y, weights = data.X[sampled], data.y[sampled], data.weights[sampled] if data.weights.size else data.weights
-    if not sparse.issparse(X):
+    if not (sparse.issparse(X) and hasattr(model, "of_features")):
         return model, Data(X, y, weights), params.copy()
     features, indices = np.unique(X.indices, return_inverse=True)
     X = sparse.csr_matrix((X.data, indices.astype(X.indptr.dtype), X.indptr), (X.shape[0], len(features)))
-    axes = model.coordinates and Coordinates(*(axis[features] for axis in model.coordinates))
-    model = replace(model, n_features=len(features), coordinates=axes)
-    return model, Data(X, y, weights), params[:, :, np.append(features, params.shape[2] - 1)]
+    model, params = model.of_features(features, params)
+    return model, Data(X, y, weights), params

@@ -156,6 +156,27 @@ def test_losses_agree_on_dense_rows(loss):
             np.testing.assert_allclose(cpu.loss_dense(*arguments), base.loss_dense(*arguments), rtol=1e-12)
 
 
+@pytest.mark.parametrize("loss", [Logistic(), SquaredError(), Softmax(), EachOutput(SquaredError())], ids=repr)
+@pytest.mark.parametrize("center", [None, 0.0, 0.3])
+@pytest.mark.parametrize("n", [1, 15, N, 2_500])
+def test_gradients_of_all_rows_agree(loss, center, n):
+    """More rows than are added up at once, and fewer than a group; with and without weights, moved and scaled or not."""
+    X, y = np.resize(rows_of_data(), (n, D)), np.resize(targets_of(loss), (n, *targets_of(loss).shape[1:]))
+    axes, w = None, start_of(loss, SGD())[0]
+    if center is not None:
+        scale = 2.0 ** np.arange(-3, 4)
+        axes = Coordinates(np.full(D, center), scale, scale)
+    for weights in (NOTHING, np.random.default_rng(4).integers(3, size=n).astype(float)):
+        tables = np.full((2, n, 1 + len(w)), 0.5)
+        arguments = (loss, X, y, weights, axes, w)
+        ours, theirs = (b.gradient_dense(*arguments, table) for b, table in zip((cpu, base), tables, strict=True))
+        np.testing.assert_allclose(tables[0], tables[1], rtol=1e-11, atol=1e-14)
+        assert np.all(tables[..., 0] == 0.5)
+        for mine, expected in zip(ours, theirs, strict=True):
+            assert mine.dtype == expected.dtype == np.float64
+            np.testing.assert_allclose(mine, expected, rtol=1e-10, atol=1e-11)
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZER_CASES, ids=repr)
 @pytest.mark.parametrize("penalty", [ElasticNet(), ElasticNet(0.3, 0.0), NET], ids=repr)
 def test_optimizers_agree_on_dense_rows(optimizer, penalty):

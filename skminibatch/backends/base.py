@@ -8,6 +8,7 @@ loss_dense(loss, X, y, weights, rows, coef, intercept) -> float
 loss_csr(loss, X, y, weights, rows, coef, intercept) -> float
 residuals(loss, raw, y, weights) -> (n, K)
 run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params) -> StepStats
+gradient_dense(loss, X, y, weights, coordinates, w, table) -> (sums, square_lengths)
 
 Arrays
 ------
@@ -116,6 +117,17 @@ def residuals(loss, raw, y, weights):
     """Weighted derivatives of the losses of some rows by their raw outputs (n, K)."""
     _, derivatives = _values_residuals(loss, raw, y)
     return derivatives if not weights.size else weights[:, None] * derivatives
+
+
+def gradient_dense(loss, X, y, weights, coordinates, w, table):
+    """The sum of the gradients of the losses of all rows (K, d + 1), and the squared lengths of the rows (n,).
+
+    Both in the coordinates of the parameters `w`, (K, d + 1); the residuals are written to the table.
+    """
+    Z = X if coordinates is None else (X - coordinates.center) * coordinates.scale
+    table[:, 1:] = each = residuals(loss, Z @ w[:, :-1].T + w[:, -1], y, weights)
+    sums = np.column_stack([each.T.astype(np.float64) @ Z, each.sum(axis=0, dtype=np.float64)])
+    return sums, np.sum(Z * Z, axis=1, dtype=np.float64)
 
 
 def _loss(loss, X, y, weights, rows, coef, intercept):

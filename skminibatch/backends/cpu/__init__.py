@@ -27,11 +27,7 @@ def run_dense(
     # a batch of one row is known to the thread that reads it only, and two threads may meet at a row that comes twice
     alone = sizes.min() == 1 or (table is not None and (plan.rows.explicit.size or plan.rows.subset.size))
     n_threads = 1 if alone else max(1, min(n_threads, slices))
-    # what changes nothing is an array without a dimension, a type of its own: rows are read in place, nothing is scaled
-    center = scale = stretch = np.array(0, params.dtype)
-    if coordinates is not None:
-        scale, stretch = coordinates.scale, coordinates.stretch
-        center = coordinates.center if coordinates.center.any() else center
+    center, scale, stretch = _axes(coordinates, params.dtype)
     plan_weights = _NONE if plan.weights is None else plan.weights
     stored = _NO_TABLE if table is None else table
     spaces = WorkSpace.of(params, GROUP if center.ndim else 0, slices, n_threads)
@@ -147,6 +143,33 @@ def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params):
         (float(plan.clip_norm), not stack.couples_rows, *plan.key), params, space, stats[:4],
     )  # fmt: skip
     return stats._replace(failed=failed)
+
+
+def gradient_dense(loss, X, y, weights, coordinates, w, table):
+    """The sum of the gradients of the losses of all rows, and the squared lengths of the rows; residuals to the table."""
+    from skminibatch.backends.cpu.losses import gradient, scratch
+    from skminibatch.backends.cpu.rows import GROUP
+
+    n, (K, width) = len(X), w.shape
+    center, scale, _ = _axes(coordinates, w.dtype)
+    own = np.empty(GROUP, np.int64), np.empty((GROUP, width), w.dtype), np.empty_like(w), np.zeros_like(w)
+    sums, lengths = np.zeros((K, width)), np.empty(n)
+    axes, space = (center, scale), (scratch(K, w.dtype), *own)
+    gradient((loss,), readonly(X), readonly(y), readonly(weights), axes, readonly(w), table, sums, lengths, space)
+    sums[:, :-1] *= scale if scale.ndim else 1.0
+    return sums, lengths
+
+
+def _axes(coordinates, dtype):
+    """(center, scale, stretch); what changes nothing is an array without a dimension, a type of its own.
+
+    Then rows are read in place, and nothing is scaled.
+    """
+    nothing = np.array(0, dtype)
+    if coordinates is None:
+        return nothing, nothing, nothing
+    center = coordinates.center if coordinates.center.any() else nothing
+    return center, coordinates.scale, coordinates.stretch
 
 
 def _csr(X):
