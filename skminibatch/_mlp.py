@@ -62,7 +62,7 @@ class MLPEstimator(BaseMiniBatchEstimator):
                 "normalize_input=True has no effect with normalization=None: say which normalization it is."
             )
         parts = zip(
-            [n_features, *hidden[:-1]],
+            [n_features, *hidden][: len(hidden)],
             hidden,
             _resolve.activations(self.activation, len(hidden)),
             [normalization] * len(hidden),
