@@ -1,8 +1,8 @@
 """Activations: the formula of one unit and its derivative.
 
-``activate(z)`` is the formula and ``slope(z, a)`` its derivative at z, given ``a = activate(z)``. Class data ``spread`` is
-the variance of an output of a layer over that of an input, times the number of inputs: initial weights have the variance
-``spread / fan_in`` or, where ``balanced``, ``2 spread / (fan_in + fan_out)``, which keeps forward and backward signals alike.
+``activate(z)`` is the formula and ``slope(z, a)`` its derivative at z, given ``a = activate(z)``. Initial weights have the
+variance ``spread / fan_in`` or, where ``balanced``, ``2 spread / (fan_in + fan_out)``, which treats forward and backward signals
+alike: ``spread`` is about one over the mean square of the slope, so that signals neither fade nor grow from layer to layer.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Identity(NamedTuple):
 
 
 class Sigmoid(NamedTuple):
-    """``1 / (1 + exp(-z))``; the slope at zero is a quarter, so that initial weights are larger."""
+    """``1 / (1 + exp(-z))``; the slope at zero is a quarter, so that initial weights are four times as large."""
 
-    spread = 2.0
+    spread = 16.0
     balanced = True
 
     def activate(self, z):
@@ -72,8 +72,12 @@ class LeakyReLU(NamedTuple):
     """``z`` above zero, ``leak z`` below (Maas, Hannun and Ng 2013)."""
 
     leak: float = 0.01
-    spread = 2.0
     balanced = False
+
+    @property
+    def spread(self) -> float:
+        """One over the mean square of the slope (He, Zhang, Ren and Sun 2015)."""
+        return 2.0 / (1.0 + self.leak**2)
 
     def activate(self, z):
         return where(positive(z), z, self.leak * z)

@@ -12,6 +12,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from skminibatch._parts import activate
+from skminibatch.layers.activations import Sigmoid
+
 
 def standardized(X: np.ndarray, shares, axis: int, epsilon: float):
     """Standardise along an axis: (z, mean, variance, backward), the moments with that axis kept.
@@ -77,7 +80,7 @@ def named(parameters: np.ndarray, running: np.ndarray) -> dict[str, np.ndarray]:
     n = parameters.size // 2
     found = {"gamma": parameters[:n].copy(), "beta": parameters[n : 2 * n].copy()}
     if parameters.size > 2 * n:
-        found |= {"q": parameters[-1:].copy(), "alpha": 1.0 / (1.0 + np.exp(-parameters[-1:]))}
+        found |= {"q": parameters[-1:].copy(), "alpha": activate(Sigmoid(), parameters[-1:])}
     if running.size:
         mean, variance = Running.moments(running)
         found |= {"mean": mean.copy(), "variance": variance.copy(), "n_batches": running[:1].copy()}

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skminibatch._parts import activate
+from skminibatch.layers.activations import Sigmoid
 from skminibatch.layers.blocks import Running, scaled, shares_of, unit_scale
 
 
@@ -13,7 +15,8 @@ class Hybrid(NamedTuple):
     """Batch and layer normalization by ``alpha = sigmoid(q)``, learnt in each layer (after Luo et al. 2019, arXiv:1806.10779).
 
     ``mean = alpha mean_batch + (1 - alpha) mean_layer``, and the variance likewise; predictions take the batch's share from
-    running statistics. q starts at ``logit(alpha)``, is not decayed, and learns at ``rate`` times the rate of the weights.
+    running statistics, or exact ones as for `Batch`. q starts at ``logit(alpha)``, is not decayed, and learns at ``rate`` times
+    the rate of the weights.
     """
 
     alpha: float = 0.5
@@ -39,7 +42,7 @@ class Hybrid(NamedTuple):
 
     def forward(self, X, parameters, running, weights, train: bool):
         """(y, backward); `running` is updated in place while training, unless it is None."""
-        alpha, n = 1.0 / (1.0 + np.exp(-parameters[-1])), X.shape[1]
+        alpha, n = activate(Sigmoid(), parameters[-1]), X.shape[1]
         shares = shares_of(weights, len(X), X.real.dtype)
         if train:
             mean_b = np.sum(shares * X, axis=0, keepdims=True)
