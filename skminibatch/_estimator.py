@@ -134,6 +134,10 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         """The model in coordinates that suit the features of the rows in `sampled`, and the statistics of these."""
         return model, moments
 
+    def _completed(self, progress: Progress, data: Data) -> Progress:
+        """The progress at the end of `fit`, with what a model wants to know of all rows."""
+        return progress
+
     def _class_weights(self, target, y, counts):
         """Weight of each row by its class, or None; `counts` of the classes so far."""
         return None
@@ -234,6 +238,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
                 done[0].reason = f"interrupted; the {done[0].state.epoch} epochs before are kept"
                 self._publish(fitted, done[0], recipe)
             raise
+        progress = self._completed(progress, data)
         self._publish(fitted, progress, recipe)
         end(root, progress)
         if not progress.converged and recipe.tol is not None:

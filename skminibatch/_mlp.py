@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from numbers import Integral, Real
 
 import numpy as np
@@ -110,6 +111,14 @@ class MLPEstimator(BaseMiniBatchEstimator):
                 f"{self.hidden_layer_sizes!r} with these data makes {model.stack.n_numbers}."
             )
         return (theta,)
+
+    def _completed(self, progress, data):
+        """With exact statistics, where a normalization asks for them."""
+        model = progress.model
+        theta = model.with_exact_statistics(*progress.predicts, data)
+        if progress.params is not None:
+            progress.params[0, model.stack.n_parameters :] = theta[model.stack.n_parameters :]
+        return replace(progress, predicts=(theta,))
 
     def _evaluation_rows(self, data, seed):
         """The batches tell the objective: a pass over rows of its own would cost a third of a step for each row."""

@@ -10,8 +10,9 @@ from skminibatch import backends
 from skminibatch._models import Data
 from skminibatch._parts import n_slots, result
 from skminibatch._plan import Plan, StepStats
-from skminibatch._statistics import EXAMINED
+from skminibatch._statistics import EXAMINED, Moments
 from skminibatch.layers import Stack
+from skminibatch.layers.blocks import Running
 
 ALL_ROWS = np.empty(0, np.int64)
 
@@ -75,6 +76,24 @@ class MLPModel:
         theta, learnt = params[0].copy(), params[:, : self.stack.n_parameters]
         theta[: self.stack.n_parameters] = result(self.optimizer, learnt[0], tuple(learnt[1:]))
         return (theta,)
+
+    def with_exact_statistics(self, theta: np.ndarray, data: Data) -> np.ndarray:
+        """`theta` with the weighted mean and variance of all rows in use in the normalizations that ask for them.
+
+        Layer by layer, since the statistics of one change what enters the next: one pass over the rows for each.
+        """
+        theta, rows = theta.copy(), np.arange(data.X.shape[0]) if data.rows is None else data.rows
+        for number, (part, place) in enumerate(zip(self.stack.normalizations, self.stack.places, strict=True)):
+            if not getattr(part, "exact", False):
+                continue
+            mean, variance = Running.moments(theta[place.running])
+            moments = Moments.none(mean.size)
+            for start in range(0, len(rows), EXAMINED):
+                some = rows[start : start + EXAMINED]
+                entering, _ = self.stack.forward(theta, data.X[some], until=number)
+                moments = moments.updated(entering, data.weights[some] if data.weights.size else None)
+            mean[:], variance[:] = moments.mean, moments.squares / moments.count
+        return theta
 
     def objective(self, data: Data, rows: np.ndarray, theta: np.ndarray) -> tuple[float, float]:
         """Mean loss of some rows (empty: all) and the penalty."""

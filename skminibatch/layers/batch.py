@@ -13,8 +13,9 @@ from skminibatch.layers.blocks import Running, scaled, shares_of, standardized, 
 class Batch(NamedTuple):
     """Each unit has mean zero and variance one over the batch (Ioffe and Szegedy 2015, arXiv:1502.03167).
 
-    Predictions use running statistics with the share `momentum` of the last batch; with ``exact`` those of all training rows,
-    computed at the end of `fit`. Needs batches of two rows at least.
+    Predictions use running statistics with the share `momentum` of the last batch; with ``exact``, the weighted mean and
+    variance of all training rows, which `fit` computes when training has ended, in one pass over the rows a normalization
+    (`partial_fit` goes on with running ones). Needs batches of two rows at least.
     """
 
     epsilon: float = 1e-5

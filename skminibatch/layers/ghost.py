@@ -11,7 +11,8 @@ class Ghost(NamedTuple):
     """Batch normalization of virtual batches of about `size` rows (Hoffer, Hubara and Soudry 2017, arXiv:1705.08741).
 
     A batch of b rows has ``max(1, b // size)`` virtual ones, of consecutive rows, whose sizes differ by at most one: the
-    noise of the statistics is that of small batches, whatever the batch size. Running statistics take in one after the other.
+    noise of the statistics is that of small batches, whatever the batch size. Running statistics take in one after the other;
+    ``exact`` as for `Batch`.
     """
 
     size: float = 32.0

@@ -161,7 +161,7 @@ class Stack:
             raw[start : start + PORTION], _ = self.forward(theta, X[start : start + PORTION])
         return raw
 
-    def forward(self, theta: np.ndarray, X, weights=None, running=None, train: bool = False, key=None):
+    def forward(self, theta: np.ndarray, X, weights=None, running=None, train: bool = False, key=None, until=None):
         """Raw outputs (b, K) and the backward map of a batch.
 
         Parameters
@@ -177,6 +177,8 @@ class Stack:
             Whether a batch is normalised by its own statistics, and units are dropped.
         key : tuple of int or None
             Of the masks of dropout; None: nothing is dropped.
+        until : int or None
+            The number of a normalization, that of the input being zero, whose inputs are wanted instead of the raw outputs.
 
         Returns
         -------
@@ -191,6 +193,8 @@ class Stack:
             if number:
                 A, back = self._dense(theta, number - 1, A)
                 steps.append(back)
+            if number == until:
+                break
             if part is not None:
                 statistics = running if train else theta
                 statistics = None if statistics is None else statistics[place.running]
