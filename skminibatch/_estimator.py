@@ -98,6 +98,8 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         "verbose": ["verbose"],
     }
 
+    _remedy = "learning_rate='auto'"  # of a divergence
+
     def _store(self, parameters: dict) -> None:
         """Store the parameters of the constructor, unchanged."""
         for name, value in parameters.items():
@@ -131,7 +133,10 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         """Fitted attributes of what predicts, for a target."""
 
     def _placed(self, model, data, sampled, moments, old):
-        """The model in coordinates that suit the features of the rows in `sampled`, and the statistics of these."""
+        """The model in coordinates that suit the features of the rows in `sampled`, and the statistics of these.
+
+        `old` is the model so far, None at the start.
+        """
         return model, moments
 
     def _completed(self, progress: Progress, data: Data) -> Progress:
@@ -264,7 +269,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         named = ", ".join(f"{j if names is None else names[j]} (up to {sizes[j]:.3g})" for j in largest)
         return (
             "Scaling input data with StandardScaler or MinMaxScaler might help, or a smaller rate than "
-            f"{failure.rate:.3g}, or learning_rate='auto'. Largest features: {named}."
+            f"{failure.rate:.3g}, or {self._remedy}. Largest features: {named}."
         )
 
     # -- partial_fit ---------------------------------------------------------------------------------------------
@@ -307,8 +312,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         epoch = old.state.epoch if old else 0
         sampled = sample_rows(X.shape[0], EXAMINED, stream(seed, OF_SCALE, epoch), data.rows)
         moments = old.moments if old else Moments.none(X.shape[1])
-        axes = old.model.coordinates if old else None
-        model, moments = self._placed(model, data, sampled, moments, axes)
+        model, moments = self._placed(model, data, sampled, moments, old.model if old else None)
         if old is None:
             params = model.start(*self._start(model, target, data, model.unset, seed))
         elif type(old.model.optimizer) is type(model.optimizer) and old.params is not None:

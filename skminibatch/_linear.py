@@ -61,7 +61,8 @@ class LinearEstimator(BaseMiniBatchEstimator):
         )
 
     def _placed(self, model, data, sampled, moments, old):
-        return placed(model, data, sampled, moments, old, self.standardize, self.learning_rate == "auto")
+        axes = None if old is None else old.coordinates
+        return placed(model, data, sampled, moments, axes, self.standardize, self.learning_rate == "auto")
 
     def _first_rate(self):
         return self.eta0

@@ -8,7 +8,7 @@ from numbers import Integral, Real
 import numpy as np
 from scipy import sparse
 from sklearn.base import clone
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, Options, StrOptions, validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skminibatch import _resolve
@@ -29,6 +29,7 @@ class MLPEstimator(BaseMiniBatchEstimator):
 
     _parameter_constraints: dict = {
         **BaseMiniBatchEstimator._parameter_constraints,
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions(set(ACTIVATIONS)), tuple, list],
         "solver": [StrOptions({"auto", *_resolve.NETWORK_SOLVERS}), tuple],
@@ -46,10 +47,21 @@ class MLPEstimator(BaseMiniBatchEstimator):
         "average": [Interval(Integral, 0, None, closed="left"), "boolean"],
     }
 
+    _remedy = "solver='adam', or clip_norm"
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+    def _validate_params(self):
+        """Check every parameter, and each entry of those that may be a list with one for each hidden layer."""
+        super()._validate_params()
+        for name in ("activation", "dropout"):
+            constraints = [constraint for constraint in self._parameter_constraints[name] if constraint is not list]
+            entries = getattr(self, name)
+            for entry in entries if isinstance(entries, list) else []:
+                validate_parameter_constraints({name: constraints}, {name: entry}, caller_name=type(self).__name__)
 
     def _pointwise_loss(self):
         return _resolve.loss(self.loss)
@@ -87,6 +99,17 @@ class MLPEstimator(BaseMiniBatchEstimator):
             n_threads=_resolve.threads(self.n_jobs),
         )
 
+    def _checked_model(self, target, X, sampler, partial: bool = False):
+        """The model, if its parts go together and with what training goes on from."""
+        model = super()._checked_model(target, X, sampler, partial)
+        fitted = getattr(self, "_fitted", None) if partial or self.warm_start else None
+        if fitted is not None and fitted.model.stack.places != model.stack.places:
+            raise ValueError(
+                f"{'partial_fit' if partial else 'warm_start'} goes on with the layers of the last call: hidden_layer_sizes="
+                f"{self.hidden_layer_sizes!r} and normalization={self.normalization!r} make others."
+            )
+        return model
+
     def _first_rate(self):
         return None if self.learning_rate == "auto" else self.learning_rate_init
 
@@ -105,11 +128,6 @@ class MLPEstimator(BaseMiniBatchEstimator):
         if theta is None:
             theta = model.stack.start(stream(seed, OF_START))
             theta[model.stack.places[-1].intercept] = target.baseline(*data.targets, self._pointwise_loss())
-        elif theta.size != model.stack.n_numbers:
-            raise ValueError(
-                f"warm_start needs the layers of the last fit: there were {theta.size} parameters, and hidden_layer_sizes="
-                f"{self.hidden_layer_sizes!r} with these data makes {model.stack.n_numbers}."
-            )
         return (theta,)
 
     def _completed(self, progress, data):
@@ -160,6 +178,11 @@ class MLPEstimator(BaseMiniBatchEstimator):
         if not isinstance(target, RegressionTarget):
             attributes["classes_"] = target.classes
         return attributes
+
+    @property
+    def loss_(self) -> float:
+        """Objective of the last epoch."""
+        return float(self.loss_curve_[-1])
 
     def _theta(self) -> np.ndarray:
         """The flat parameters and running statistics of the fitted attributes."""

@@ -177,6 +177,11 @@ def network_optimizer(estimator):
         part = optimizer(solver, False, default="adam")
         if part.per_row:
             raise ValueError("solver='saga' stores a residual for each row and output, which needs a linear model.")
+        for name, default in type(estimator)().get_params().items():
+            if name in part._fields and getattr(estimator, name) != default:
+                raise ValueError(
+                    f"{name}={getattr(estimator, name)!r} has no effect with solver={solver!r}, which has its own {name}."
+                )
         return optimizer(solver, estimator.average, default="adam")
     if solver == "sgd" and estimator.momentum > 0:
         part = (Nesterov if estimator.nesterovs_momentum else Momentum)(estimator.momentum)
@@ -190,8 +195,8 @@ def network_optimizer(estimator):
 def hidden_layers(value) -> list[int]:
     """Units of each hidden layer."""
     sizes = np.atleast_1d(value).tolist()
-    if any(isinstance(size, bool) or size != int(size) or size < 1 for size in sizes):
-        raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
+    if not all(isinstance(size, int) and not isinstance(size, bool) and size >= 1 for size in sizes):
+        raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}: a whole number for each hidden layer.")
     return [int(size) for size in sizes]
 
 
@@ -316,7 +321,7 @@ def batch_sizes(value, n_rows: int, sampler, smallest: int = 1) -> tuple:
     """
     part = _batch_sizes(value, n_rows, sampler)
     if min(getattr(part, "start", n_rows), n_rows) < smallest:
-        found = f"{n_rows} rows" if n_rows < smallest else f"batch_size={value!r}"
+        found = f"n_samples={n_rows}" if n_rows < smallest else f"batch_size={value!r}"
         raise ValueError(
             f"A normalization over the rows of a batch needs batches of {smallest} rows at least: one row is its own mean. "
             f"Got {found}; use normalization='layer' for single rows."
@@ -393,9 +398,6 @@ def dropouts(value, n_hidden: int) -> list[float]:
     values = value if isinstance(value, list) else [value] * n_hidden
     if len(values) != n_hidden:
         raise ValueError(f"dropout has {len(values)} entries, but hidden_layer_sizes has {n_hidden} layers.")
-    for one in values:
-        if not _SHARE.is_satisfied_by(one):
-            raise ValueError(f"The 'dropout' parameter must be {_SHARE}. Got {one!r} instead.")
     return [float(one) for one in values]
 
 

@@ -6,6 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
+from families import linear_models
 from scipy import sparse
 from scipy.optimize import minimize
 from scipy.special import expit
@@ -464,6 +465,7 @@ def test_what_is_refused(settings, storage, message, binary):
         MiniBatchSGDClassifier(**{**QUICK, **settings}).fit(storage(binary.X), binary.y)
 
 
+@linear_models
 def test_partial_fit_is_refused(estimator_class, problem):
     for solver in ("saga", SAGA()):
         estimator = estimator_class(solver=solver)

@@ -6,13 +6,15 @@ import pickle
 
 import numpy as np
 import pytest
+from families import classifiers, constant, learnt, linear_models, networks, regressors
 from scipy import sparse
 from sklearn.base import clone, is_classifier
 from sklearn.utils._param_validation import InvalidParameterError
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
+from skminibatch.layers import ELU, Ghost, Group, Hybrid, Instance
 from skminibatch.losses import LOSSES, Huber, Quantile
-from skminibatch.optimizers import Adam, Momentum
+from skminibatch.optimizers import SAGA, Adam, Momentum
 from skminibatch.samplers import Blocks
 from skminibatch.schedules import Constant
 
@@ -126,10 +128,10 @@ def test_sample_weight(case, method, estimator, problem):
 def test_no_row_that_counts(estimator, problem):
     zeros = np.zeros(240)
     assert_refused(estimator, "fit", r"all rows have weight zero", *problem, sample_weight=zeros)
-    if hasattr(estimator, "coef_"):
-        before = np.copy(estimator.coef_)
+    if hasattr(estimator, "n_iter_"):
+        before = learnt(estimator)
         call(estimator, "partial_fit", *problem, sample_weight=zeros)
-        np.testing.assert_array_equal(estimator.coef_, before)
+        np.testing.assert_array_equal(learnt(estimator), before)
     else:
         assert_refused(estimator, "partial_fit", r"All sample weights are zero", *problem, sample_weight=zeros)
 
@@ -148,8 +150,9 @@ def test_no_row_that_counts(estimator, problem):
     ],
     ids=["NaN", "infinity", "text", "None", "three dimensions", "too few"],
 )
-def test_y_of_a_regressor(change, match, method, storage, regression):
-    regressor = MiniBatchSGDRegressor(**QUICK)
+@regressors
+def test_y_of_a_regressor(change, match, method, storage, estimator_class, regression):
+    regressor = estimator_class(**QUICK)
     if storage == "fitted":
         regressor.fit(*regression)
     assert_refused(regressor, method, match, regression.X, change(regression.y))
@@ -168,8 +171,9 @@ def test_y_of_a_regressor(change, match, method, storage, regression):
     ],
     ids=["continuous", "NaN", "None", "too few", "several labels of several classes"],
 )
-def test_y_of_a_classifier(change, match, method, storage, binary):
-    classifier = MiniBatchSGDClassifier(**QUICK)
+@classifiers
+def test_y_of_a_classifier(change, match, method, storage, estimator_class, binary):
+    classifier = estimator_class(**QUICK)
     if storage == "fitted":
         classifier.fit(*binary)
     assert_refused(classifier, method, match, binary.X, change(binary.y))
@@ -182,9 +186,10 @@ def test_more_classes_than_half_the_rows_get_a_warning(kind, rng):
         MiniBatchSGDClassifier(max_iter=1, tol=None).fit(X, y.astype(int).astype(kind))
 
 
-def test_labels(binary):
+@classifiers
+def test_labels(estimator_class, binary):
     X, y = binary
-    classifier = MiniBatchSGDClassifier(**QUICK)
+    classifier = estimator_class(**QUICK)
     one = np.ones(240)
     assert_refused(classifier, "fit", r"The number of classes has to be greater than one; got 1 class", X, one)
     assert_refused(classifier, "partial_fit", r"classes must be passed on the first call", X, y, classes=None)
@@ -197,14 +202,19 @@ def test_labels(binary):
     assert_refused(classifier, "partial_fit", r"label.*'maybe'.*row 1", X[:2], ["no", "maybe"], classes=None)
 
 
-def test_y_that_changes_its_shape(regression, several):
+@regressors
+def test_targets_that_change_their_shape(estimator_class, regression):
     X, y = regression
-    one, two = (MiniBatchSGDRegressor(**QUICK).fit(X, target) for target in (y, np.column_stack([y, y])))
+    one, two = (estimator_class(**QUICK).fit(X, target) for target in (y, np.column_stack([y, y])))
     assert_refused(one, "partial_fit", r"y has the shape \(240, 2\), but .* one dimension", X, np.column_stack([y, y]))
     assert_refused(two, "partial_fit", r"y has the shape \(240,\), but .* 2 columns", X, y)
     assert_refused(two, "partial_fit", r"y has the shape \(240, 3\), but .* 2 columns", X, np.column_stack([y, y, y]))
+
+
+@classifiers
+def test_labels_that_change_their_shape(estimator_class, several):
     X, y = several
-    labels = MiniBatchSGDClassifier(**QUICK).fit(X, np.eye(3, dtype=int)[y])
+    labels = estimator_class(**QUICK).fit(X, np.eye(3, dtype=int)[y])
     assert_refused(
         labels,
         "partial_fit",
@@ -218,16 +228,17 @@ def test_y_that_changes_its_shape(regression, several):
 
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
 @pytest.mark.parametrize("fitted", [False, True])
-def test_a_negative_count(method, fitted, counts):
+@regressors
+def test_a_negative_count(method, fitted, estimator_class, counts):
     """The row is named."""
     X, y = counts
-    regressor = MiniBatchSGDRegressor(loss="poisson", **QUICK)
+    regressor = estimator_class(loss="poisson", **QUICK)
     if fitted:
         regressor.fit(X, y)
     match = r"out of the valid range of the loss 'poisson': row 11 of y is -1"
     assert_refused(regressor, method, match, X, with_value(y, 11, -1.0))
     match = r"out of the valid range of the loss 'poisson': row 11 of y"
-    regressor = MiniBatchSGDRegressor(loss="poisson", **QUICK)
+    regressor = estimator_class(loss="poisson", **QUICK)
     assert_refused(regressor, method, match, X, with_value(np.column_stack([y, y]), (11, 1), -1.0))
 
 
@@ -240,9 +251,19 @@ PARAMETERS = {
     "quantile": [0.0, 1.0],
     "fit_intercept": ["yes", 2],
     "solver": ["lbfgs", 1, Momentum(1.5), Momentum("a"), Adam(beta_1=-0.1)],
+    "hidden_layer_sizes": [0, -1, 2.5, "ten", (10, 0), [10, 2.5], [[10, 10]]],
+    "activation": ["step", 1, None, ELU(0.0), ["relu", "relu"], ["step"], [1], []],
     "learning_rate": ["fast", 0.1, Constant(0.0)],
     "eta0": [0.0, -1.0],
+    "learning_rate_init": [0.0, -1.0, None],
     "power_t": ["a"],
+    "momentum": [-0.1, 1.0],
+    "nesterovs_momentum": ["yes"],
+    "beta_1": [-0.1, 1.0],
+    "beta_2": [-0.1, 1.0],
+    "normalization": ["weight", "instance", 3, Ghost(1), Group(0), Hybrid(alpha=1.0)],
+    "normalize_input": ["yes", True],
+    "dropout": [1.0, -0.1, "half", [0.1, 0.1], [1.0], ["half"], [None]],
     "batch_size": [0, -1, 0.0, 1.0, 1.5, "half", None],
     "lr_scaling": ["cubic"],
     "base_batch_size": [0],
@@ -289,15 +310,22 @@ def test_parameters(name, estimator_class, problem):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_losses_of_the_other_task(name, binary, regression):
-    """A regressor takes losses of regression; a classifier, with targets -1 and +1, any but that of counts."""
-    regressor, classifier = MiniBatchSGDRegressor(loss=name, **QUICK), MiniBatchSGDClassifier(loss=name, **QUICK)
+@regressors
+def test_losses_of_regression(name, estimator_class, regression):
+    regressor = estimator_class(loss=name, **QUICK)
     if LOSSES[name].task == "regression":
         regressor.fit(regression.X, np.abs(regression.y))
     else:
-        assert_refused(regressor, "fit", f"The 'loss' parameter of MiniBatchSGDRegressor.*{name!r}", *regression)
+        assert_refused(regressor, "fit", f"The 'loss' parameter of {estimator_class.__name__}.*{name!r}", *regression)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@classifiers
+def test_losses_of_classification(name, estimator_class, binary):
+    """With targets -1 and +1, any but that of counts."""
+    classifier = estimator_class(loss=name, **QUICK)
     if name == "poisson":
-        assert_refused(classifier, "fit", "The 'loss' parameter of MiniBatchSGDClassifier.*'poisson'", *binary)
+        assert_refused(classifier, "fit", f"The 'loss' parameter of {estimator_class.__name__}.*'poisson'", *binary)
     else:
         classifier.fit(*binary)
 
@@ -347,14 +375,73 @@ def test_contradictions(estimator, method, match, binary):
     assert_refused(estimator, method, match, X, y)
 
 
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
 @pytest.mark.parametrize(
-    ("metadata", "match"),
+    ("parameters", "match"),
+    [
+        ({"normalize_input": True}, "normalize_input=True has no effect with normalization=None"),
+        ({"learning_rate": "auto", "solver": "sgd"}, "learning_rate='auto' needs a solver whose rate"),
+        ({"learning_rate": "optimal"}, "The 'learning_rate' parameter of MiniBatchMLP"),
+        ({"solver": "saga"}, "The 'solver' parameter of MiniBatchMLP"),
+        ({"solver": SAGA()}, "solver='saga' stores a residual for each row and output, which needs a linear model"),
+        ({"solver": Momentum(0.5), "momentum": 0.7}, "momentum=0.7 has no effect with solver=Momentum"),
+        ({"solver": "schedule_free", "average": True}, "average=True cannot be combined with solver"),
+        ({"activation": ["relu", "tanh"]}, "activation has 2 entries, but hidden_layer_sizes has 1 layers"),
+        ({"dropout": [0.1, 0.1]}, "dropout has 2 entries, but hidden_layer_sizes has 1 layers"),
+        ({"normalization": "instance"}, r"use normalization=Instance\(n_channels=...\)|Use normalization=Instance"),
+        ({"normalization": Instance(7)}, r"Instance\(n_channels=7\) needs a multiple of n_channels units .* got 100"),
+        ({"normalization": Instance(100)}, r"leaves one position in a channel"),
+        ({"normalization": Group(7)}, r"Group\(n_groups=7\) needs a multiple of n_groups units .* got 100"),
+        ({"normalization": "batch", "batch_size": 1}, "batches of 2 rows at least: .* Got batch_size=1"),
+    ],
+    ids=str,
+)
+@networks
+def test_contradictions_of_networks(parameters, match, method, estimator_class, problem):
+    assert_refused(estimator_class(**{**QUICK, **parameters}), method, match, *problem)
+
+
+@networks
+def test_one_row_is_no_batch(estimator_class):
+    for normalization in ("batch", "ghost", "hybrid"):
+        estimator = estimator_class(normalization=normalization, **QUICK)
+        assert_refused(estimator, "partial_fit", "rows of a batch .* Got n_samples=1", [[1.0, 2.0]], [1])
+    X = sparse.csr_matrix(np.eye(4))
+    estimator = estimator_class(normalization="batch", normalize_input=True, **QUICK)
+    assert_refused(estimator, "fit", "normalize_input=True would make sparse data dense", X, [0, 1, 0, 1])
+
+
+@networks
+@pytest.mark.parametrize("change", [{"hidden_layer_sizes": (3,)}, {"normalization": "batch"}], ids=str)
+def test_going_on_with_other_layers(change, estimator_class, problem):
+    """Another activation or another dropout are other functions of the same parameters."""
+    estimator = estimator_class(hidden_layer_sizes=4, warm_start=True, **QUICK).fit(*problem)
+    estimator.set_params(activation="tanh", dropout=0.5).fit(*problem).partial_fit(*problem).set_params(**change)
+    for method in ("fit", "partial_fit"):
+        match = f"{'warm_start' if method == 'fit' else method} goes on with the layers of the last call"
+        assert_refused(estimator, method, match, *problem)
+    assert estimator.set_params(warm_start=False).fit(*problem).n_iter_ == 2
+
+
+@pytest.mark.parametrize(
+    ("start", "match"),
     [
         ({"coef_init": np.ones(4)}, r"Provided coef_init does not match dataset"),
         ({"coef_init": np.ones((2, 5))}, r"Provided coef_init does not match dataset"),
         ({"coef_init": np.full(5, np.nan)}, r"coef_init contains NaN"),
         ({"intercept_init": np.ones(2)}, r"Provided intercept_init does not match dataset"),
         ({"intercept_init": np.inf}, r"intercept_init contains infinity"),
+    ],
+    ids=lambda case: ", ".join(case) if isinstance(case, dict) else "",
+)
+@linear_models
+def test_where_to_start(start, match, estimator, problem):
+    assert_refused(estimator, "fit", match, *problem, **start)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "match"),
+    [
         ({"X_val": np.ones((4, 5))}, r"X_val and y_val must be given together"),
         ({"y_val": np.ones(4)}, r"X_val and y_val must be given together"),
         ({"sample_weight_val": np.ones(4)}, r"sample_weight_val only with them"),
@@ -375,10 +462,11 @@ def test_metadata_of_fit(metadata, match, estimator, problem):
     assert_refused(estimator, "fit", match, *problem, **metadata)
 
 
-def test_a_label_of_the_validation_set_that_training_lacks(binary):
+@classifiers
+def test_a_label_of_the_validation_set_that_training_lacks(estimator_class, binary):
     X, y = binary
     match = r"label.*9.*row 1"
-    assert_refused(MiniBatchSGDClassifier(**QUICK), "fit", match, X, y, X_val=X[:3], y_val=[0, 9, 1])
+    assert_refused(estimator_class(**QUICK), "fit", match, X, y, X_val=X[:3], y_val=[0, 9, 1])
 
 
 def test_predict_before_fit(estimator_class, problem):
@@ -390,14 +478,15 @@ def test_predict_before_fit(estimator_class, problem):
             with pytest.raises(NotFittedError, match="is not fitted yet"):
                 getattr(estimator, method)(problem.X)
     for method in ("sparsify", "densify", "as_sklearn"):
-        with pytest.raises(NotFittedError, match="is not fitted yet"):
-            getattr(estimator, method)()
+        if hasattr(estimator, method):
+            with pytest.raises(NotFittedError, match="is not fitted yet"):
+                getattr(estimator, method)()
 
 
 def test_divergence_is_loud(estimator, problem):
     """An error that names the epoch, the rate and the largest feature; the estimator stays as it was."""
     X, y = problem
-    estimator.set_params(loss="squared_error", solver="sgd", learning_rate="constant", eta0=1e150, max_iter=3)
+    estimator.set_params(loss="squared_error", solver="sgd", max_iter=3, **constant(estimator, 1e150))
     huge = np.array(X)
     huge[:, 3] *= 1e6
     match = r"(?s)[Ff]loating-point.*epoch #1.*1e\+150.*Largest features: 3 \(up to"
@@ -405,11 +494,12 @@ def test_divergence_is_loud(estimator, problem):
     assert_refused(estimator, "partial_fit", match.replace("#1", r"#\d"), huge, y)
 
 
-def test_names_of_features_are_in_the_message_of_a_divergence(regression):
+@regressors
+def test_names_of_features_are_in_the_message_of_a_divergence(estimator_class, regression):
     pd = pytest.importorskip("pandas")
     X = pd.DataFrame(regression.X, columns=["age", "mass", "size", "rate", "cost"])
     X["mass"] *= 1e9
-    regressor = MiniBatchSGDRegressor(solver="sgd", learning_rate="constant", eta0=1.0, device="base")
+    regressor = estimator_class(solver="sgd", device="base", **constant(estimator_class, 1.0))
     with pytest.raises(ValueError, match=r"Largest features: mass \(up to"):
         regressor.fit(X, regression.y)
 

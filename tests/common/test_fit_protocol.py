@@ -8,6 +8,17 @@ from contextlib import redirect_stdout
 
 import numpy as np
 import pytest
+from families import (
+    classifiers,
+    constant,
+    every_solver,
+    family_of,
+    learnt,
+    linear_models,
+    of_estimators,
+    regressors,
+    weights_of,
+)
 from scipy import sparse
 from sklearn.base import clone, is_classifier
 from sklearn.callback import ProgressBar, ScoringMonitor
@@ -19,7 +30,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
-from skminibatch._models import LinearModel
 from skminibatch.optimizers import OPTIMIZERS
 
 QUICK = {"device": "base", "random_state": 0, "batch_size": 16}
@@ -72,7 +82,8 @@ def interrupted(request, estimator_class, problem, monkeypatch):
     elif request.param == "callback after":
         estimator.set_callbacks(Recorder(at_end=interrupt_at(1)))
     else:
-        run, calls = LinearModel.run, []
+        model, calls = family_of(estimator).model, []
+        run = model.run
 
         def interrupting(self, plan, params, data):
             calls.append(1)
@@ -81,7 +92,7 @@ def interrupted(request, estimator_class, problem, monkeypatch):
                 raise KeyboardInterrupt
             return run(self, plan, params, data)
 
-        monkeypatch.setattr(LinearModel, "run", interrupting)
+        monkeypatch.setattr(model, "run", interrupting)
     with pytest.raises(KeyboardInterrupt):
         estimator.fit(*problem)
     monkeypatch.undo()
@@ -94,11 +105,11 @@ def test_an_interrupt_keeps_the_epochs_that_were_done(interrupted, problem):
     assert "interrupted" in interrupted.stop_reason_
     assert len(interrupted.loss_curve_) == len(interrupted.history_["samples"]) == 2
     whole = clone(interrupted).set_params(max_iter=2).fit(*problem)
-    np.testing.assert_array_equal(interrupted.coef_, whole.coef_)
+    np.testing.assert_array_equal(learnt(interrupted), learnt(whole))
     np.testing.assert_array_equal(interrupted.predict(problem.X), whole.predict(problem.X))
     # and one can go on
     interrupted.partial_fit(*problem)
-    np.testing.assert_array_equal(interrupted.coef_, whole.partial_fit(*problem).coef_)
+    np.testing.assert_array_equal(learnt(interrupted), learnt(whole.partial_fit(*problem)))
     pickle.loads(pickle.dumps(interrupted)).partial_fit(*problem)
 
 
@@ -115,7 +126,7 @@ def test_a_failure_in_the_first_epoch_leaves_the_estimator(error, fitted, estima
 
     for method in ("fit", "partial_fit"):
         with monkeypatch.context() as patch:
-            patch.setattr(LinearModel, "run", fail)
+            patch.setattr(family_of(estimator).model, "run", fail)
             arguments = classes_of(estimator, problem.y) if method == "partial_fit" else {}
             with pytest.raises(error):
                 getattr(estimator, method)(*problem, **arguments)
@@ -165,22 +176,25 @@ def test_a_callback_can_stop(estimator_class, problem):
 def test_tasks_that_are_begun_are_ended(estimator_class, problem):
     """Also when training stops by itself."""
     recorder = Recorder()
-    estimator_class(max_iter=200, **QUICK).set_callbacks(recorder).fit(*problem)
+    estimator_class(max_iter=200, tol=0.01, **QUICK).set_callbacks(recorder).fit(*problem)
     assert recorder.begun == [task_id for task_id, *_ in recorder.ended]
 
 
 @pytest.mark.parametrize("where", ["estimator", "pipeline", "search"])
-def test_scoring_monitor(where, binary):
+@classifiers
+def test_scoring_monitor(where, estimator_class, binary):
     """A score an epoch: of the estimator, in a pipeline and of each candidate and fold of a search."""
     monitor = ScoringMonitor(scoring="accuracy")
-    classifier = MiniBatchSGDClassifier(max_iter=4, tol=None, **QUICK).set_callbacks(monitor)
+    classifier = estimator_class(max_iter=4, tol=None, **QUICK, **family_of(estimator_class).soon)
+    classifier.set_callbacks(monitor)
     if where == "estimator":
         classifier.fit(*binary)
     elif where == "pipeline":
         make_pipeline(StandardScaler(), classifier).fit(*binary)
     else:
         model = make_pipeline(StandardScaler(), classifier)
-        search = GridSearchCV(model, {"minibatchsgdclassifier__batch_size": [16, 64]}, cv=2, error_score="raise")
+        name = model.steps[-1][0]
+        search = GridSearchCV(model, {f"{name}__batch_size": [16, 64]}, cv=2, error_score="raise")
         search.fit(*binary)
         assert search.best_score_ > 0.7
     (log,) = monitor.get_logs(select="all")
@@ -190,9 +204,10 @@ def test_scoring_monitor(where, binary):
     assert all(0.4 < row["accuracy"] <= 1 for row in epochs)
 
 
-def test_scoring_monitor_scores_what_the_epoch_predicts(binary):
+@of_estimators([MiniBatchSGDClassifier])  # the others measure no objective after the epoch
+def test_scoring_monitor_scores_what_the_epoch_predicts(estimator_class, binary):
     monitor = ScoringMonitor(scoring="neg_log_loss")
-    classifier = MiniBatchSGDClassifier(max_iter=3, tol=None, alpha=0.0, **QUICK).set_callbacks(monitor)
+    classifier = estimator_class(max_iter=3, tol=None, alpha=0.0, **QUICK).set_callbacks(monitor)
     classifier.fit(*binary)
     scores = [row["neg_log_loss"] for row in monitor.get_logs().data if row["task_name"] == "epoch"]
     np.testing.assert_allclose(scores, -classifier.loss_curve_, rtol=1e-9)
@@ -216,7 +231,7 @@ def test_early_stopping_restores_the_best_weights(estimator_class, problem):
     X, y = problem
     rng = np.random.default_rng(0)
     X_val, y_val = X[:60] + 0.5 * rng.standard_normal((60, 5)), y[:60]
-    worst = {"solver": "sgd", "learning_rate": "constant", "eta0": 0.5, "alpha": 0.0, "tol": 0.0, "n_iter_no_change": 5}
+    worst = {"alpha": 0.0, "tol": 0.0, "n_iter_no_change": 5, **family_of(estimator_class).restless}
     estimator = estimator_class(early_stopping=True, max_iter=60, **worst, **QUICK)
     estimator.fit(X, y, X_val=X_val, y_val=y_val)
     scores = estimator.validation_scores_
@@ -226,8 +241,7 @@ def test_early_stopping_restores_the_best_weights(estimator_class, problem):
     assert estimator.best_validation_score_ == scores[best]
     np.testing.assert_allclose(estimator.score(X_val, y_val), scores[best])
     again = clone(estimator).set_params(early_stopping=False, max_iter=best + 1, tol=None).fit(X, y)
-    np.testing.assert_array_equal(estimator.coef_, again.coef_)
-    np.testing.assert_array_equal(estimator.intercept_, again.intercept_)
+    np.testing.assert_array_equal(learnt(estimator), learnt(again))
     assert "validation score" in estimator.stop_reason_
 
 
@@ -242,23 +256,25 @@ def test_a_validation_set_without_early_stopping_gives_the_curve(estimator_class
     assert plain.best_validation_score_ is None
 
 
-def test_validation_weights_count(binary):
+@classifiers
+def test_validation_weights_count(estimator_class, binary):
     X, y = binary
     X_val, y_val = X[:47], y[:47]
     weights = (np.arange(47) < 20).astype(float)
     fits = [
-        MiniBatchSGDClassifier(max_iter=3, tol=None, **QUICK).fit(X, y, X_val=X_val, y_val=y_val, sample_weight_val=w)
+        estimator_class(max_iter=3, tol=None, **QUICK).fit(X, y, X_val=X_val, y_val=y_val, sample_weight_val=w)
         for w in (weights, None)
     ]
-    few = MiniBatchSGDClassifier(max_iter=3, tol=None, **QUICK).fit(X, y, X_val=X[:20], y_val=y[:20])
+    few = estimator_class(max_iter=3, tol=None, **QUICK).fit(X, y, X_val=X[:20], y_val=y[:20])
     np.testing.assert_allclose(fits[0].validation_scores_, few.validation_scores_)
     assert not np.array_equal(fits[0].validation_scores_, fits[1].validation_scores_)
 
 
-def test_validation_rows_are_not_trained_on(binary):
+@classifiers
+def test_validation_rows_are_not_trained_on(estimator_class, binary):
     """A part of the rows, of each class its share, is held out."""
     X, y = binary
-    classifier = MiniBatchSGDClassifier(early_stopping=True, validation_fraction=0.25, max_iter=2, tol=None, **QUICK)
+    classifier = estimator_class(early_stopping=True, validation_fraction=0.25, max_iter=2, tol=None, **QUICK)
     assert classifier.fit(X, y).t_ == 2 * 180
     seen = []
 
@@ -271,9 +287,10 @@ def test_validation_rows_are_not_trained_on(binary):
     np.testing.assert_allclose(seen[0][1], y.mean(), atol=0.02)
 
 
-def test_scoring_is_scikit_learns(binary):
+@classifiers
+def test_scoring_is_scikit_learns(estimator_class, binary):
     X, y = binary
-    classifier = MiniBatchSGDClassifier(scoring="neg_log_loss", max_iter=3, tol=None, **QUICK)
+    classifier = estimator_class(scoring="neg_log_loss", max_iter=3, tol=None, **QUICK)
     classifier.fit(X, y, X_val=X[:50], y_val=y[:50])
     np.testing.assert_allclose(
         classifier.validation_scores_[-1], -log_loss(y[:50], classifier.predict_proba(X[:50])), rtol=1e-6
@@ -286,10 +303,9 @@ def test_scoring_is_scikit_learns(binary):
 def test_warm_start_goes_on(estimator_class, problem):
     """With a rate of almost nothing, `fit` leaves what the last one found."""
     estimator = estimator_class(max_iter=3, tol=None, warm_start=True, **QUICK).fit(*problem)
-    coef, intercept = estimator.coef_.copy(), estimator.intercept_.copy()
-    estimator.set_params(max_iter=1, learning_rate="constant", eta0=1e-12).fit(*problem)
-    np.testing.assert_allclose(estimator.coef_, coef, atol=1e-9)
-    np.testing.assert_allclose(estimator.intercept_, intercept, atol=1e-9)
+    before = learnt(estimator)
+    estimator.set_params(max_iter=1, **constant(estimator, 1e-12)).fit(*problem)
+    np.testing.assert_allclose(learnt(estimator), before, atol=1e-9)
     assert estimator.n_iter_ == 1
     with pytest.raises(ValueError, match="X has 4 features, but"):
         estimator.fit(problem.X[:, :4], problem.y)
@@ -297,13 +313,14 @@ def test_warm_start_goes_on(estimator_class, problem):
 
 def test_warm_start_false_forgets(estimator_class, problem):
     estimator = estimator_class(max_iter=3, tol=None, **QUICK)
-    first = estimator.fit(*problem).coef_.copy()
-    np.testing.assert_array_equal(estimator.fit(*problem).coef_, first)
+    first = learnt(estimator.fit(*problem))
+    np.testing.assert_array_equal(learnt(estimator.fit(*problem)), first)
     estimator.fit(problem.X[:, :3], problem.y)
     assert estimator.n_features_in_ == 3
 
 
 @pytest.mark.parametrize("solver", OPTIMIZERS)
+@linear_models
 def test_coef_init_is_the_start(solver, estimator_class, problem):
     """A rate of almost nothing leaves what it starts from."""
     X, y = problem
@@ -337,12 +354,14 @@ def test_coef_init_of_another_model(regression):
 
 
 @pytest.mark.parametrize("storage", ["dense", "sparse", "float32"])
-@pytest.mark.parametrize("solver", [*(name for name, part in OPTIMIZERS.items() if not part.per_row), "average"])
-def test_pickle_then_partial_fit_goes_on_bit_for_bit(solver, storage, estimator_class, problem):
+@every_solver
+@pytest.mark.parametrize("average", [False, True])
+def test_pickle_then_partial_fit_goes_on_bit_for_bit(solver, average, storage, estimator_class, problem):
+    if OPTIMIZERS[solver].per_row or (average and solver != "sgd"):
+        return  # no partial_fit, or averaged as any other
     X, y = problem
     X = {"dense": X, "sparse": sparse.csr_matrix(X), "float32": X.astype(np.float32)}[storage]
-    settings = {"solver": "sgd", "average": True} if solver == "average" else {"solver": solver}
-    estimator = estimator_class(penalty="elasticnet", **settings, **QUICK)
+    estimator = estimator_class(solver=solver, average=average, **family_of(estimator_class).stateful, **QUICK)
     for begin in ("partial_fit", "fit"):
         if begin == "fit":
             estimator.set_params(max_iter=2, tol=None).fit(X, y)
@@ -353,8 +372,7 @@ def test_pickle_then_partial_fit_goes_on_bit_for_bit(solver, storage, estimator_
         for rows in (slice(100, 170), slice(170, 240)):
             copy.partial_fit(X[rows], y[rows])
             estimator.partial_fit(X[rows], y[rows])
-        np.testing.assert_array_equal(copy.coef_, estimator.coef_)
-        np.testing.assert_array_equal(copy.intercept_, estimator.intercept_)
+        np.testing.assert_array_equal(learnt(copy), learnt(estimator))
         assert copy.t_ == estimator.t_
 
 
@@ -372,18 +390,18 @@ def test_a_pickle_holds_no_data(estimator_class):
 def test_clone_is_unfitted_and_equal(estimator_class, problem):
     estimator = estimator_class(max_iter=3, tol=None, **QUICK).fit(*problem)
     copy = clone(estimator)
-    assert not hasattr(copy, "coef_")
+    assert not hasattr(copy, "n_iter_")
     assert copy.get_params() == estimator.get_params()
-    np.testing.assert_array_equal(copy.fit(*problem).coef_, estimator.coef_)
+    np.testing.assert_array_equal(learnt(copy.fit(*problem)), learnt(estimator))
 
 
 def test_the_same_seed_gives_the_same_bits(estimator_class, problem):
     settings = {"max_iter": 3, "tol": None, "device": "base", "batch_size": 16}
-    fits = [estimator_class(random_state=seed, **settings).fit(*problem).coef_ for seed in (0, 0, 1)]
+    fits = [learnt(estimator_class(random_state=seed, **settings).fit(*problem)) for seed in (0, 0, 1)]
     np.testing.assert_array_equal(fits[0], fits[1])
     assert not np.array_equal(fits[0], fits[2])
     state = np.random.RandomState(0)
-    instances = [estimator_class(random_state=state, **settings).fit(*problem).coef_ for _ in range(2)]
+    instances = [learnt(estimator_class(random_state=state, **settings).fit(*problem)) for _ in range(2)]
     assert not np.array_equal(instances[0], instances[1])
 
 
@@ -432,7 +450,7 @@ def test_history(storage, estimator_class, problem):
     assert np.all(np.diff(history["seconds"]) >= 0)
     np.testing.assert_allclose(estimator.loss_curve_, history["loss"] + history["penalty"])
     assert estimator.best_loss_ == estimator.loss_curve_.min()
-    np.testing.assert_allclose(history["penalty"][-1], 0.05 * np.sum(estimator.coef_**2), rtol=1e-9)
+    np.testing.assert_allclose(history["penalty"][-1], 0.05 * np.sum(weights_of(estimator) ** 2), rtol=1e-9)
 
 
 def test_the_history_of_a_stream_is_thinned(estimator_class, problem, monkeypatch):
@@ -470,8 +488,9 @@ def test_device_says_where_it_ran(device, expected, estimator_class, problem):
 
 
 @pytest.mark.parametrize(("given", "used"), [(1, 1), (64, 64), (0.1, 24), ("full", 240), (1000, 240), (np.int64(7), 7)])
-def test_batch_size_says_what_was_used(given, used, regression):
+@regressors
+def test_batch_size_says_what_was_used(given, used, estimator_class, regression):
     settings = {**QUICK, "batch_size": given, "max_iter": 1, "tol": None}
-    regressor = MiniBatchSGDRegressor(**settings).fit(*regression)
+    regressor = estimator_class(**settings).fit(*regression)
     assert regressor.batch_size_ == used
     assert regressor.n_updates_ == -(-240 // used)
