@@ -17,7 +17,8 @@ def _dense(coef):
     return np.array(coef.toarray() if hasattr(coef, "toarray") else coef)
 
 
-def _with_attributes(estimator, ours, **attributes):
+def with_attributes(estimator, ours, **attributes):
+    """Their estimator with fitted attributes of ours."""
     for name in ("n_features_in_", "feature_names_in_", "n_iter_"):
         if hasattr(ours, name):
             setattr(estimator, name, getattr(ours, name))
@@ -35,10 +36,10 @@ def regressor_to_sklearn(ours):
             raise ValueError("scikit-learn has no Poisson regression of several outputs.")
         estimator = PoissonRegressor()
         attributes = {"coef_": coef.ravel(), "intercept_": float(intercept[0]), "_base_loss": estimator._get_loss()}
-        return _with_attributes(estimator, ours, **attributes)
+        return with_attributes(estimator, ours, **attributes)
     if multi_output:
-        return _with_attributes(LinearRegression(), ours, coef_=coef, intercept_=intercept)
-    return _with_attributes(
+        return with_attributes(LinearRegression(), ours, coef_=coef, intercept_=intercept)
+    return with_attributes(
         SGDRegressor(penalty=None), ours, coef_=coef.ravel(), intercept_=intercept, t_=float(ours.t_)
     )
 
@@ -53,11 +54,11 @@ def classifier_to_sklearn(ours):
         "classes_": np.array(ours.classes_),
     }
     if isinstance(ours._pointwise_loss(), Logistic):
-        estimator = _with_attributes(LogisticRegression(), ours, **attributes)
+        estimator = with_attributes(LogisticRegression(), ours, **attributes)
         estimator.n_iter_ = np.array([ours.n_iter_], np.int32)
         return estimator
     loss = ours.loss if isinstance(ours.loss, str) else "hinge"
-    return _with_attributes(SGDClassifier(loss=loss), ours, t_=float(ours.t_), **attributes)
+    return with_attributes(SGDClassifier(loss=loss), ours, t_=float(ours.t_), **attributes)
 
 
 def from_sklearn(ours, theirs):
@@ -75,15 +76,18 @@ def from_sklearn(ours, theirs):
         raise ValueError(f"coef_ has {coef.shape[0]} rows, but {target.n_outputs} were expected.")
     model = ours._model(target, coef)
     intercept = np.broadcast_to(np.asarray(theirs.intercept_, model.dtype), (target.n_outputs,))
-    params = model.start(coef, intercept)
+    return fitted_by(ours, theirs, target, model, coef.shape[1], coef, intercept)
+
+
+def fitted_by(ours, theirs, target, model, n_features: int, *predicts):
+    """Our estimator as if it had been fitted to what predicts in theirs, without a step."""
     seed = 0 if ours.random_state is None else int(np.random.SeedSequence(ours.random_state).generate_state(1)[0] >> 1)
-    ours._fitted = Fitted(
-        target, model, params, TrainState(), seed, Moments.none(coef.shape[1]), None, None, History(), None
-    )
-    ours.n_features_in_ = coef.shape[1]
+    params, moments = model.start(*predicts), Moments.none(n_features)
+    ours._fitted = Fitted(target, model, params, TrainState(), seed, moments, None, None, History(), None)
+    ours.n_features_in_ = n_features
     if hasattr(theirs, "feature_names_in_"):
         ours.feature_names_in_ = np.array(theirs.feature_names_in_)
-    for name, value in ours._attributes(coef, intercept, target).items():
+    for name, value in ours._attributes(*predicts, target).items():
         setattr(ours, name, value)
     ours.t_, ours.n_iter_, ours.n_updates_ = 0, 0, 0
     return ours

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from numbers import Integral, Real
 
 import numpy as np
@@ -74,16 +75,14 @@ class MLPEstimator(BaseMiniBatchEstimator):
             raise ValueError(
                 "normalize_input=True has no effect with normalization=None: say which normalization it is."
             )
-        parts = zip(
-            [n_features, *hidden][: len(hidden)],
-            hidden,
-            _resolve.activations(self.activation, len(hidden)),
-            [normalization] * len(hidden),
-            _resolve.dropouts(self.dropout, len(hidden)),
-            strict=True,
-        )
-        layers = [Dense(*part) for part in parts]
-        layers.append(Dense(hidden[-1] if hidden else n_features, target.n_outputs, Identity()))
+        widths = [n_features, *hidden]
+        activations = _resolve.activations(self.activation, len(hidden))
+        dropouts = _resolve.dropouts(self.dropout, len(hidden))
+        layers = [
+            Dense(n_in, n_out, activation, normalization, dropout)
+            for (n_in, n_out), activation, dropout in zip(pairwise(widths), activations, dropouts, strict=True)
+        ]
+        layers.append(Dense(widths[-1], target.n_outputs, Identity()))
         return Stack(tuple(layers), normalization if self.normalize_input else None)
 
     def _model(self, target, X) -> MLPModel:

@@ -6,8 +6,11 @@ from typing import Self
 
 from numpy.typing import ArrayLike
 from sklearn.callback import with_callbacks
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.validation import check_is_fitted
 
+from skminibatch import _network_interchange
 from skminibatch._classification import Classification
 from skminibatch._mlp import MLPEstimator
 from skminibatch._network_docs import CLASSIFIER, REGRESSOR
@@ -105,6 +108,42 @@ class MiniBatchMLPRegressor(Regression, MLPEstimator):
         """
         return self._fit(X, y, sample_weight, (None,), (X_val, y_val, sample_weight_val), strata)
 
+    def as_sklearn(self) -> MLPRegressor:
+        """A fitted network of scikit-learn that predicts the same.
+
+        Batch and ghost normalization become part of weights and intercepts, and dropout vanishes.
+        Targets of shape (n_samples, 1) are predicted in the shape (n_samples,).
+
+        Returns
+        -------
+        estimator : MLPRegressor
+            With copies of the fitted attributes.
+
+        Raises
+        ------
+        ValueError
+            Where scikit-learn has no equivalent; it names the layer.
+        """
+        check_is_fitted(self)
+        return _network_interchange.regressor_to_sklearn(self)
+
+    @classmethod
+    def from_sklearn(cls, estimator: MLPRegressor, **parameters) -> Self:
+        """An estimator with the layers of a fitted network of scikit-learn.
+
+        Parameters
+        ----------
+        estimator : MLPRegressor
+            Fitted; its layers and their activation are taken over.
+        **parameters
+            Parameters of the new estimator; `partial_fit` and `warm_start` go on from the layers.
+
+        Returns
+        -------
+        estimator : MiniBatchMLPRegressor
+        """
+        return _network_interchange.from_sklearn(cls(**parameters), estimator)
+
 
 class MiniBatchMLPClassifier(Classification, MLPEstimator):
     __doc__ = CLASSIFIER
@@ -198,3 +237,39 @@ class MiniBatchMLPClassifier(Classification, MLPEstimator):
             For invalid input, and when the loss or a gradient overflows; the estimator is left as it was.
         """
         return self._fit(X, y, sample_weight, (None,), (X_val, y_val, sample_weight_val), strata)
+
+    def as_sklearn(self) -> MLPClassifier:
+        """A fitted network of scikit-learn that predicts the same.
+
+        Batch and ghost normalization become part of weights and intercepts, and dropout vanishes.
+        The loss has to be 'log_loss'.
+
+        Returns
+        -------
+        estimator : MLPClassifier
+            With copies of the fitted attributes.
+
+        Raises
+        ------
+        ValueError
+            Where scikit-learn has no equivalent; it names the layer.
+        """
+        check_is_fitted(self)
+        return _network_interchange.classifier_to_sklearn(self)
+
+    @classmethod
+    def from_sklearn(cls, estimator: MLPClassifier, **parameters) -> Self:
+        """An estimator with the layers of a fitted network of scikit-learn.
+
+        Parameters
+        ----------
+        estimator : MLPClassifier
+            Fitted; its layers and their activation are taken over.
+        **parameters
+            Parameters of the new estimator; `partial_fit` and `warm_start` go on from the layers.
+
+        Returns
+        -------
+        estimator : MiniBatchMLPClassifier
+        """
+        return _network_interchange.from_sklearn(cls(**parameters), estimator)

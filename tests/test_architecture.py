@@ -21,6 +21,7 @@ FLOORS = [
     {"plotting", "calibrate"},
     {"streaming", "dask", "model_selection"},
     {"linear_model", "neural_network"},
+    {"_network_interchange"},
     {"_linear", "_mlp", "_interchange", "checkpoint"},
     {"_regression", "_classification"},
     {"_estimator", "diagnostics"},
