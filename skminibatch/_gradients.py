@@ -18,7 +18,7 @@ class GradientStatistics(NamedTuple):
     Attributes
     ----------
     sizes : ndarray of shape (k,)
-        Rows of each group.
+        Observations of each group: its rows or, with `rows_each`, its micro-batches.
     squares : ndarray of shape (k,)
         ``sum_i |g_i|^2`` of each group.
     square_sums : ndarray of shape (k,)
@@ -31,6 +31,9 @@ class GradientStatistics(NamedTuple):
         ``|p|^2``.
     population : float
         Number of rows from which these were drawn without replacement; infinite for a population.
+    rows_each : float
+        Rows of an observation. Where a normalization couples the rows of a batch, a row has no gradient of its own, and g_i
+        is that of a micro-batch of so many rows; Sigma is then `rows_each` times the covariance of these.
     """
 
     sizes: np.ndarray
@@ -40,6 +43,7 @@ class GradientStatistics(NamedTuple):
     pulls: np.ndarray
     square_pull: float = 0.0
     population: float = np.inf
+    rows_each: float = 1.0
 
     def moments(self) -> tuple[float, float]:
         """Unbiased estimates of (|G|^2, tr Sigma) of the population; both exact where all of its rows are here."""
@@ -55,9 +59,9 @@ class GradientStatistics(NamedTuple):
         )
 
     def _moments(self, n, squares, square_sum, pull):
-        variance = np.maximum(squares - square_sum / n, 0.0) / (n - 1.0)
+        variance = self.rows_each * np.maximum(squares - square_sum / n, 0.0) / (n - 1.0)
         square_norm = square_sum / n**2 + 2.0 * pull / n + self.square_pull
-        square_norm = square_norm - (1.0 / n - 1.0 / self.population) * variance
+        square_norm = square_norm - (1.0 / (n * self.rows_each) - 1.0 / self.population) * variance
         return square_norm, variance * (1.0 - 1.0 / self.population)
 
     def within_and_between(self) -> tuple[float, float, float]:
@@ -74,11 +78,10 @@ class GradientStatistics(NamedTuple):
     def _parts(self):
         return self.sizes, self.sizes**2, self.squares, self.square_sums / self.sizes
 
-    @staticmethod
-    def _mean_squares(k, square_sum, n, square_sizes, squares, squares_of_means):
+    def _mean_squares(self, k, square_sum, n, square_sizes, squares, squares_of_means):
         within = (squares - squares_of_means) / (n - k)
         between = (squares_of_means - square_sum / n) / (k - 1)
-        return within, between, (n - square_sizes / n) / (k - 1)
+        return tuple(self.rows_each * part for part in (within, between, (n - square_sizes / n) / (k - 1)))
 
 
 def sizes_of(groups: list[np.ndarray]) -> np.ndarray:

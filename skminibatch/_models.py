@@ -35,6 +35,11 @@ class Data(NamedTuple):
         return self.X.shape[0] if self.rows is None else self.rows.size
 
     @property
+    def row_length(self) -> float:
+        """Numbers that a row stores, in the mean."""
+        return self.X.nnz / self.X.shape[0] if sparse.issparse(self.X) else self.X.shape[1]
+
+    @property
     def targets(self) -> tuple[np.ndarray, np.ndarray | None]:
         """`y` and the weights (None: equal) of the rows in use."""
         weights = self.weights if self.weights.size else None
@@ -64,6 +69,9 @@ class LinearModel:
     n_threads: int = 1
 
     smallest_batch = 1
+    couples_rows = False
+    together = 1  # rows of an observation, what has a gradient of its own
+    hessian_by_products = False
 
     @property
     def unset(self) -> tuple:
@@ -89,6 +97,37 @@ class LinearModel:
         axes = self._axes()
         coef = w[:, :-1] * axes.scale
         return coef, w[:, -1] - coef @ axes.center
+
+    @property
+    def n_parameters(self) -> int:
+        """Number p of parameters that are learnt."""
+        return self.n_outputs * (self.n_features + self.fit_intercept)
+
+    def flat(self, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
+        """What predicts as a point (p,), float64, in the coordinates and the layout of gradients and the Hessian."""
+        return self._flat(self.inside(coef.astype(np.float64), intercept.astype(np.float64)))
+
+    def unflat(self, point: np.ndarray, coef: np.ndarray, intercept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What predicts at a point (p,), the other way round."""
+        coef, intercept = self.outside(self.by_coordinate(point))
+        return coef.astype(self.coef_dtype), intercept.astype(self.coef_dtype)
+
+    def by_coordinate(self, point: np.ndarray) -> np.ndarray:
+        """A point as (K, d + 1), the intercept last: zero where there are none."""
+        w = np.zeros((self.n_outputs, self.n_features + 1))
+        w[:, : self.n_features + self.fit_intercept] = point.reshape(len(w), -1)
+        return w
+
+    def _flat(self, w: np.ndarray) -> np.ndarray:
+        return (w if self.fit_intercept else w[:, :-1]).ravel()
+
+    def cost_of_rows(self, data: Data) -> tuple[float, str]:
+        """What a row costs in a step, and of what kind it is: see `StepCosts`."""
+        return data.row_length * self.n_outputs, "csr" if sparse.issparse(data.X) else "dense"
+
+    def in_micro_batches(self, n_rows: int) -> LinearModel:
+        """The model as it looks at so many rows: each row has a gradient of its own."""
+        return self
 
     def moved(self, params: np.ndarray, new: LinearModel) -> np.ndarray:
         """The same parameters in the coordinates of another model of the same optimizer."""
@@ -238,7 +277,7 @@ class LinearModel:
         squared norm ``r_i^2 (|z_i|^2 + 1)`` and its product with any other gradient cost one pass over the row.
         """
         pull = np.zeros((self.n_outputs, self.n_features + 1))
-        pull[:, :-1] = self.penalty_gradient(coef)
+        pull[:, :-1] = self._pull(coef)
         sums = np.zeros_like(pull)
         squares, square_sums, products, pulls = np.zeros((4, len(groups)))
         for j, rows in enumerate(groups):
@@ -260,17 +299,20 @@ class LinearModel:
         return GradientStatistics(sizes_of(groups), squares, square_sums, products, pulls, square_pull, population)
 
     def row_squares(
-        self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray, lengths: np.ndarray
+        self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray, factors: np.ndarray
     ) -> np.ndarray:
-        """Squared norms of the gradients of the losses of some rows, from the `square_lengths` of these rows."""
+        """Squared norms of the gradients of the losses of some rows, from the `row_factors` of these rows."""
         backend, squares = backends.choose(self.device), []
         for _, raw, y, weights in _raw_portions(data, rows, coef, intercept):
             residuals = backend.residuals(self.loss, raw, y, weights).astype(np.float64)
             squares.append(np.sum(residuals**2, axis=1))
-        return np.concatenate(squares) * lengths
+        return np.concatenate(squares) * factors
 
-    def square_lengths(self, data: Data, rows: np.ndarray) -> np.ndarray:
-        """``|z_i|^2 + 1`` for some rows as the optimizer sees them (without the one where there is no intercept)."""
+    def row_factors(self, data: Data, rows: np.ndarray) -> np.ndarray:
+        """What `row_squares` needs to know of some rows, the same for all parameters.
+
+        ``|z_i|^2 + 1`` for a row as the optimizer sees it (without the one where there is no intercept).
+        """
         portions = (data.X[rows[start : start + EXAMINED]] for start in range(0, len(rows), EXAMINED))
         return np.concatenate([self._square_lengths(X) for X in portions]) + self.fit_intercept
 
@@ -287,8 +329,7 @@ class LinearModel:
     def gradient_products(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray):
         """``(tr Sigma, Var(g_i . G), |G|^2)`` of some rows, G their mean gradient and that of the penalty."""
         mean, variances = self.gradient_moments(data, rows, coef, intercept)
-        G, products = mean.copy(), []
-        G[:, :-1] += self.penalty_gradient(coef)
+        G, products = self.by_coordinate(mean + self.penalty_gradient(coef, intercept)), []
         for Z, residuals in self._residuals(data, rows, coef, intercept):
             outputs = np.asarray(Z @ G[:, :-1].T) + G[:, -1] * self.fit_intercept
             products.append(np.sum(residuals * outputs, axis=1))
@@ -296,8 +337,12 @@ class LinearModel:
         trace = float(np.sum(variances)) * n / (n - 1)
         return trace, float(np.var(np.concatenate(products), ddof=1)), float(np.sum(G**2))
 
+    def loss_gradient(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
+        """The mean gradient of the losses of some rows (p,)."""
+        return self.gradient_moments(data, rows, coef, intercept)[0]
+
     def gradient_moments(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray):
-        """Mean and variance of each coordinate of the gradients of the losses of some rows, (K, d + 1) each."""
+        """Mean and variance of each coordinate of the gradients of the losses of some rows, (p,) each."""
         sums, squares = np.zeros((2, self.n_outputs, self.n_features + 1))
         for Z, residuals in self._residuals(data, rows, coef, intercept):
             squared = Z.multiply(Z).tocsr() if sparse.issparse(Z) else Z * Z
@@ -306,7 +351,7 @@ class LinearModel:
             sums[:, -1] += residuals.sum(axis=0) * self.fit_intercept
             squares[:, -1] += np.sum(residuals**2, axis=0) * self.fit_intercept
         mean = sums / len(rows)
-        return mean, np.maximum(squares / len(rows) - mean**2, 0.0)
+        return self._flat(mean), self._flat(np.maximum(squares / len(rows) - mean**2, 0.0))
 
     def row_gradients(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray):
         """The gradients of the losses of some rows (n, p), a few rows at a time, in the layout of `hessian`."""
@@ -314,8 +359,19 @@ class LinearModel:
             Z = self._written_out(Z)
             yield (residuals[:, :, None] * Z[:, None, :]).reshape(len(Z), -1)
 
-    def penalty_gradient(self, coef: np.ndarray) -> np.ndarray:
-        """The gradient of the smooth part of the penalty (K, d), in the coordinates of the optimizer."""
+    def landscape(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray) -> float:
+        """The function whose gradient is that of the losses of some rows and of the smooth part of the penalty."""
+        smooth = replace(self, penalty=self.penalty._replace(l1=0.0))
+        loss, penalty = smooth.objective(data, rows, coef, intercept)
+        # the mean over the rows, as for gradients, not over their weights
+        return float((data.weights[rows].mean() if data.weights.size else 1.0) * loss + penalty)
+
+    def penalty_gradient(self, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
+        """The gradient of the smooth part of the penalty (p,)."""
+        return self._flat(np.column_stack([self._pull(coef), np.zeros(self.n_outputs)]).astype(np.float64))
+
+    def _pull(self, coef: np.ndarray) -> np.ndarray:
+        """The same for the coefficients (K, d)."""
         axes = self._axes()
         return self.penalty.gradient(coef * (axes.stretch / axes.scale)) * axes.stretch
 
@@ -471,7 +527,7 @@ def _raw_portions(data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.
 class Gradients(NamedTuple):
     """The gradients of the rows where training stands, for samplers and schedules that look at them."""
 
-    model: LinearModel
+    model: object
     data: Data
     predicts: tuple
 
@@ -483,13 +539,13 @@ class Gradients(NamedTuple):
         """``(tr Sigma, Var(g_i . G), |G|^2)`` of some rows."""
         return self.model.gradient_products(self.data, rows, *self.predicts)
 
-    def square_lengths(self, rows: np.ndarray) -> np.ndarray:
-        """Squared lengths of some rows, the one of the intercept included."""
-        return self.model.square_lengths(self.data, rows)
+    def row_factors(self, rows: np.ndarray) -> np.ndarray:
+        """What `row_squares` needs to know of some rows, the same throughout training."""
+        return self.model.row_factors(self.data, rows)
 
-    def row_squares(self, rows: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Squared norms of the gradients of some rows of known lengths."""
-        return self.model.row_squares(self.data, rows, *self.predicts, lengths)
+    def row_squares(self, rows: np.ndarray, factors: np.ndarray) -> np.ndarray:
+        """Squared norms of the gradients of some rows."""
+        return self.model.row_squares(self.data, rows, *self.predicts, factors)
 
     def row_bounds(self, rows: np.ndarray) -> np.ndarray:
         """Bounds of the smoothness of the losses of some rows."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from skminibatch import backends
 from skminibatch._models import Data
+from skminibatch._network_gradients import FEWEST, NetworkGradients
 from skminibatch._parts import n_slots, result
 from skminibatch._plan import Plan, StepStats
 from skminibatch._statistics import EXAMINED, Moments
@@ -18,7 +19,7 @@ ALL_ROWS = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
-class MLPModel:
+class MLPModel(NetworkGradients):
     """A stack of dense layers, by the parts that training is made of; the parameters themselves are passed to the methods.
 
     Parameters are (1 + n_slots, n_numbers), see `Stack`; what predicts is one such row, running statistics included.
@@ -31,6 +32,7 @@ class MLPModel:
     device: str
     dtype: np.dtype
     n_threads: int = 1
+    micro_batch: int = 0  # rows that are looked at together where a normalization couples them; 0: as many as suit it
 
     @property
     def unset(self) -> tuple:
@@ -59,6 +61,17 @@ class MLPModel:
     def moved(self, params: np.ndarray, new: MLPModel) -> np.ndarray:
         """The same parameters in another model of the same optimizer and layers."""
         return params.astype(new.dtype)
+
+    def cost_of_rows(self, data: Data) -> tuple[float, str]:
+        """What a row costs in a step, and of what kind it is: see `StepCosts`."""
+        first = self.stack.layers[0]
+        return self.n_parameters - (first.n_in - data.row_length) * first.n_out, "mlp"
+
+    def in_micro_batches(self, n_rows: int) -> MLPModel:
+        """The model as it looks at so many rows: in `FEWEST` micro-batches at least, where a normalization couples them."""
+        if not self.couples_rows:
+            return self
+        return replace(self, micro_batch=max(2, min(n_rows // FEWEST, self.together)))
 
     def run(self, plan: Plan, params: np.ndarray, data: Data) -> StepStats:
         """Carry out a plan; `params` is updated in place."""

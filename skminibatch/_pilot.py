@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import sparse
 
 from skminibatch._models import Data, LinearModel
 from skminibatch._scale import noise_at, stiffness_of
@@ -38,27 +37,19 @@ def chosen_size(
     settings = (params, schedule, smooth)
     noises = [noise_scale_after_a_pass(model, data, s, *settings, seed + k) for k, s in enumerate([sampled, *samples])]
     noise = float(np.median(noises))
-    size, why = part.chosen(noise, n_rows, *_kind_of_rows(model, data))
+    size, why = part.chosen(noise, n_rows, *model.cost_of_rows(data))
     return ConstantSize(float(size)), why
 
 
 def derived_size(part: tuple, model: LinearModel, data: Data, smooth: Smoothness) -> tuple[ConstantSize, str]:
     """The size that ``batch_size='auto'`` takes for an optimizer with a table, and why."""
-    row_length, storage = _kind_of_rows(model, data)
-    costs = load(part.costs, storage)
+    row_length, kind = model.cost_of_rows(data)
+    costs = load(part.costs, kind)
     known = (costs.batch_sizes, costs.of(row_length))
     size = saga_batch_size(smooth, model.strong_convexity(), data.n_rows, known)
     return ConstantSize(float(size)), (
         f"batch_size='auto' took {size} rows: by the smoothness of batches (Gazagnadou et al. 2019) and the time of a step"
     )
-
-
-def _kind_of_rows(model: LinearModel, data: Data) -> tuple[float, str]:
-    """(numbers in a row times outputs, 'dense' or 'csr')."""
-    X = data.X
-    is_sparse = sparse.issparse(X)
-    row_length = X.nnz / X.shape[0] if is_sparse else X.shape[1]
-    return row_length * model.n_outputs, "csr" if is_sparse else "dense"
 
 
 def noise_scale_after_a_pass(model, data, sampled, params, schedule, smooth, seed) -> float:

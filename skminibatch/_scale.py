@@ -10,18 +10,23 @@ from scipy import sparse
 from skminibatch._models import Data, LinearModel
 from skminibatch._plan import Coordinates
 from skminibatch._statistics import (
+    OF_NOISE,
     OF_RESERVOIR,
     RESERVOIR,
     Moments,
     Reservoir,
     Smoothness,
     gentle_coordinates,
+    sample_rows,
     sparse_coordinates,
     standard_coordinates,
     stream,
     within,
 )
 
+FEWEST_LOOKS, MOST_LOOKS = 4, 32  # micro-batches that are looked at in training
+MOST_TOGETHER = 256  # rows in these
+LOOK_COST = 20  # rows of training that the look at a row may be charged to: ten, and twice the time of a row
 ROUNDING = 1e-12  # of what the coordinates have by themselves: less in common is nothing
 
 
@@ -84,9 +89,39 @@ def noise_at(model: LinearModel, data: Data, sampled: np.ndarray, predicts: tupl
     """The noise scale of `population` rows from a sample of them, given what predicts; infinite where G may be zero."""
     if len(sampled) < 2:
         return np.inf
-    statistics = model.gradient_statistics(data, [sampled], *predicts, population)
+    model, rows = _looked_at(model, sampled)
+    statistics = model.gradient_statistics(data, [rows], *predicts, population)
+    if statistics.sizes.sum() < 2:
+        return np.inf
     square_norm, trace = statistics.moments()
     return float(trace / square_norm) if square_norm > 0 else np.inf
+
+
+def noise_of_micro_batches(
+    model, data: Data, predicts: tuple, batch_size: float, samples: int, seed: int
+) -> tuple[float, float] | None:
+    """``(|G|^2, tr Sigma)`` where training stands, of a model that couples the rows of a batch; None: not now.
+
+    From a few micro-batches as large as the batches, where these are not too large. `samples` were seen so far, those of
+    the epoch that is over included: a look takes the time of so few of these that it costs a tenth of training at most.
+    """
+    together = int(min(batch_size, MOST_TOGETHER, data.n_rows // FEWEST_LOOKS))
+    due = LOOK_COST * FEWEST_LOOKS * together
+    if together < 2 or samples // due == (samples - data.n_rows) // due:
+        return None
+    count = min(max(data.n_rows // (LOOK_COST * together), FEWEST_LOOKS), MOST_LOOKS)
+    rng = stream(seed, OF_NOISE, samples)
+    rows = rng.permutation(sample_rows(data.X.shape[0], count * together, rng, data.rows))
+    model = replace(model, micro_batch=together)
+    signal, variance = model.gradient_statistics(data, [rows], *predicts, data.n_rows).moments()
+    return float(signal), float(variance)
+
+
+def _looked_at(model, rows: np.ndarray) -> tuple:
+    """The model that looks at some rows, and these, in random order where a normalization couples them."""
+    if model.couples_rows:
+        rows = np.random.Generator(np.random.Philox(key=0)).permutation(rows)
+    return model.in_micro_batches(len(rows)), rows
 
 
 def _peak_batch_size(model: LinearModel, data: Data, sampled: np.ndarray, predicts: tuple) -> float:
@@ -94,12 +129,12 @@ def _peak_batch_size(model: LinearModel, data: Data, sampled: np.ndarray, predic
 
     Infinite where the sum is not positive: then no batch is too large. Coordinates without noise are left out.
     """
-    at = (data, sampled, *predicts)
+    model, rows = _looked_at(model, sampled)
+    at = (data, rows, *predicts)
     mean, variance = model.gradient_moments(*at)
     if not model.optimizer.decoupled:
-        mean[:, :-1] += model.penalty_gradient(at[2])
+        mean = mean + model.penalty_gradient(*predicts)
     z = np.divide(mean, np.sqrt(variance), out=np.zeros_like(mean), where=variance > 0)
-    z = (z if model.fit_intercept else z[:, :-1]).ravel()
     curvatures = model.hessian_diagonal(*at)
     own = float(curvatures @ z**2)
     mass = float(z @ (model.hessian(*at) @ z)) - own

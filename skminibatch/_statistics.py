@@ -21,7 +21,8 @@ NEGLIGIBLE_SHIFT = 0.25  # of a standard deviation: a mean that is no better mov
 NEGLIGIBLE_STRETCH = 2.0  # features that are stretched by no more are left as they are
 
 # purposes of random numbers, each with a sequence of its own for each turn; the samplers have those from zero on
-OF_SCALE, OF_EVALUATION, OF_RESERVOIR, OF_PILOT, OF_START = 1 << 32, 1 << 33, 1 << 34, 1 << 35, 1 << 36
+OF_SCALE, OF_EVALUATION, OF_RESERVOIR, OF_PILOT = 1 << 32, 1 << 33, 1 << 34, 1 << 35
+OF_START, OF_NOISE = 1 << 36, 1 << 37
 
 
 def stream(seed: int, purpose: int, turn: int = 0) -> np.random.Generator:
@@ -317,6 +318,12 @@ class Seen(NamedTuple):
         temperatures = rates * variance / b
         means = variance.mean(), signal, np.mean(rates * temperatures), temperatures.mean(), stats.rates[-1]
         return cls(loss, square_norm, *map(float, means))
+
+    def told(self, signal: float, variance: float, sizes: np.ndarray, rates: np.ndarray) -> Seen:
+        """With estimates of ``|G|^2`` and ``tr(Sigma)`` from elsewhere, for the sizes and rates of these batches."""
+        temperature = float(np.mean(rates * variance / sizes))
+        update_variance = float(np.mean(rates**2 * variance / sizes))
+        return self._replace(variance=variance, signal=signal, update_variance=update_variance, temperature=temperature)
 
     @property
     def noise_scale(self) -> float:

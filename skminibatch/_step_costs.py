@@ -1,4 +1,4 @@
-"""What a step costs by its batch size and the length of its rows: a small table for each backend, measured beforehand.
+"""What a step costs by its batch size and what a row is like: a small table for each kind of rows, measured beforehand.
 
 `batch_size='auto'` reads it, so that no clock runs inside `fit` and the same data give the same choice. The table of the
 package was written by ``python -m skminibatch.calibrate``, which writes one for any machine.
@@ -24,7 +24,8 @@ class StepCosts(NamedTuple):
     batch_sizes : ndarray of shape (n_sizes,)
         Rows of a step, ascending.
     row_lengths : ndarray of shape (n_lengths,)
-        Numbers in a row (those that are stored, of sparse rows) times outputs, ascending.
+        Numbers in a row (those that are stored, of sparse rows) times outputs, ascending. For networks ('mlp'): parameters
+        that a row meets.
     seconds : ndarray of shape (n_lengths, n_sizes)
         Seconds of a step.
     """
@@ -42,25 +43,25 @@ class StepCosts(NamedTuple):
         return self.seconds[below] ** (1.0 - share) * self.seconds[below + 1] ** share
 
 
-def load(path: str | None, storage: str) -> StepCosts:
-    """The table for 'dense' or 'csr' rows from a file, None for that of the package, which is read once.
+def load(path: str | None, kind: str) -> StepCosts:
+    """The table for 'dense' or 'csr' rows, or 'mlp', from a file, None for that of the package, which is read once.
 
     Raises
     ------
     ValueError
         For a file without such a table.
     """
-    return _stored(storage) if path is None else _read(path, storage)
+    return _stored(kind) if path is None else _read(path, kind)
 
 
 @cache
-def _stored(storage: str) -> StepCosts:
-    return _read(str(STORED), storage)
+def _stored(kind: str) -> StepCosts:
+    return _read(str(STORED), kind)
 
 
-def _read(path: str, storage: str) -> StepCosts:
+def _read(path: str, kind: str) -> StepCosts:
     try:
-        table = json.loads(Path(path).read_text())[storage]
+        table = json.loads(Path(path).read_text())[kind]
         costs = StepCosts(*(np.array(table[name], float) for name in StepCosts._fields))
         shape = (costs.row_lengths.size, costs.batch_sizes.size)
     except (OSError, KeyError, TypeError, ValueError) as error:

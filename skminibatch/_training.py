@@ -11,6 +11,7 @@ import numpy as np
 from skminibatch._models import Data, Gradients, LinearModel
 from skminibatch._permutation import rows_of
 from skminibatch._plan import NO_BOUND, Plan, StepStats
+from skminibatch._scale import noise_of_micro_batches
 from skminibatch._statistics import Seen, Smoothness
 
 LONGEST_CHUNK = 1 << 15  # steps; what a plan and its statistics take stays small beside the data
@@ -274,6 +275,9 @@ def train(
                 break
         sizes, stats = _joined(chunks)
         seen = Seen.of(sizes, stats, _drawn_from(recipe, state))
+        if model.couples_rows:
+            found = noise_of_micro_batches(model, data, progress.predicts, sizes.mean(), state.samples, recipe.seed)
+            seen = seen if found is None else seen.told(*found, sizes, stats.rates)
         seconds = before + time.perf_counter() - began
         history.append(**_entry(progress, *losses, float(sizes.mean()), seen, seconds))
         noise = progress.state.noise_scale if np.isnan(seen.noise_scale) else seen.noise_scale

@@ -454,8 +454,8 @@ def training_objective(estimator, X: ArrayLike, y: ArrayLike, sample_weight: Arr
     >>> training_objective(regressor.fit(X, y), X, y) < 0.6 * start
     True
     """
-    model, coef, intercept, data = estimator._examined(X, y, sample_weight)
-    return float(sum(model.objective(data, _rows(data), coef, intercept)))
+    model, *predicts, data = estimator._examined(X, y, sample_weight)
+    return float(sum(model.objective(data, _rows(data), *predicts)))
 
 
 def _rows(data) -> np.ndarray:
@@ -471,8 +471,8 @@ class _TrainingObjective:
         self._one = (X[:1], y[:1])  # what training found does not depend on the rows
 
     def __call__(self, estimator) -> float:
-        model, coef, intercept, _ = estimator._examined(*self._one, None)
-        return float(sum(model.objective(self._data, _rows(self._data), coef, intercept)))
+        model, *predicts, _ = estimator._examined(*self._one, None)
+        return float(sum(model.objective(self._data, _rows(self._data), *predicts)))
 
 
 # -- measurements ------------------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ FLOORS = [
     {"_training"},
     {"_resolve", "_targets", "_scale"},
     {"_network"},
+    {"_network_gradients"},
     {"_models"},
     {"backends"},
     {"_statistics", "_gradients"},

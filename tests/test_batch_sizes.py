@@ -168,11 +168,11 @@ def test_products_of_gradients_are_those_of_the_rows(storage, several):
     rows = np.arange(5, 60)
     found = Gradients(model, data, (coef, intercept)).products(rows)
     G = np.vstack(list(model.row_gradients(data, rows, coef, intercept)))
-    pull = np.hstack([model.penalty_gradient(coef), np.zeros((3, 1))]).ravel()
+    pull = model.penalty_gradient(coef, intercept)
     mean, C = G.mean(axis=0) + pull, np.cov(G.T)
     np.testing.assert_allclose(found, [np.trace(C), mean @ C @ mean, mean @ mean], rtol=1e-9)
     gradients = Gradients(model, data, (coef, intercept))
-    squares = gradients.row_squares(rows, gradients.square_lengths(rows))
+    squares = gradients.row_squares(rows, gradients.row_factors(rows))
     np.testing.assert_allclose(squares, np.sum(G**2, axis=1), rtol=1e-9)
     assert isinstance(gradients.statistics([rows]), GradientStatistics)
 

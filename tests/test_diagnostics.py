@@ -5,10 +5,12 @@ from __future__ import annotations
 import pickle
 from dataclasses import FrozenInstanceError, astuple
 from functools import wraps
+from inspect import signature
 from itertools import combinations, product
 
 import numpy as np
 import pytest
+from conftest import ESTIMATORS
 from examined import at
 from scipy import sparse
 from sklearn.datasets import load_digits
@@ -33,30 +35,49 @@ def complete(function):
 
 
 ALL = [complete(getattr(diagnostics, name)) for name in diagnostics.__all__ if name.islower()]
+NEEDS_A_LINEAR_MODEL = {"smoothness", "inverse_hessian_bias"}
 every_diagnostic = pytest.mark.parametrize("diagnostic", ALL, ids=lambda function: function.__name__)
+each_estimator = pytest.mark.parametrize(
+    ("diagnostic", "estimator_class"),
+    [
+        (diagnostic, estimator_class)
+        for diagnostic in ALL
+        for estimator_class in ESTIMATORS
+        if "coef_init" in signature(estimator_class.fit).parameters or diagnostic.__name__ not in NEEDS_A_LINEAR_MODEL
+    ],
+    ids=lambda value: value.__name__,
+)
+
+
+def small(estimator_class, **settings):
+    """An estimator with few parameters, by those of the settings that it knows."""
+    known = estimator_class().get_params()
+    settings = {"hidden_layer_sizes": (4,), "random_state": 0, **settings}
+    return estimator_class(**{name: setting for name, setting in settings.items() if name in known})
 
 
 def numbers(record):
-    return [number for number in astuple(record) if not isinstance(number, tuple)] + list(record.confidence_interval)
+    return [number for number in astuple(record) if not isinstance(number, (tuple, str))] + list(
+        record.confidence_interval
+    )
 
 
 # -- what every diagnostic does
 
 
-@every_diagnostic
+@each_estimator
 def test_dense_and_sparse_rows_agree(diagnostic, estimator_class, problem):
-    estimator = estimator_class(random_state=0)
-    dense = diagnostic(estimator, *problem, random_state=0)
-    estimator.learning_rate, estimator.eta0 = "constant", 0.01  # sparse features are not centered
+    estimator = small(estimator_class, learning_rate="constant", eta0=0.01)  # sparse features are not centered
     dense = diagnostic(estimator, *problem, random_state=0)
     again = diagnostic(estimator, sparse.csr_matrix(problem.X), problem.y, random_state=0)
     for found, expected in zip(numbers(again), numbers(dense), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
-@every_diagnostic
+@each_estimator
 def test_the_estimator_is_left_alone(diagnostic, estimator_class, problem):
-    for estimator in (estimator_class(max_iter=2, tol=None), estimator_class(max_iter=2, tol=None).fit(*problem)):
+    new, fitted = (small(estimator_class, max_iter=2, tol=None) for _ in range(2))
+    for estimator in (new, fitted.fit(*problem)):
         before = pickle.dumps(estimator)
         diagnostic(estimator, *problem)
         assert pickle.dumps(estimator) == before

@@ -31,10 +31,10 @@ class GradientsOf:
         nothing = np.zeros(len(parts))
         return GradientStatistics(np.array([len(p) for p in parts], float), squares, square_sums, nothing, nothing)
 
-    def square_lengths(self, rows):
+    def row_factors(self, rows):
         return np.ones(len(rows))
 
-    def row_squares(self, rows, lengths):
+    def row_squares(self, rows, factors):
         return np.sum(self.gradients[rows] ** 2, axis=1)
 
     def row_bounds(self, rows):

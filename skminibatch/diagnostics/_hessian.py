@@ -8,14 +8,17 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from skminibatch.diagnostics._sample import Sample
 
 MOST_PARAMETERS = 2_048  # for which the Hessian is written out
+MOST_PRODUCTS = 256  # likewise, where nothing but its products needs it and each column of it is a product itself
 MOST_GRADIENTS = 1_024  # of rows that are written out where the Hessian is not
+MOST_GRADIENTS_BY_PRODUCTS = 128  # likewise
 MOST_NUMBERS = 1 << 26  # in these
 DIRECTIONS, AT_ONCE = 256, 32  # at random, for the size of a Hessian that is not written out
 
 
 def largest_eigenvalues(sample: Sample, k: int, level: float, bounded: bool = False):
     """The k largest eigenvalues of the Hessian, falling, the first eigenvector, and an interval of the first value."""
-    hessian, p = sample.model.hessian(*sample.at(), bounded=bounded), n_parameters(sample)
+    bounds = {"bounded": True} if bounded else {}
+    hessian, p = sample.model.hessian(*sample.at(), **bounds), n_parameters(sample)
     if k > p - 2 or p <= 64:
         values, vectors = np.linalg.eigh(hessian @ np.eye(p))
     elif np.any(hessian @ (start := sample.rng.standard_normal(p))):
@@ -24,7 +27,7 @@ def largest_eigenvalues(sample: Sample, k: int, level: float, bounded: bool = Fa
         values, vectors = np.zeros(k), np.eye(p, k)
     order = np.argsort(values)[::-1][:k]
     groups, top = sample.micro_batches(), vectors[:, order[0]]
-    curvatures = [sample.model.hessian(*sample.at(rows), bounded=bounded) @ top @ top for rows in groups]
+    curvatures = [sample.model.hessian(*sample.at(rows), **bounds) @ top @ top for rows in groups]
     return values[order], top, sample.interval_of_mean(np.array(curvatures), groups, level)
 
 
@@ -41,8 +44,13 @@ def written_out(sample: Sample) -> np.ndarray:
 
 def products(sample: Sample, rows: np.ndarray | None = None) -> np.ndarray | LinearOperator:
     """The Hessian over some rows (None: all of the sample) for products: as a matrix where it is not too large."""
-    few = n_parameters(sample) <= MOST_PARAMETERS
+    few = is_written_out(sample)
     return (sample.model.hessian_matrix if few else sample.model.hessian)(*sample.at(rows))
+
+
+def is_written_out(sample: Sample) -> bool:
+    """Whether the Hessian is a matrix where its products would do."""
+    return n_parameters(sample) <= (MOST_PRODUCTS if sample.model.hessian_by_products else MOST_PARAMETERS)
 
 
 def square_norm(hessian: np.ndarray | LinearOperator, rng) -> float:
@@ -61,13 +69,14 @@ def square_norm(hessian: np.ndarray | LinearOperator, rng) -> float:
 
 def written_rows(sample: Sample, groups) -> list[np.ndarray]:
     """The rows of each group whose gradients are looked at one by one: all of them for a Hessian that is written out."""
-    return groups if n_parameters(sample) <= MOST_PARAMETERS else few_of_each(sample, groups)
+    return groups if is_written_out(sample) else few_of_each(sample, groups)
 
 
 def few_of_each(sample: Sample, groups) -> list[np.ndarray]:
     """Some rows of each group, so that their gradients fit into memory; groups are in random order."""
-    most = min(MOST_GRADIENTS, MOST_NUMBERS // n_parameters(sample))
-    return [rows[: max(1, most // len(groups))] for rows in groups]
+    most = MOST_GRADIENTS_BY_PRODUCTS if sample.model.hessian_by_products else MOST_GRADIENTS
+    most = min(most, MOST_NUMBERS // n_parameters(sample))
+    return [rows[: max(1, most // len(groups)) * sample.model.together] for rows in groups]
 
 
 def share_left(sample: Sample, groups) -> float:
@@ -89,64 +98,45 @@ class Covariance:
     """That of the gradients of rows, written out as the Hessian is; otherwise by the gradients of a few rows."""
 
     def __init__(self, sample: Sample, groups):
-        self.n_rows, self.matrix = sample.rows.size, None
-        if n_parameters(sample) <= MOST_PARAMETERS:
+        self.n_observations, self.per_row = sample.rows.size // sample.model.together, sample.per_row
+        self.matrix = None
+        if is_written_out(sample):
             self.matrix, _ = noise_in(sample, np.eye(n_parameters(sample)), groups)
         else:
             rows = np.concatenate(few_of_each(sample, groups))
-            self.gradients = np.concatenate(list(sample.model.row_gradients(*sample.at(rows)))) - loss_gradient(sample)
+            gradients = np.concatenate(list(sample.model.row_gradients(*sample.at(rows))))
+            self.gradients = gradients - sample.model.loss_gradient(*sample.at())
 
     def along(self, hessian: np.ndarray | LinearOperator) -> float:
         """``tr(H C)``."""
         if self.matrix is not None:
             return float(np.sum(hessian * self.matrix))
-        return float(np.sum((hessian @ self.gradients.T).T * self.gradients) / len(self.gradients))
+        along = np.sum((hessian @ self.gradients.T).T * self.gradients)
+        return float(self.per_row * along / len(self.gradients))
 
     def square_norm(self) -> float:
         """``tr(C^2)``; from few rows, by the products of the gradients of each pair of them."""
         if self.matrix is not None:
             return float(np.sum(self.matrix**2))
         squares = (self.gradients @ self.gradients.T) ** 2
-        m, n = len(squares), self.n_rows
+        m, n = len(squares), self.n_observations
         same = np.trace(squares) / m
-        return float(same / n + (1.0 - 1.0 / n) * (np.sum(squares) - m * same) / (m * (m - 1.0)))
+        mean = same / n + (1.0 - 1.0 / n) * (np.sum(squares) - m * same) / (m * (m - 1.0))
+        return float(self.per_row**2 * mean)
 
 
 def n_parameters(sample: Sample) -> int:
-    return sample.model.n_outputs * (sample.model.n_features + sample.model.fit_intercept)
-
-
-def flat(sample: Sample, parameters: np.ndarray) -> np.ndarray:
-    """Parameters (K, d + 1) in the layout of the Hessian."""
-    return (parameters if sample.model.fit_intercept else parameters[:, :-1]).ravel()
-
-
-def parameters(sample: Sample, point: np.ndarray) -> np.ndarray:
-    """The other way round: (K, d + 1), with intercepts of zero where there are none."""
-    w = np.zeros((sample.model.n_outputs, sample.model.n_features + 1))
-    w[:, : sample.model.n_features + sample.model.fit_intercept] = point.reshape(len(w), -1)
-    return w
-
-
-def penalty_gradient(sample: Sample) -> np.ndarray:
-    """The gradient of the penalty."""
-    gradient = sample.model.penalty_gradient(sample.coef).astype(np.float64)
-    return flat(sample, np.column_stack([gradient, np.zeros(len(gradient))]))
-
-
-def loss_gradient(sample: Sample) -> np.ndarray:
-    """The gradient of the mean loss of the rows of the sample."""
-    return flat(sample, sample.model.gradient_moments(*sample.at())[0])
+    return sample.model.n_parameters
 
 
 def noise_in(sample: Sample, vectors: np.ndarray, groups) -> tuple[np.ndarray, np.ndarray]:
     """The covariance of the gradients of rows in a basis (p, p), and its diagonal by groups of rows (k, p)."""
-    mean = loss_gradient(sample)
+    mean, together = sample.model.loss_gradient(*sample.at()), sample.model.together
     whole, diagonals = np.zeros_like(vectors), np.zeros((len(groups), len(vectors)))
     for j, rows in enumerate(groups):
         for block in sample.model.row_gradients(*sample.at(rows)):
             rotated = (block - mean) @ vectors
             whole += rotated.T @ rotated
             diagonals[j] += np.sum(rotated**2, axis=0)
-        diagonals[j] /= len(rows)
-    return whole / sample.rows.size, diagonals
+        diagonals[j] *= sample.per_row * together / len(rows)
+    return whole * (sample.per_row * together / sample.rows.size), diagonals

@@ -55,11 +55,16 @@ def diagnostic(**constraints):
 
 @dataclass(frozen=True, repr=False)
 class Record:
-    """What a diagnostic found."""
+    """What a diagnostic found.
+
+    ``estimator`` says what had a gradient of its own: 'rows' or, where a normalization couples the rows of a batch,
+    'micro-batches' of a few of the rows, each normalised by its own statistics.
+    """
 
     confidence_interval: tuple[float, float]
     confidence_level: float
     n_samples: int
+    estimator: str
 
     def __repr__(self):
         lines = [f"{type(self).__name__}("]
@@ -74,11 +79,15 @@ def _written(quantity) -> str:
         return "(" + ", ".join(map(_written, quantity)) + ")"
     if isinstance(quantity, np.ndarray):
         return np.array2string(quantity, precision=4, threshold=8, separator=", ")
-    return f"{quantity:.4g}" if isinstance(quantity, float) else str(quantity)
+    return f"{quantity:.4g}" if isinstance(quantity, float) else repr(quantity)
 
 
 class Sample:
-    """An estimator as a diagnostic sees it: its model, what predicts, and the rows to look at."""
+    """An estimator as a diagnostic sees it: its model, what predicts, and the rows to look at.
+
+    `drawn` are the rows in the order of the data. Where a normalization couples rows, `rows` are in random order, as many as
+    fill micro-batches; otherwise they are those in `drawn`.
+    """
 
     def __init__(self, estimator, X, y, sample_weight, max_samples, random_state):
         self.rng = check_random_state(random_state)
@@ -87,41 +96,69 @@ class Sample:
                 f"Expected 'estimator' to be an estimator of skminibatch. Got {type(estimator).__name__} instead; of a pipeline, "
                 "pass the last step and the rows as it sees them."
             )
-        self.model, self.coef, self.intercept, self.data = estimator._examined(X, y, sample_weight)
+        self.model, *self.predicts, self.data = estimator._examined(X, y, sample_weight)
         rows = np.arange(self.data.X.shape[0]) if self.data.rows is None else self.data.rows
         wanted = _wanted(max_samples, rows.size)
         self.complete = wanted == rows.size
-        self.rows = rows if self.complete else np.sort(self.rng.choice(rows, wanted, replace=False))
-        if self.rows.size < 4:
-            raise ValueError(f"The noise of gradients needs at least 4 rows. Got {self.rows.size}.")
+        self.drawn = rows if self.complete else np.sort(self.rng.choice(rows, wanted, replace=False))
+        if self.drawn.size < 4:
+            raise ValueError(f"The noise of gradients needs at least 4 rows. Got {self.drawn.size}.")
+        self.model, self.rows = self.model.in_micro_batches(self.drawn.size), self.drawn
+        if self.model.couples_rows:
+            together = self.model.together
+            self.rows = self.rng.permutation(self.drawn)[: self.drawn.size // together * together]
 
     def micro_batches(self) -> list[np.ndarray]:
         """The rows as a random partition, for the jackknife."""
+        if self.model.couples_rows:
+            units = self.rows.reshape(-1, self.model.together)
+            return [some.ravel() for some in np.array_split(units, min(MICRO_BATCHES, len(units)))]
         shuffled = self.rng.permutation(self.rows)
         return np.array_split(shuffled, min(MICRO_BATCHES, len(shuffled) // 2))
 
     def batches(self, groups, batch_size: int, max_samples) -> list[np.ndarray]:
         """The batches of some groups or of consecutive rows, drawn up to `max_samples` rows."""
         if groups is None:
-            n_batches = self.rows.size // batch_size
-            found = list(self.rows[: n_batches * batch_size].reshape(n_batches, -1))
+            n_batches = self.drawn.size // batch_size
+            found = list(self.drawn[: n_batches * batch_size].reshape(n_batches, -1))
         else:
             check_consistent_length(self.data.X, groups)
-            _, codes = np.unique(np.asarray(groups)[self.rows], return_inverse=True)
+            _, codes = np.unique(np.asarray(groups)[self.drawn], return_inverse=True)
             order = np.argsort(codes, kind="stable")
-            found = np.split(self.rows[order], np.cumsum(np.bincount(codes))[:-1])
-        wanted = _wanted(max_samples, self.rows.size)
-        if wanted < self.rows.size:
+            found = np.split(self.drawn[order], np.cumsum(np.bincount(codes))[:-1])
+        wanted = _wanted(max_samples, self.drawn.size)
+        if wanted < self.drawn.size:
             found = [found[k] for k in self.rng.permutation(len(found))]
             ends = np.cumsum([len(batch) for batch in found])
             found = found[: max(3, int(np.searchsorted(ends, wanted, side="right")))]
         if len(found) < 3:
             raise ValueError(f"The correlation within batches needs at least 3 of them. Got {len(found)}.")
+        if self.model.couples_rows:  # two micro-batches in the smallest batch, where it has four rows
+            self.model = self.model.in_micro_batches(4 * min(map(len, found)))
+            found = [self.rng.permutation(batch) for batch in found if len(batch) >= self.model.together]
         return found
+
+    def check_linear(self, function: str, why: str) -> None:
+        """Refuse a network for what only a linear model has."""
+        if self.model.hessian_by_products:
+            raise ValueError(f"{function} needs a linear model: {why}")
 
     def at(self, rows: np.ndarray | None = None) -> tuple:
         """Data, rows (None: all of the sample) and parameters, as the methods of a model take them."""
-        return self.data, self.rows if rows is None else rows, self.coef, self.intercept
+        return self.data, self.rows if rows is None else rows, *self.predicts
+
+    def facts(self, interval: tuple[float, float], level: float, n_samples: int | None = None) -> tuple:
+        """What every `Record` begins with."""
+        n_samples = self.rows.size if n_samples is None else n_samples
+        return interval, level, n_samples, "micro-batches" if self.model.couples_rows else "rows"
+
+    @property
+    def per_row(self) -> float:
+        """What the covariance of all observations is multiplied with for that of rows."""
+        if not self.model.couples_rows:
+            return 1.0
+        n = self.rows.size // self.model.together
+        return self.model.together * n / (n - 1.0) * (1.0 - 1.0 / self.data.n_rows)
 
     @property
     def left(self) -> float:
@@ -130,7 +167,7 @@ class Sample:
 
     def statistics(self, groups: list[np.ndarray]) -> GradientStatistics:
         """Those of the gradients of groups of rows, drawn from all rows."""
-        return self.model.gradient_statistics(self.data, groups, self.coef, self.intercept, self.data.n_rows)
+        return self.model.gradient_statistics(self.data, groups, *self.predicts, self.data.n_rows)
 
     def of_interval(self, statistics: GradientStatistics) -> GradientStatistics:
         """The same for an interval: rows that were all looked at are a sample of a population."""

@@ -15,12 +15,9 @@ from skminibatch._statistics import square_lengths
 from skminibatch.diagnostics._hessian import (
     Covariance,
     curvatures_along,
-    flat,
     largest_eigenvalues,
-    loss_gradient,
     n_parameters,
     noise_in,
-    penalty_gradient,
     products,
     share_left,
     square_norm,
@@ -108,7 +105,7 @@ def hessian_eigenvalues(
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
     values, _, interval = largest_eigenvalues(sample, k, confidence_level)
     trace = sample.model.hessian_trace(*sample.at())
-    return HessianEigenvalues(interval, confidence_level, sample.rows.size, values, trace, n_parameters(sample))
+    return HessianEigenvalues(*sample.facts(interval, confidence_level), values, trace, n_parameters(sample))
 
 
 @dataclass(frozen=True, repr=False)
@@ -172,7 +169,7 @@ def smoothness(
     Raises
     ------
     ValueError
-        For fewer than 4 rows, a batch size beyond the rows, and invalid input.
+        For a network, whose rows have no such constants, fewer than 4 rows, a batch size beyond the rows, and invalid input.
 
     Notes
     -----
@@ -196,18 +193,19 @@ def smoothness(
     True
     """
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
+    sample.check_linear(
+        "smoothness", "the curvature of the loss of a row has no bound in a network, where weights multiply weights."
+    )
     n = sample.data.n_rows
     b = batch_sizes_up_to(batch_sizes, n)
-    Z, curvatures, _ = sample.model.bounds(sample.data, sample.rows, sample.intercept)
+    Z, curvatures, _ = sample.model.bounds(sample.data, sample.rows, sample.predicts[1])
     each = np.sort(curvatures * (square_lengths(Z) + sample.model.fit_intercept))[::-1] + sample.model.ridge()
     values, _, interval = largest_eigenvalues(sample, 1, confidence_level, bounded=True)
     mean = min(float(values[0]), float(each.mean()))
     constants = _statistics.Smoothness(mean, float(each[0]), float(each.mean()))
     worst_rows = np.clip(np.round(b * each.size / n).astype(int), 1, each.size)  # of those drawn
     return Smoothness(
-        interval,
-        confidence_level,
-        sample.rows.size,
+        *sample.facts(interval, confidence_level),
         constants.mean,
         constants.worst,
         constants.typical,
@@ -276,7 +274,8 @@ def expected_improvement(
     Raises
     ------
     ValueError
-        For an objective without curvature along its gradient, fewer than 4 rows, and invalid input.
+        For an objective without curvature along its gradient, or with negative curvature along the noise (of networks),
+        fewer than 4 rows, and invalid input.
 
     Notes
     -----
@@ -304,13 +303,17 @@ def expected_improvement(
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
     b = batch_sizes_up_to(batch_sizes, sample.data.n_rows)
     hessian = products(sample)
-    pull, groups = penalty_gradient(sample), sample.micro_batches()
-    gradient = loss_gradient(sample) + pull
+    pull, groups = sample.model.penalty_gradient(*sample.predicts), sample.micro_batches()
+    gradient = sample.model.loss_gradient(*sample.at()) + pull
     statistics = _in_metric(sample, groups, hessian, pull)
     along, trace = statistics.moments()
     square = float(gradient @ gradient)
     if along <= 0:
         raise ValueError("The objective has no curvature along its gradient: no step is the best one.")
+    if trace < 0:
+        raise ValueError(
+            "The noise of the gradients lies where the curvature is negative: to second order, no step is too long."
+        )
     scale = float(trace / along)
     interval = (0.0, 0.0)
     if trace > 0:
@@ -319,9 +322,7 @@ def expected_improvement(
         interval = inverted(*sample.interval_of_ratio(statistics, confidence_level, moved, left))
     largest_step, largest = square / along, square**2 / (2.0 * along)
     return ExpectedImprovement(
-        interval,
-        confidence_level,
-        sample.rows.size,
+        *sample.facts(interval, confidence_level),
         scale,
         float(largest_step),
         float(largest),
@@ -392,7 +393,7 @@ def stationary_covariance(
     Returns
     -------
     record : StationaryCovariance
-        Infinite variances stand for flat directions with noise.
+        Infinite variances stand for flat directions with noise, and for those of negative curvature (of networks).
 
     Raises
     ------
@@ -442,9 +443,7 @@ def stationary_covariance(
     reach = vectors[:, drifting] @ vectors[:, drifting].T
     covariance[np.abs(reach) > ROUNDING] = np.inf * np.sign(reach[np.abs(reach) > ROUNDING])
     return StationaryCovariance(
-        sample.interval_of_mean(by_group @ share, groups, confidence_level),
-        confidence_level,
-        sample.rows.size,
+        *sample.facts(sample.interval_of_mean(by_group @ share, groups, confidence_level), confidence_level),
         float(np.diag(noise) @ share),
         values,
         np.diag(noise).copy(),
@@ -524,8 +523,9 @@ def noise_anisotropy(
     """
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
     hessian, groups, p = products(sample), sample.micro_batches(), n_parameters(sample)
-    looked_at, mean = written_rows(sample, groups), loss_gradient(sample)
-    parts = np.array([np.mean(curvatures_along(sample, hessian, rows, mean), axis=1) for rows in looked_at])
+    looked_at, mean = written_rows(sample, groups), sample.model.loss_gradient(*sample.at())
+    parts = [np.mean(curvatures_along(sample, hessian, rows, mean), axis=1) for rows in looked_at]
+    parts = sample.per_row * np.array(parts)
     along, total = np.average(parts, axis=0, weights=sizes_of(groups))
     curvature = sample.model.hessian_trace(*sample.at())
     if total <= 0 or curvature <= 0:
@@ -540,9 +540,7 @@ def noise_anisotropy(
     low, high = jackknife(without_each, alignment, confidence_level, share_left(sample, groups))
     square_norms = square_norm(hessian, sample.rng) * noise.square_norm()
     return NoiseAnisotropy(
-        (max(low, 0.0), min(high, float(p))),
-        confidence_level,
-        sample.rows.size,
+        *sample.facts((max(low, min(alignment, 0.0)), min(high, float(max(p, alignment)))), confidence_level),
         alignment,
         float(along / np.sqrt(square_norms)),
         p,
@@ -551,8 +549,8 @@ def noise_anisotropy(
 
 def _in_metric(sample: Sample, groups, hessian, pull: np.ndarray) -> GradientStatistics:
     """The statistics of gradients with ``g' H g`` in the place of ``|g|^2``."""
-    means = [flat(sample, sample.model.gradient_moments(*sample.at(rows))[0]) for rows in groups]
-    sizes = sizes_of(groups)
+    means = [sample.model.loss_gradient(*sample.at(rows)) for rows in groups]
+    sizes = sizes_of(groups) / sample.model.together
     sums = sizes[:, None] * means
     looked_at = written_rows(sample, groups)
     squares = [np.mean(curvatures_along(sample, hessian, rows)[0]) for rows in looked_at]
@@ -564,6 +562,7 @@ def _in_metric(sample: Sample, groups, hessian, pull: np.ndarray) -> GradientSta
         sums @ (hessian @ pull),
         float(pull @ (hessian @ pull)),
         sample.data.n_rows,
+        float(sample.model.together),
     )
 
 

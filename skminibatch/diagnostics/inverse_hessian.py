@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.random import sample_without_replacement
 
 from skminibatch._gradients import jackknife
-from skminibatch.diagnostics._hessian import flat, written_out
+from skminibatch.diagnostics._hessian import written_out
 from skminibatch.diagnostics._sample import Record, Sample, diagnostic
 
 ROUNDING = 1e-12  # of the largest eigenvalue: what is smaller is zero
@@ -103,9 +103,9 @@ def inverse_hessian_bias(
     Raises
     ------
     ValueError
-        For batches of at most ``d + 1`` rows, d the effective dimension, whose inverses have no mean or no correction; for
-        batches that have no inverse; for an objective without curvature, more than 2,048 parameters, fewer than 4 rows, and
-        invalid input.
+        For a network, whose Hessian need not be positive; for batches of at most ``d + 1`` rows, d the effective dimension,
+        whose inverses have no mean or no correction; for batches that have no inverse; for an objective without curvature,
+        more than 2,048 parameters, fewer than 4 rows, and invalid input.
 
     Notes
     -----
@@ -131,13 +131,17 @@ def inverse_hessian_bias(
     True
     """
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
+    sample.check_linear(
+        "inverse_hessian_bias",
+        "the Hessian of a batch of a network has negative eigenvalues, and no inverse in the mean.",
+    )
     n = sample.rows.size
     b = min(batch_size, n)
     whiten = _whitening(sample)
     r = whiten.shape[1]
     curvatures = sample.model.penalty_curvatures()
-    penalty = np.column_stack([np.tile(curvatures, (sample.model.n_outputs, 1)), np.zeros(sample.model.n_outputs)])
-    penalty = whiten.T @ (flat(sample, penalty)[:, None] * whiten)
+    penalty = np.tile(np.append(curvatures, np.zeros(int(sample.model.fit_intercept))), sample.model.n_outputs)
+    penalty = whiten.T @ (penalty[:, None] * whiten)
     leverages, n_outputs = _leverages(sample, whiten)
     dimension = float((r - np.trace(penalty)) / n_outputs)
     if b <= dimension + 1.0 and b < n:
@@ -153,9 +157,7 @@ def inverse_hessian_bias(
     without_each = (found[:, 0].sum() - found[:, 0]) / (n_batches - 1)
     low, high = jackknife(without_each, bias, confidence_level)
     return InverseHessianBias(
-        (max(low, 0.0), high),
-        confidence_level,
-        n,
+        *sample.facts((max(low, 0.0), high), confidence_level),
         bias,
         first_order,
         factors[1],

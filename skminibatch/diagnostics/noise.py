@@ -104,10 +104,9 @@ def gradient_noise_scale(
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
     statistics = sample.statistics(sample.micro_batches())
     square_norm, trace = statistics.moments()
+    interval = inverted(*sample.interval_of_ratio(statistics, confidence_level)) if trace > 0 else (0.0, 0.0)
     return NoiseScale(
-        inverted(*sample.interval_of_ratio(statistics, confidence_level)) if trace > 0 else (0.0, 0.0),
-        confidence_level,
-        sample.rows.size,
+        *sample.facts(interval, confidence_level),
         float(1.0 / ratio(square_norm, trace)) if square_norm > 0 else (np.inf if trace > 0 else 0.0),
         trace,
         float(np.sqrt(max(square_norm, 0.0))),
@@ -161,6 +160,16 @@ class GradientVariance(Record):
         return bool(self.tau > (n_measured + 3.0 * batch_size) / (3.0 * batch_size))
 
 
+def _spread_of_norms(sample: Sample) -> tuple[float, float]:
+    """(the variance of the norms of the gradients of rows, tau), as of all rows; NaN where rows have none of their own."""
+    model = sample.model
+    if model.couples_rows:
+        return np.nan, np.nan
+    norms = np.sqrt(model.row_squares(*sample.at(), model.row_factors(sample.data, sample.rows)))
+    spread = float(np.var(norms, ddof=1) * (1.0 - 1.0 / sample.data.n_rows))
+    return spread, float(np.sqrt(1.0 + spread / norms.mean() ** 2)) if norms.any() else 1.0
+
+
 @diagnostic(batch_sizes=["array-like", None])
 def gradient_variance(
     estimator,
@@ -198,6 +207,7 @@ def gradient_variance(
 
     Notes
     -----
+    `by_importance` and `tau` are NaN where a normalization couples the rows, which then have no gradients of their own.
     `by_importance` is a bound for ``sampler='importance'``, which draws one half of its rows uniformly, so that no weight
     exceeds 2: its second moment is at most twice that of the best probabilities.
 
@@ -221,16 +231,11 @@ def gradient_variance(
     b = batch_sizes_up_to(batch_sizes, n)
     statistics = sample.statistics(sample.micro_batches())
     _, trace = statistics.moments()
-    lengths = sample.model.square_lengths(sample.data, sample.rows)
-    norms = np.sqrt(sample.model.row_squares(*sample.at(), lengths))
-    spread = np.var(norms, ddof=1) * (1.0 - 1.0 / n)  # of all rows, as the trace is
-    tau = np.sqrt(1.0 + spread / norms.mean() ** 2) if norms.any() else 1.0
+    spread, tau = _spread_of_norms(sample)
     whole = sample.of_interval(statistics)
     low, high = jackknife(whole.moments_without_each()[1], whole.moments()[1], confidence_level, sample.left)
     return GradientVariance(
-        (max(low, 0.0), high),
-        confidence_level,
-        sample.rows.size,
+        *sample.facts((max(low, 0.0), high), confidence_level),
         b,
         trace / b,
         trace / b * (n - b) / (n - 1),
@@ -331,8 +336,10 @@ def intra_batch_correlation(
     """
     sample = Sample(estimator, X, y, sample_weight, None, random_state)
     batches = sample.batches(groups, batch_size, max_samples)
-    if all(len(batch) == 1 for batch in batches):
-        raise ValueError("No batch has more than one row: there is no correlation within batches.")
+    together = sample.model.together
+    if all(len(batch) < 2 * together for batch in batches):
+        least = "one row" if together == 1 else f"{2 * together - 1} rows, and two micro-batches have {2 * together}"
+        raise ValueError(f"No batch has more than {least}: there is no correlation within batches.")
     statistics = sample.statistics(batches)
     within, between, size = statistics.within_and_between()
     total = (between - within) / size + within
@@ -342,9 +349,9 @@ def intra_batch_correlation(
     low, high = correlation_interval(statistics, confidence_level)
     effect = 1.0 + (size - 1.0) * rho
     return IntraBatchCorrelation(
-        (max(low, -1.0 / (size - 1.0)), min(high, 1.0)),
-        confidence_level,
-        int(statistics.sizes.sum()),
+        *sample.facts(
+            (max(low, -1.0 / (size - 1.0)), min(high, 1.0)), confidence_level, int(statistics.sizes.sum() * together)
+        ),
         rho,
         float(effect),
         float(total * effect / size),
@@ -362,7 +369,7 @@ class AdamSignalToNoise(Record):
     ----------
     signal_to_noise : float
         ``r = |G| / sqrt(tr(Sigma))`` of one row, all coordinates together: one over the root of the noise scale.
-    per_coordinate : ndarray of shape (n_outputs, n_features + 1)
+    per_coordinate : ndarray of shape (n_outputs, n_features + 1), of a network (n_parameters,)
         ``|mu| / sigma`` of one row for each coordinate, the intercept last; infinite without noise, zero without both.
     """
 
@@ -424,7 +431,7 @@ def adam_signal_to_noise(
     """
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
     mean, variance = sample.model.gradient_moments(*sample.at())
-    mean[:, :-1] += sample.model.penalty_gradient(sample.coef)
+    mean = mean + sample.model.penalty_gradient(*sample.predicts)
     statistics = sample.statistics(sample.micro_batches())
     square_norm, trace = statistics.moments()
     square, interval = np.inf, (np.inf, np.inf)
@@ -433,9 +440,7 @@ def adam_signal_to_noise(
     with np.errstate(divide="ignore", invalid="ignore"):
         per_coordinate = np.where(mean == 0, 0.0, np.abs(mean) / np.sqrt(variance))
     return AdamSignalToNoise(
-        tuple(float(np.sqrt(max(limit, 0.0))) for limit in interval),
-        confidence_level,
-        sample.rows.size,
+        *sample.facts(tuple(float(np.sqrt(max(limit, 0.0))) for limit in interval), confidence_level),
         float(np.sqrt(max(square, 0.0))),
-        per_coordinate,
+        sample.model.by_coordinate(per_coordinate),
     )

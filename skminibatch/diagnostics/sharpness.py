@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from numbers import Real
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import Interval
 
-from skminibatch.diagnostics._hessian import flat, largest_eigenvalues, parameters
+from skminibatch.diagnostics._hessian import largest_eigenvalues
 from skminibatch.diagnostics._sample import Record, Sample, diagnostic
 
 ROUNDING = 1e-12  # of the size of the gradients of rows: what is smaller is zero
@@ -91,8 +91,9 @@ def sharpness(
     sharpness (Dinh et al. 2017), so compare models on the same features only. Small batches tend to end in flatter regions;
     that these *therefore* predict better does not follow, and a sharpness says nothing of the error on new rows.
 
-    The trace is exact. The largest rise in the box is sought among its corners, where a convex objective has it, from corner
-    to corner along the gradient, from several starts: it may be larger. An l1 penalty is left out throughout.
+    The largest rise in the box is sought among its corners, where a convex objective has it, from corner to corner along the
+    gradient, from several starts: it may be larger, above all of a network. An l1 penalty is left out throughout. The trace is
+    exact but for networks of more than 256 parameters: there it is the mean of ``v' H v`` over 128 random vectors v of signs.
 
     References
     ----------
@@ -126,9 +127,7 @@ def sharpness(
     sides = epsilon * (np.abs(landscape.here) + 1.0)
     highest = max(landscape.climbed(sides, start) for start in (gradient, -gradient, top, -top))
     return Sharpness(
-        interval,
-        confidence_level,
-        sample.rows.size,
+        *sample.facts(interval, confidence_level),
         float(values[0]),
         sample.model.hessian_trace(*sample.at()),
         max(landscape.value(landscape.here + rho * direction) for direction in directions) - here,
@@ -142,27 +141,20 @@ class _Landscape:
     """The smooth part of the objective of a sample, as a function of the parameters in the coordinates of the solver."""
 
     def __init__(self, sample: Sample):
-        self.sample, model, data = sample, sample.model, sample.data
-        self.model = replace(model, penalty=model.penalty._replace(l1=0.0))
-        self.here = flat(sample, model.inside(sample.coef.astype(np.float64), sample.intercept.astype(np.float64)))
-        # the mean over the rows, as for gradients, not over their weights
-        self.share = data.weights[sample.rows].mean() if data.weights.size else 1.0
+        self.sample, self.here = sample, sample.model.flat(*sample.predicts)
 
     @property
     def size_of_row_gradients(self) -> float:
-        """Root mean square of the norms of the gradients of rows."""
-        mean, variance = self.model.gradient_moments(*self.sample.at())
-        return float(np.sqrt(np.sum(mean**2 + variance)))
+        """Root mean square of the norms of the gradients of observations."""
+        found = self.sample.statistics([self.sample.rows])
+        return float(np.sqrt(found.squares.sum() / found.sizes.sum()))
 
     def value(self, point: np.ndarray) -> float:
-        loss, penalty = self.model.objective(self.sample.data, self.sample.rows, *self._outside(point))
-        return float(self.share * loss + penalty)
+        return self.sample.model.landscape(self.sample.data, self.sample.rows, *self._outside(point))
 
     def gradient(self, point: np.ndarray) -> np.ndarray:
-        coef, intercept = self._outside(point)
-        gradient, _ = self.model.gradient_moments(self.sample.data, self.sample.rows, coef, intercept)
-        gradient[:, :-1] += self.model.penalty_gradient(coef)
-        return flat(self.sample, gradient)
+        model, predicts = self.sample.model, self._outside(point)
+        return model.loss_gradient(self.sample.data, self.sample.rows, *predicts) + model.penalty_gradient(*predicts)
 
     def climbed(self, sides: np.ndarray, direction: np.ndarray) -> float:
         """The value at a corner of the box around the parameters from which no step along the gradient leads higher.
@@ -178,7 +170,5 @@ class _Landscape:
             corner = np.where(self.gradient(self.here + corner) < 0, -sides, sides)
         return max(best, self.value(self.here))
 
-    def _outside(self, point: np.ndarray):
-        dtype = self.model.coef_dtype
-        coef, intercept = self.model.outside(parameters(self.sample, point))
-        return coef.astype(dtype), intercept.astype(dtype)
+    def _outside(self, point: np.ndarray) -> tuple:
+        return self.sample.model.unflat(point, *self.sample.predicts)

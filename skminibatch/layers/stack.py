@@ -51,6 +51,10 @@ class Stack:
     layers: tuple[Dense, ...]
     entry: tuple | None = None
 
+    def __getstate__(self) -> dict:
+        """What is derived stays behind, so that a pickle does not tell what was looked at."""
+        return {"layers": self.layers, "entry": self.entry}
+
     @cached_property
     def starts(self) -> tuple:
         """(parameters, running statistics) of the normalizations at the start, that of the input first."""

@@ -13,10 +13,10 @@ UNIFORM = 0.5  # of the draws: no weight exceeds 1 / UNIFORM, whatever the rows 
 
 
 class ImportanceMemory(NamedTuple):
-    """What importance sampling remembers: its rows, their lengths, running sums of probabilities, rows drawn since a look."""
+    """What importance sampling remembers: its rows, their factors, running sums of probabilities, rows drawn since a look."""
 
     rows: np.ndarray
-    lengths: np.ndarray
+    factors: np.ndarray
     sums: np.ndarray
     drawn: float
     seed: int
@@ -55,9 +55,9 @@ class Importance(NamedTuple):
         if self.by == "smoothness":
             sizes = gradients.row_bounds(memory.rows)
         else:
-            if not memory.lengths.size:
-                memory = memory._replace(lengths=gradients.square_lengths(memory.rows))
-            sizes = np.sqrt(gradients.row_squares(memory.rows, memory.lengths))
+            if not memory.factors.size:
+                memory = memory._replace(factors=gradients.row_factors(memory.rows))
+            sizes = np.sqrt(gradients.row_squares(memory.rows, memory.factors))
         total = sizes.sum()
         shares = sizes / total if total > 0 else np.full(sizes.size, 1.0 / sizes.size)
         return memory._replace(sums=np.cumsum(UNIFORM / sizes.size + (1.0 - UNIFORM) * shares), drawn=0.0)

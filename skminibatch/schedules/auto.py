@@ -32,11 +32,11 @@ class AutoSize(NamedTuple):
 
     costs: str | None = None
 
-    def chosen(self, noise_scale, n_rows, row_length, storage) -> tuple[int, str]:
-        """(the size, why) from the noise scale after the pilot and what a row is like: its length, 'dense' or 'csr'."""
+    def chosen(self, noise_scale, n_rows, row_length, kind) -> tuple[int, str]:
+        """(the size, why) from the noise scale after the pilot and what a row is like, see `StepCosts`."""
         if not np.isfinite(noise_scale):
             return PILOT, f"batch_size='auto' took {PILOT} rows: no gradient stood out of its noise after a pilot"
-        table = load(self.costs, storage)
+        table = load(self.costs, kind)
         critical = max(OVERALL * noise_scale, 1.0)
         most = max(1.0, min(n_rows / STEPS, table.batch_sizes[-1]))
         least = min(max(SHARE * critical, 1.0), most)
