@@ -174,7 +174,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         """What training needs to begin: (Fitted, Recipe)."""
         X = data.X
         model, solver = staged(self._checked_model(target, X, sampler))
-        sizes = _resolve.batch_sizes(self.batch_size, data.n_rows, sampler, model.smallest_batch)
+        sizes = _resolve.batch_sizes(self.batch_size, data.n_rows, sampler, model)
         sampled = sample_rows(X.shape[0], EXAMINED, stream(seed, OF_SCALE), data.rows)
         model, moments = self._placed(model, data, sampled, Moments.none(X.shape[1]), None)
         if previous is not None and all(given is None for given in init):
@@ -322,7 +322,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         reservoir, smooth = None, None
         if self._follows_smoothness(model):
             reservoir, smooth = stream_smoothness(model, data, params, old, seed, epoch)
-        sizes = _resolve.batch_sizes(self.batch_size, data.n_rows, sampler, model.smallest_batch)
+        sizes = _resolve.batch_sizes(self.batch_size, data.n_rows, sampler, model)
         chosen = None
         if hasattr(sizes, "chosen"):
             rates = self._schedule(model, None, None)
@@ -348,6 +348,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         """The model, if its parts go together."""
         model = self._model(target, X)
         _resolve.check_table(model, sampler, sparse=sparse.issparse(X), clip_norm=self.clip_norm, partial=partial)
+        _resolve.check_rows(model, sampler)
         return model
 
     def _check_classes(self, target, classes):

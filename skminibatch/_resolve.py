@@ -230,6 +230,21 @@ def check_table(model, sampler, *, sparse: bool, clip_norm, partial: bool) -> No
         )
 
 
+def check_rows(model, sampler) -> None:
+    """Refuse, by name, a sampler that needs to know of single rows what a model does not tell."""
+    name = type(sampler).__name__
+    if model.couples_rows and (hasattr(sampler, "observe") or getattr(sampler, "from_targets", False)):
+        raise ValueError(
+            f"The sampler {name} gives rows unequal weights, which is not supported together with a normalization over the "
+            "rows of a batch: use 'shuffle', 'replacement', 'sequential', 'blocks' or 'groups', or normalization='layer'."
+        )
+    if getattr(sampler, "by", None) == "smoothness" and not hasattr(model, "row_bounds"):
+        raise ValueError(
+            f"sampler={sampler!r} needs a linear model: the curvature of the loss of a row has no bound in a network. Use "
+            "sampler='importance', which follows the gradients."
+        )
+
+
 def schedule(value, *, optimizer, loss, alpha, eta0, power_t, horizon, warmup):
     """The learning-rate schedule; `horizon` in samples, None where there is none (`partial_fit`)."""
     if not isinstance(value, str):
@@ -314,12 +329,14 @@ def scaled_optimizer(optimizer, value, sizes, base_batch_size: int):
     return SCALING_RULES[value]().optimizer(optimizer, k)
 
 
-def batch_sizes(value, n_rows: int, sampler, smallest: int = 1) -> tuple:
-    """The schedule of batch sizes: an int, a fraction of the rows, 'full', a name, or an instance.
-
-    `smallest` are the rows that a batch needs at least.
-    """
-    part = _batch_sizes(value, n_rows, sampler)
+def batch_sizes(value, n_rows: int, sampler, model) -> tuple:
+    """The schedule of batch sizes: an int, a fraction of the rows, 'full', a name, or an instance."""
+    part, smallest = _batch_sizes(value, n_rows, sampler), model.smallest_batch
+    if hasattr(part, "growth") and model.couples_rows:
+        raise ValueError(
+            f"batch_size={value!r} follows the variance of the rows of a batch, and a normalization over these couples them, so "
+            "that a row has no gradient of its own: use a schedule that does not look at the rows, or normalization='layer'."
+        )
     if min(getattr(part, "start", n_rows), n_rows) < smallest:
         found = f"n_samples={n_rows}" if n_rows < smallest else f"batch_size={value!r}"
         raise ValueError(
