@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import sparse
 
 from skminibatch._models import Data, LinearModel
 from skminibatch._scale import noise_at, stiffness_of
