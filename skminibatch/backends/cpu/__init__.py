@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from scipy import sparse
+from scipy.sparse import issparse
 
 from skminibatch._plan import empty_stats
 from skminibatch.backends import base
@@ -133,7 +133,7 @@ def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params):
     if not all(part is None or is_ours(part) for part in stack.normalizations):
         return base.run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params)
     stats = empty_stats(len(plan.offsets) - 1)
-    is_sparse, longest = sparse.issparse(X), int(np.diff(plan.offsets).max())
+    is_sparse, longest = issparse(X), int(np.diff(plan.offsets).max())
     network = Network.of(stack, loss, penalty, optimizer, params.dtype)
     lazy = is_sparse and not optimizer.linear
     space = WorkSpace.of(stack, longest, y, params.dtype, is_sparse=is_sparse, lazy=lazy)
