@@ -1,6 +1,7 @@
 """A step of a multilayer perceptron against scikit-learn's MLPClassifier and PyTorch, and what a normalization adds."""
 
 import functools
+import itertools
 import warnings
 
 import numpy as np
@@ -60,7 +61,7 @@ def torch_mlp(X, y, hidden, batch_size):
 
     def fit(n_epochs):
         layers = []
-        for n_in, n_out in zip(widths[:-1], widths[1:], strict=True):
+        for n_in, n_out in itertools.pairwise(widths):
             layers += [torch.nn.Linear(n_in, n_out, dtype=X.dtype), torch.nn.ReLU()]
         model = torch.nn.Sequential(*layers, torch.nn.Linear(widths[-1], N_CLASSES, dtype=X.dtype))
         optimizer = torch.optim.Adam(model.parameters(), weight_decay=1e-4)
