@@ -16,6 +16,7 @@ ESTIMATORS = {
     "MiniBatchSGDClassifier()": ("skminibatch", "MiniBatchSGDClassifier", {}),
     "MiniBatchSGDRegressor()": ("skminibatch", "MiniBatchSGDRegressor", {}),
     "MiniBatchSGDClassifier(n_jobs=2)": ("skminibatch", "MiniBatchSGDClassifier", {"n_jobs": 2}),
+    "MiniBatchSGDClassifier(solver='saga')": ("skminibatch", "MiniBatchSGDClassifier", {"solver": "saga"}),
     "SGDClassifier(loss='log_loss')": ("sklearn.linear_model", "SGDClassifier", {"loss": "log_loss"}),
     "LogisticRegression()": ("sklearn.linear_model", "LogisticRegression", {}),
 }
@@ -70,7 +71,8 @@ def run(context):
     table = Table(
         "Peak beyond the data",
         ["estimator", "dtype", "X (MB)", "beyond it (MB)", "per cent of X", "to reach"],
-        note="Resident memory; y, kernels and libraries are there before the fit that is measured.",
+        note="Resident memory; y, kernels and libraries are there before the fit that is measured. SAGA stores n x (K + 1) "
+        "numbers, see the user guide: no goal is set for it.",
     )
     records = []
     for estimator in ESTIMATORS:
@@ -80,7 +82,7 @@ def run(context):
             data = runs[0]["data_bytes"]
             beyond = [run["beyond_bytes"] for run in runs]
             share = Spread.of(100 * b / data for b in beyond)
-            goal = "below 10" if estimator.startswith("MiniBatch") else ""
+            goal = "below 10" if estimator.startswith("MiniBatch") and "saga" not in estimator else ""
             megabytes = f"{np.median(beyond) / 1e6:.1f}"
             table.rows.append([estimator, dtype, f"{data / 1e6:.0f}", megabytes, share, goal])
             records.append({"estimator": estimator, "dtype": dtype, "data_bytes": data, "beyond_bytes": beyond})

@@ -178,12 +178,11 @@ class LinearModel:
         The table (n, 1 + K) with the residuals of the rows (zero of those not in use) and shares of one; the mean of the
         gradients (K, d + 1) in the coordinates of the optimizer; and the smoothness of each row (n,), without the penalty.
         """
-        n = data.X.shape[0]
-        table, used = np.ones((n, 1 + self.n_outputs), self.dtype), np.ones(n)
+        table, weights = np.ones((data.X.shape[0], 1 + self.n_outputs), self.dtype), data.weights
         if data.rows is not None:
-            used[:] = 0.0
+            used = np.zeros(len(table))
             used[data.rows] = 1.0
-        weights = data.weights if data.rows is None else (used * data.weights if data.weights.size else used)
+            weights = used * weights if weights.size else used
         if sparse.issparse(data.X):
             sums, lengths = self._gradient_csr(data, weights, coef, intercept, table)
         else:
@@ -192,8 +191,10 @@ class LinearModel:
             w = self.inside(coef, intercept).astype(self.dtype)
             sums, lengths = backend.gradient_dense(self.loss, *arrays, w, table)
         sums[:, -1] *= self.fit_intercept
-        each = self._curvatures(data.y, intercept) * (lengths + self.fit_intercept)
-        return table, sums / data.n_rows, each * weights if weights.size else each
+        each = np.add(lengths, self.fit_intercept, out=lengths)
+        for factor in (self._curvatures(data.y, intercept), *([weights] if weights.size else [])):
+            each *= factor
+        return table, sums / data.n_rows, each
 
     def _gradient_csr(self, data: Data, weights: np.ndarray, coef, intercept, table: np.ndarray):
         """What `gradient_dense` of a backend gives, of sparse rows, a few at a time."""
