@@ -38,6 +38,7 @@ def expected(estimator):
     return EQUAL_BITS if estimator.batch_size == 1 else {}
 
 
+@pytest.mark.filterwarnings("ignore:Maximum number of iteration reached")  # by networks, as by scikit-learn's own
 @parametrize_with_checks(SETTINGS, expected_failed_checks=expected)
 def test_check(estimator, check):
     check(estimator)
