@@ -170,6 +170,7 @@ class MLPEstimator(BaseMiniBatchEstimator):
             "normalizations_": stack.normalizations_of(theta),
             "n_layers_": len(stack.layers) + 1,
             "n_outputs_": target.n_outputs,
+            "noise_estimator_": "micro-batches" if stack.couples_rows else "rows",
             "out_activation_": _output_activation(target.loss(pointwise), pointwise),
             "_layers": stack,
             "_target": target,

@@ -117,6 +117,9 @@ default='shuffle'
         Highest entry of `validation_scores_`.
     history_ : dict of ndarray
         One entry an epoch, as for the linear models.
+    noise_estimator_ : {{'rows', 'micro-batches'}}
+        What the noise in `history_` was estimated from: the rows of every batch or, where a normalization couples these, now
+        and then micro-batches of as many rows; in between it is NaN.
     stop_reason_ : str
         Why training ended, and why 'auto' took its batch size; a sentence.
     device_ : str

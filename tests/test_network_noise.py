@@ -30,7 +30,9 @@ def blobs(rng):
 
 
 def test_rows_that_are_not_coupled_tell_the_noise_in_every_epoch(blobs):
-    history = classifier(max_iter=4).fit(*blobs).history_
+    model = classifier(max_iter=4).fit(*blobs)
+    assert model.noise_estimator_ == "rows"
+    history = model.history_
     for name in ("noise_scale", "update_variance", "temperature"):
         assert np.all(history[name] > 0)
 
@@ -39,6 +41,7 @@ def test_rows_that_are_not_coupled_tell_the_noise_in_every_epoch(blobs):
 def test_micro_batches_tell_the_noise_now_and_then(normalization, blobs):
     """Looks at 4 micro-batches of 20 rows for every 1,600 that were seen, at most 5 % of the rows."""
     model = classifier(max_iter=6, normalization=normalization).fit(*blobs)
+    assert model.noise_estimator_ == "micro-batches"
     history = model.history_
     for name in ("noise_scale", "update_variance", "temperature"):
         assert np.all(history[name] > 0)
