@@ -149,18 +149,18 @@ class NetworkGradients:
 
     def _gradients(self, data: Data, rows: np.ndarray, theta: np.ndarray):
         """The sum of the gradients of some observations (p,) and the squared norm of each, a few at a time."""
-        backend = backends.choose(self.device)
+        backend, theta = backends.choose(self.device), self.flat(theta)
         for X, y, weights in self._portions(data, rows):
-            raw, backward = self._forward(self.flat(theta), X, weights)
+            raw, backward = self._forward(theta, X, weights)
             residuals = backend.residuals(self.loss, raw, y, weights) / self.together
             g, squares = backward(residuals)
             yield g, np.array([g @ g]) if self.couples_rows else squares
 
     def _along(self, data: Data, rows: np.ndarray, direction: np.ndarray, theta: np.ndarray) -> np.ndarray:
         """The products of the gradients of the losses of some observations with a direction (p,)."""
-        backend, products = backends.choose(self.device), []
+        backend, products, theta = backends.choose(self.device), [], self.flat(theta) + 1j * STEP * direction
         for X, y, weights in self._portions(data, rows):
-            raw, _ = self._forward(self.flat(theta) + 1j * STEP * direction, X, weights)
+            raw, _ = self._forward(theta, X, weights)
             residuals = backend.residuals(self.loss, np.ascontiguousarray(raw.real), y, weights)
             each = np.sum(residuals * raw.imag, axis=1) / STEP
             products.append(np.array([each.mean()]) if self.couples_rows else each)
@@ -198,8 +198,9 @@ class NetworkGradients:
     def _curved(self, data: Data, rows: np.ndarray, direction: np.ndarray, theta: np.ndarray) -> np.ndarray:
         """The Hessian of the objective over some rows times a direction (p,)."""
         backend, out, count = backends.choose(self.device), np.zeros(self.n_parameters), 0
+        theta = self.flat(theta) + 1j * STEP * direction
         for X, y, weights in self._portions(data, rows):
-            raw, backward = self._forward(self.flat(theta) + 1j * STEP * direction, X, weights)
+            raw, backward = self._forward(theta, X, weights)
             here = np.ascontiguousarray(raw.real)
             moved = hessian_product(self.loss, here, y, raw.imag)
             moved = moved * weights[:, None] if weights.size else moved
