@@ -99,7 +99,7 @@ def values_residuals(loss, raw, y) -> tuple[np.ndarray, np.ndarray]:
     return np.array([value_gradient(loss, *row) for row in zip(raw, y, residuals, strict=True)]), residuals
 
 
-def assert_gradient_is_difference(stack, loss, X, theta, rng, key=KEY, h=1e-6):
+def assert_gradient_is_difference(stack, loss, X, theta, rng, key=KEY, h=1e-7):
     """The gradient of the weighted mean loss in training mode is that of central differences."""
     y, weights = targets(loss, rng), rng.uniform(0.2, 3.0, N_ROWS)
 

@@ -109,7 +109,7 @@ def test_normalizations_agree(normalization, dropout):
     for first in (None, entry):
         stack = stack_of(Softmax(), normalization, dropout=dropout, entry=first)
         agree(stack, Softmax(), Momentum(), weights=weights)
-        agree(stack, Softmax(), Momentum(), batch_size=2, tolerance=1e-6)  # two rows: far from well conditioned
+        agree(stack, Softmax(), Momentum(), batch_size=4, n_epochs=1, tolerance=1e-8)
 
 
 @pytest.mark.parametrize("loss", [*(part() for part in LOSSES.values()), OneVsRest(LOSSES["hinge"]())], ids=names)

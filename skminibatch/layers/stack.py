@@ -119,6 +119,14 @@ class Stack:
             decayed[place.weights] = True
         return decayed
 
+    @cached_property
+    def segments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Pieces (start, stop, decayed) of the parameters that are treated alike, and what multiplies the rate of each."""
+        kinds = np.column_stack([self.decayed, self.rates])
+        starts = np.append(0, 1 + np.flatnonzero(np.any(kinds[1:] != kinds[:-1], axis=1)))
+        stops = np.append(starts[1:], len(kinds))
+        return np.column_stack([starts, stops, self.decayed[starts]]).astype(np.int64), self.rates[starts]
+
     def start(self, rng: np.random.Generator) -> np.ndarray:
         """Random weights as suits the activations, intercepts of zero, float64 (n_numbers,).
 

@@ -181,7 +181,7 @@ def scale_forward(network, level, Z, w, params, space):
     standard, out = matrix_in(space.standard, start, b, n), matrix_in(space.scaled, start, b, n)
     inverse, weights = space.inverse[start:stop], space.weights[:b]
     scales = w[counts[level, SCALE] : counts[level, SCALE] + counts[level, N_SCALE]]
-    moments, by_row = space.moments[level, :, :n], space.by_row[level]
+    moments, by_row = matrix_in(space.moments, counts[level, BEHIND] * 4, 4, n), space.by_row[level]
     epsilon, momentum, groups = numbers[level, EPSILON], numbers[level, MOMENTUM], counts[level, GROUPS]
     if counts[level, POOLED] == UNITS:
         units_forward(Z, groups, scales, epsilon, standard, inverse, out)
@@ -203,7 +203,7 @@ def scale_backward(network, level, D, Z, w, space):
     standard, inverse, weights = matrix_in(space.standard, start, b, n), space.inverse[start:stop], space.weights[:b]
     first, last = counts[level, SCALE], counts[level, SCALE] + counts[level, N_SCALE]
     scales, g, groups = w[first:last], space.gradient[first:last], counts[level, GROUPS]
-    moments, by_row = space.moments[level, :, :n], space.by_row[level]
+    moments, by_row = matrix_in(space.moments, counts[level, BEHIND] * 4, 4, n), space.by_row[level]
     if counts[level, POOLED] == UNITS:
         return units_backward(D, groups, scales, standard, inverse, space.own, g)
     if counts[level, POOLED] == ROWS:

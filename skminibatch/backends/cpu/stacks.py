@@ -59,8 +59,7 @@ class Network(NamedTuple):
         update, point = operations.optimizer(optimizer, penalty, dtype)
         residuals = operations.residuals(loss, dtype)
         common = np.array([*update.addresses, *residuals.addresses, *(point.addresses if point else (0, 0))])
-        segments, rates = _segments(stack)
-        return cls(counts, numbers, addresses, common, segments, rates, (*kept, update, point, residuals))
+        return cls(counts, numbers, addresses, common, *stack.segments, (*kept, update, point, residuals))
 
 
 def pooled(part) -> int:
@@ -68,14 +67,6 @@ def pooled(part) -> int:
     if not hasattr(part, "groups"):
         return UNITS
     return BOTH if hasattr(part, "alpha") else ROWS
-
-
-def _segments(stack) -> tuple[np.ndarray, np.ndarray]:
-    """Pieces (start, stop, decayed) of the parameters that are treated alike, and what the rate of each is multiplied with."""
-    kinds = np.column_stack([stack.decayed, stack.rates])
-    starts = np.flatnonzero(np.r_[True, np.any(kinds[1:] != kinds[:-1], axis=1)])
-    stops = np.r_[starts[1:], len(kinds)]
-    return np.column_stack([starts, stops, stack.decayed[starts]]).astype(np.int64), stack.rates[starts]
 
 
 class WorkSpace(NamedTuple):
@@ -127,7 +118,7 @@ class WorkSpace(NamedTuple):
             numbers(total),
             *(numbers(dropped) for _ in range(2)),
             *(numbers(longest * widest) for _ in range(2)),
-            np.empty((1 + len(widths), 4, widest if normalized else 1), dtype),
+            numbers(4 * normalized // longest),
             np.empty((1 + len(widths), longest if normalized else 1, 2), dtype),
             numbers(stack.n_parameters),
             np.zeros(stack.n_parameters, dtype),
