@@ -343,3 +343,24 @@ def test_the_time_behind_a_barrier_grows_exponentially_with_the_batch_size(rng):
         times.append(left.mean())
     slope = np.polyfit(sizes, np.log(times), 1)[0]
     assert slope == pytest.approx(2 * 0.25 / (rate * square), rel=0.25)
+
+
+def test_batch_normalization_of_two_rows_falls_apart():
+    """And what does not pool rows does not, nor the hybrid: of hidden units, and of the input."""
+    problem = example("plot_normalization")
+    rows, kinds = problem.digits(0), ("batch", "layer", "group", "hybrid")
+    batch, *others = (problem.fitted(kind, 2, rows, 0, hidden=(32,))[0] for kind in kinds)
+    assert batch > max(others) + 0.05
+    rows, kinds = problem.distorted_digits(0), ("batch", "layer", "hybrid")
+    (batch, _), (layer, _), (hybrid, learnt) = (problem.fitted(kind, 2, rows, 0) for kind in kinds)
+    assert batch > max(layer, hybrid) + 0.015
+    assert hybrid <= layer + 0.015
+    assert learnt["alpha"][0] < 0.3
+
+
+def test_the_hybrid_turns_to_the_batch_where_it_is_large():
+    problem = example("plot_normalization")
+    rows = problem.distorted_digits(0)
+    (batch, _), (hybrid, learnt) = (problem.fitted(kind, 112, rows, 0) for kind in ("batch", "hybrid"))
+    assert learnt["alpha"][0] > 0.8
+    assert hybrid <= batch + 0.015

@@ -1,4 +1,4 @@
-"""Normalizations in training: exact statistics, and how each fares with small batches."""
+"""Exact statistics of normalizations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from skminibatch._statistics import EXAMINED
 from skminibatch.layers import NORMALIZATIONS
 
 WITH_STATISTICS = [cls for cls in NORMALIZATIONS.values() if "exact" in cls._fields]
-TRAINED = {"hidden_layer_sizes": (6, 5), "max_iter": 2, "tol": None, "learning_rate_init": 0.01, "random_state": 0}
+TRAINED = {
+    "device": "base",
+    "hidden_layer_sizes": (6, 5),
+    "max_iter": 2,
+    "tol": None,
+    "learning_rate_init": 0.01,
+    "random_state": 0,
+}
 
 
 def assert_statistics_of_all_rows(mlp, X, weights=None):
