@@ -95,7 +95,7 @@ class MLPEstimator(BaseMiniBatchEstimator):
             optimizer=_resolve.network_optimizer(self),
             device=self.device,
             dtype=np.dtype(X.dtype),
-            n_threads=_resolve.threads(self.n_jobs),
+            n_threads=None if self.n_jobs is None else _resolve.threads(self.n_jobs),
         )
 
     def _checked_model(self, target, X, sampler, partial: bool = False):

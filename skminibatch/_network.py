@@ -31,7 +31,7 @@ class MLPModel(NetworkGradients):
     optimizer: tuple
     device: str
     dtype: np.dtype
-    n_threads: int = 1
+    n_threads: int | None = None
     micro_batch: int = 0  # rows that are looked at together where a normalization couples them; 0: as many as suit it
 
     @property
@@ -82,7 +82,7 @@ class MLPModel(NetworkGradients):
             )
         backend = backends.choose(self.device)
         parts = (self.stack, self.loss, self.penalty, self.optimizer)
-        return backend.run_mlp(*parts, data.X, data.y, data.weights, plan, params)
+        return backend.run_mlp(*parts, data.X, data.y, data.weights, plan, params, self.n_threads)
 
     def what_predicts(self, params: np.ndarray, coefficients: np.ndarray | None) -> tuple[np.ndarray]:
         """The parameters and running statistics (n_numbers,) that predict; `coefficients`: of the last step."""

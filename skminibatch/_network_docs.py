@@ -71,11 +71,11 @@ default='shuffle'
     warm_start : bool, default=False
         Start `fit` from the parameters of the last call.
 {extra}    n_jobs : int or None, default=None
-        Bound of the threads of the products of matrices. None is what BLAS takes.
+        Threads of the products of matrices. None is what BLAS takes by itself: the last bits depend on their number.
     device : {{'auto', 'cpu', 'base'}}, default='auto'
         'auto' and 'cpu' are compiled kernels, 'base' is plain NumPy, for checks.
     random_state : int, RandomState instance or None, default=None
-        Seed of everything random. The same seed gives the same bits.
+        Seed of everything random. The same seed gives the same bits with the same number of threads.
     verbose : int, default=0
         Print a line an epoch.
 

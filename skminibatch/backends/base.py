@@ -7,7 +7,7 @@ run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_
 loss_dense(loss, X, y, weights, rows, coef, intercept) -> float
 loss_csr(loss, X, y, weights, rows, coef, intercept) -> float
 residuals(loss, raw, y, weights) -> (n, K)
-run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params) -> StepStats
+run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params, n_threads) -> StepStats
 gradient_dense(loss, X, y, weights, coordinates, w, table) -> (sums, square_lengths)
 
 Arrays
@@ -189,7 +189,7 @@ def _run(loss, penalty, optimizer, batch, y, weights, plan, stretch, params, fit
     return stats
 
 
-def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params):
+def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params, n_threads=None):
     """Carry out a plan on a network."""
     stats, learnt = empty_stats(len(plan.offsets) - 1), params[:, : stack.n_parameters]
     acting, lazy = Acting(1.0, stack.decayed, stack.rates), sparse.issparse(X) and not optimizer.linear

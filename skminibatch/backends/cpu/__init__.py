@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 import numpy as np
 from scipy.sparse import issparse
+from threadpoolctl import ThreadpoolController
 
 from skminibatch._plan import empty_stats
 from skminibatch.backends import base
@@ -124,8 +127,11 @@ def residuals(loss, raw, y, weights):
     return raw
 
 
-def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params):
-    """Carry out a plan on a network; one with a normalization of the user's own by the verb of ``base``."""
+def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params, n_threads=None):
+    """Carry out a plan on a network; one with a normalization of the user's own by the verb of ``base``.
+
+    `n_threads` are those of BLAS, None for what it takes by itself.
+    """
     from skminibatch.backends.cpu.compile import is_ours
     from skminibatch.backends.cpu.network import run
     from skminibatch.backends.cpu.stacks import Network, WorkSpace
@@ -137,11 +143,12 @@ def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params):
     network = Network.of(stack, loss, penalty, optimizer, params.dtype)
     lazy = is_sparse and not optimizer.linear
     space = WorkSpace.of(stack, longest, y, params.dtype, is_sparse=is_sparse, lazy=lazy)
-    failed = run(
-        (), _csr(X) if is_sparse else readonly(X), readonly(y), readonly(weights), plan.rows, plan.offsets,
-        plan.coefficients.astype(params.dtype), _NONE if plan.weights is None else plan.weights, network[:4], network[4:6],
-        (float(plan.clip_norm), not stack.couples_rows, *plan.key), params, space, stats[:4],
-    )  # fmt: skip
+    arrays = _csr(X) if is_sparse else readonly(X), readonly(y), readonly(weights)
+    plan_weights = _NONE if plan.weights is None else plan.weights
+    steps = plan.rows, plan.offsets, plan.coefficients.astype(params.dtype), plan_weights
+    limits = float(plan.clip_norm), not stack.couples_rows, *plan.key
+    with _of_blas(n_threads):
+        failed = run((), *arrays, *steps, network[:4], network[4:6], limits, params, space, stats[:4])
     return stats._replace(failed=failed)
 
 
@@ -170,6 +177,17 @@ def _axes(coordinates, dtype):
         return nothing, nothing, nothing
     center = coordinates.center if coordinates.center.any() else nothing
     return center, coordinates.scale, coordinates.stretch
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    """The libraries that do products of matrices, once they are loaded."""
+    return ThreadpoolController()
+
+
+def _of_blas(n_threads: int | None):
+    """A context in which products take so many threads."""
+    return nullcontext() if n_threads is None else _blas().limit(limits=n_threads, user_api="blas")
 
 
 def _csr(X):
