@@ -10,7 +10,7 @@ from numbers import Integral, Real
 
 import numpy as np
 from scipy import sparse
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
@@ -131,6 +131,10 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
     @abstractmethod
     def _attributes(self, *predicts_and_target) -> dict:
         """Fitted attributes of what predicts, for a target."""
+
+    @abstractmethod
+    def _predicts(self) -> tuple:
+        """What predicts, from the fitted attributes."""
 
     def _placed(self, model, data, sampled, moments, old):
         """The model in coordinates that suit the features of the rows in `sampled`, and the statistics of these.
@@ -440,6 +444,22 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
     def _evaluation_rows(self, data: Data, seed: int) -> np.ndarray | None:
         """Rows on which the objective is measured, see `Recipe`."""
         return sample_rows(data.X.shape[0], EVALUATED, stream(seed, OF_EVALUATION), data.rows)
+
+    def _examined(self, X, y, sample_weight):
+        """(model, what predicts, data) for a diagnostic: as fitted, or as `fit` would start."""
+        fitted = getattr(self, "_fitted", None)
+        one = clone(self) if fitted is None else self
+        one._validate_params()
+        X, y = one._check_X_y(X, y, reset=fitted is None)
+        target = one._target_of(y) if fitted is None else fitted.target
+        weights = one._weights(target, X, y, sample_weight, one._counts(target, y))
+        rows = one._active_rows(weights, "fit")
+        data = Data(X, target.encode(y, np.dtype(X.dtype)), of_mean_one(weights, rows), rows)
+        if fitted is not None:
+            return fitted.model, *self._predicts(), data
+        model, sampled = one._model(target, X), sample_rows(X.shape[0], EXAMINED, stream(0, OF_SCALE), rows)
+        model, _ = one._placed(model, data, sampled, Moments.none(X.shape[1]), None)
+        return model, *one._start(model, target, data, model.unset, 0), data
 
     def _publish(self, fitted: Fitted, progress: Progress, recipe: Recipe) -> None:
         """Write every fitted attribute."""

@@ -6,16 +6,14 @@ from numbers import Integral, Real
 
 import numpy as np
 from scipy import sparse
-from sklearn.base import clone
 from sklearn.utils import assert_all_finite
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skminibatch import _resolve
-from skminibatch._estimator import BaseMiniBatchEstimator, of_mean_one
-from skminibatch._models import Data, LinearModel, raw_outputs
+from skminibatch._estimator import BaseMiniBatchEstimator
+from skminibatch._models import LinearModel, raw_outputs
 from skminibatch._scale import placed
-from skminibatch._statistics import EXAMINED, OF_SCALE, Moments, sample_rows, stream
 from skminibatch._targets import RegressionTarget
 from skminibatch.optimizers import OPTIMIZERS
 from skminibatch.penalties import PENALTIES
@@ -79,29 +77,16 @@ class LinearEstimator(BaseMiniBatchEstimator):
             intercept[:] = target.baseline(*data.targets, self._pointwise_loss())
         return coef, intercept
 
-    def _examined(self, X, y, sample_weight):
-        """(model, coefficients, intercepts, data) for a diagnostic: as fitted, or as `fit` would start."""
-        fitted = getattr(self, "_fitted", None)
-        one = clone(self) if fitted is None else self
-        one._validate_params()
-        X, y = one._check_X_y(X, y, reset=fitted is None)
-        target = one._target_of(y) if fitted is None else fitted.target
-        weights = one._weights(target, X, y, sample_weight, one._counts(target, y))
-        rows = one._active_rows(weights, "fit")
-        data = Data(X, target.encode(y, np.dtype(X.dtype)), of_mean_one(weights, rows), rows)
-        if fitted is not None:
-            coef = self.coef_.toarray() if sparse.issparse(self.coef_) else np.atleast_2d(self.coef_)
-            return fitted.model, coef, np.atleast_1d(self.intercept_), data
-        model, sampled = one._model(target, X), sample_rows(X.shape[0], EXAMINED, stream(0, OF_SCALE), rows)
-        model, _ = one._placed(model, data, sampled, Moments.none(X.shape[1]), None)
-        return model, *one._start(model, target, data, model.unset, 0), data
-
     def _attributes(self, coef, intercept, target) -> dict:
         dtype = np.float32 if coef.dtype == np.float32 else np.float64
         coef, intercept = coef.astype(dtype), intercept.astype(dtype)
         if isinstance(target, RegressionTarget):
             return {"coef_": coef if target.multi_output else coef[0], "intercept_": intercept, "_target": target}
         return {"coef_": coef, "intercept_": intercept, "classes_": target.classes, "_target": target}
+
+    def _predicts(self):
+        coef = self.coef_.toarray() if sparse.issparse(self.coef_) else np.atleast_2d(self.coef_)
+        return coef, np.atleast_1d(self.intercept_)
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "coef_")

@@ -8,13 +8,11 @@ from numbers import Integral, Real
 
 import numpy as np
 from scipy import sparse
-from sklearn.base import clone
 from sklearn.utils._param_validation import Interval, Options, StrOptions, validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skminibatch import _resolve
-from skminibatch._estimator import BaseMiniBatchEstimator, of_mean_one
-from skminibatch._models import Data
+from skminibatch._estimator import BaseMiniBatchEstimator
 from skminibatch._network import MLPModel
 from skminibatch._statistics import OF_START, stream
 from skminibatch._targets import RegressionTarget
@@ -140,21 +138,6 @@ class MLPEstimator(BaseMiniBatchEstimator):
     def _evaluation_rows(self, data, seed):
         """The batches tell the objective: a pass over rows of its own would cost a third of a step for each row."""
 
-    def _examined(self, X, y, sample_weight):
-        """(model, what predicts, data) for a diagnostic: as fitted, or as `fit` would start."""
-        fitted = getattr(self, "_fitted", None)
-        one = clone(self) if fitted is None else self
-        one._validate_params()
-        X, y = one._check_X_y(X, y, reset=fitted is None)
-        target = one._target_of(y) if fitted is None else fitted.target
-        weights = one._weights(target, X, y, sample_weight, one._counts(target, y))
-        rows = one._active_rows(weights, "fit")
-        data = Data(X, target.encode(y, np.dtype(X.dtype)), of_mean_one(weights, rows), rows)
-        if fitted is not None:
-            return fitted.model, self._theta(), data
-        model = one._model(target, X)
-        return model, *one._start(model, target, data, model.unset, 0), data
-
     def _attributes(self, theta, target) -> dict:
         stack = self._stack(target, self.n_features_in_)
         places = stack.places[1:]
@@ -183,6 +166,9 @@ class MLPEstimator(BaseMiniBatchEstimator):
     def loss_(self) -> float:
         """Objective of the last epoch."""
         return float(self.loss_curve_[-1])
+
+    def _predicts(self):
+        return (self._theta(),)
 
     def _theta(self) -> np.ndarray:
         """The flat parameters and running statistics of the fitted attributes."""
