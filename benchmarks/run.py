@@ -31,6 +31,7 @@ NAMES = [
     "auto_batch_size",
     "noise_statistics",
     "networks",
+    "mnist",
     "normalization",
 ]
 
