@@ -18,7 +18,7 @@ TO_REACH = 0.978
 
 def rows(context):
     """(X, y) of training and of testing, by the official split; pixels from zero to one."""
-    mnist = problems.loader(context.data)("mnist")
+    mnist = problems.loader(context.data).load("mnist")
     X, y = (mnist["X"] / 255).astype(np.float32), mnist["y"]
     names, counts = np.unique(mnist["split"], return_counts=True)
     testing = mnist["split"] == names[np.argmin(counts)]
