@@ -108,7 +108,10 @@ class MLPEstimator(BaseMiniBatchEstimator):
         return model
 
     def _first_rate(self):
-        return None if self.learning_rate == "auto" else self.learning_rate_init
+        if self.learning_rate == "auto" or isinstance(self.learning_rate, tuple):
+            _resolve.refuse_unused(self, ["learning_rate_init"], "learning_rate")
+            return None
+        return self.learning_rate_init
 
     def _follows_smoothness(self, model) -> bool:
         if self.learning_rate == "auto" and model.optimizer.auto_rate is None:

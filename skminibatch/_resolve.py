@@ -177,11 +177,7 @@ def network_optimizer(estimator):
         part = optimizer(solver, False, default="adam")
         if part.per_row:
             raise ValueError("solver='saga' stores a residual for each row and output, which needs a linear model.")
-        for name, default in type(estimator)().get_params().items():
-            if name in part._fields and getattr(estimator, name) != default:
-                raise ValueError(
-                    f"{name}={getattr(estimator, name)!r} has no effect with solver={solver!r}, which has its own {name}."
-                )
+        refuse_unused(estimator, part._fields, "solver")
         return optimizer(solver, estimator.average, default="adam")
     if solver == "sgd" and estimator.momentum > 0:
         part = (Nesterov if estimator.nesterovs_momentum else Momentum)(estimator.momentum)
@@ -190,6 +186,15 @@ def network_optimizer(estimator):
         flat = adaptive | {"momentum"}
         part = kind(**{name: getattr(estimator, name) for name in kind._fields if name in flat})
     return optimizer(part, estimator.average, default="adam")
+
+
+def refuse_unused(estimator, names, parameter: str) -> None:
+    """Refuse a parameter among `names` that was set although `parameter` leaves nothing for it to do."""
+    for name, default in type(estimator)().get_params().items():
+        if name in names and getattr(estimator, name) != default:
+            raise ValueError(
+                f"{name}={getattr(estimator, name)!r} has no effect with {parameter}={getattr(estimator, parameter)!r}."
+            )
 
 
 def hidden_layers(value) -> list[int]:

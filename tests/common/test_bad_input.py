@@ -385,6 +385,11 @@ def test_contradictions(estimator, method, match, binary):
         ({"solver": "saga"}, "The 'solver' parameter of MiniBatchMLP"),
         ({"solver": SAGA()}, "solver='saga' stores a residual for each row and output, which needs a linear model"),
         ({"solver": Momentum(0.5), "momentum": 0.7}, "momentum=0.7 has no effect with solver=Momentum"),
+        (
+            {"learning_rate": "auto", "learning_rate_init": 0.1},
+            "learning_rate_init=0.1 has no effect with learning_rate='auto'",
+        ),
+        ({"learning_rate": Constant(0.1), "learning_rate_init": 0.2}, "learning_rate_init=0.2 has no effect with"),
         ({"solver": "schedule_free", "average": True}, "average=True cannot be combined with solver"),
         ({"activation": ["relu", "tanh"]}, "activation has 2 entries, but hidden_layer_sizes has 1 layers"),
         ({"dropout": [0.1, 0.1]}, "dropout has 2 entries, but hidden_layer_sizes has 1 layers"),
