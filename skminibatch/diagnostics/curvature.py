@@ -85,6 +85,8 @@ def hessian_eigenvalues(
 
     Notes
     -----
+    Of networks of more than 256 parameters, the trace is a mean of ``v' H v`` over 128 random vectors v of signs.
+
     The interval moves the Hessian and keeps its eigenvector. The largest eigenvalue of few rows is above that of many:
     with `max_samples`, take many more rows than there are features.
 
@@ -281,8 +283,8 @@ def expected_improvement(
     -----
     The common form ``|G|^2 / (2 (1 + S / b))`` is this one with a Hessian that is the identity.
 
-    For more than 2,048 parameters the Hessian is not written out: ``G' H G`` is as exact as before, and ``g' H g`` is that of
-    at most 1,024 of the rows, from which the interval follows.
+    For more than 2,048 parameters (256 of a network) the Hessian is not written out: ``G' H G`` is as exact as before, and
+    ``g' H g`` is that of at most 1,024 of the rows (128 for a network), from which the interval follows.
 
     References
     ----------
@@ -503,9 +505,10 @@ def noise_anisotropy(
 
     Notes
     -----
-    For more than 2,048 parameters the Hessian is not written out: ``tr(H C) / tr(C)`` comes from the gradients of at most
-    1,024 of the rows, from which the interval follows, and the norms in the cosine from these rows and from products of the
-    Hessian with 256 random vectors of signs (a standard error of at most one in 22 of ``|H|``).
+    For more than 2,048 parameters (256 of a network) the Hessian is not written out: ``tr(H C) / tr(C)`` comes from the
+    gradients of at most 1,024 of the rows (128 for a network), from which the interval follows, and the norms in the cosine
+    from these rows and from products of the Hessian with 256 random vectors of signs (a standard error of at most one in 22
+    of ``|H|``).
 
     References
     ----------
