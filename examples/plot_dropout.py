@@ -9,8 +9,8 @@ rise a little before, since the noise of the masks grows with the rate too (with
 
 Right: a network on the digits, whose hidden units are dropped (`dropout=1 - q`), after as many steps at each rate. The same
 happens where much is dropped: with q = 0.2 the rates that work end well before those of q = 1. With half of the units they
-end at about the same place: what stops a network is the curvature of its first steps, not that of a minimum, and no formula
-is known for it. Who drops much should look for the rate again.
+end at about the same place: what stops a network is the curvature of its first steps, not that of a minimum, which the formula
+is about. Who drops much should look for the rate again.
 
 Usage: python examples/plot_dropout.py [--output plot_dropout.png]
 """

@@ -8,11 +8,11 @@ batch: it cannot help where the batch itself is small, and keeps the noise of sm
 normalization pool the units of a row and never two rows, so that any batch size will do. The hybrid interpolates between the
 statistics of the batch and of the row by alpha, which it learns by gradient descent with everything else.
 
-Right: the alpha that it learns. In a hidden layer, whose units are much alike, there is little to choose, and alpha stays
-where small batches leave it: nothing to read anything from. Where the statistics of the batch are of use it is another thing:
-softmax regression on the same digits, each pixel with a scale and an offset of its own, which a normalization of the input
-(`normalize_input=True`) can undo by the statistics of the batch only. There alpha is close to zero where batches are small
-and close to one where they are large.
+Right: the alpha that it learns. In a hidden layer, whose units are much alike, the statistics of a row are about as good as
+those of the batch and less noisy: alpha stays low at every batch size, and tells little. Where only the statistics of the
+batch are of use it is another thing: softmax regression on the same digits, each pixel with a scale and an offset of its own,
+which a normalization of the input (`normalize_input=True`) can undo by the statistics of the batch only. There alpha is close
+to zero where batches are small and close to one where they are large.
 
 Usage: python examples/plot_normalization.py [--output plot_normalization.png]
 """

@@ -68,8 +68,14 @@ def test_exact_statistics_of_sparse_rows_and_of_the_best_epoch(several):
 
 def test_exact_statistics_of_averaged_weights(several):
     """No batch has met the average, so that running statistics are those of other weights."""
-    mlp = MiniBatchMLPClassifier(normalization=NORMALIZATIONS["batch"](exact=True), average=True, **TRAINED)
-    assert_statistics_of_all_rows(mlp.fit(*several), several.X)
+    averaged, last = (
+        MiniBatchMLPClassifier(normalization=NORMALIZATIONS["batch"](exact=True), average=average, **TRAINED).fit(
+            *several
+        )
+        for average in (True, False)
+    )
+    assert_statistics_of_all_rows(averaged, several.X)
+    assert np.all(averaged.coefs_[0] != last.coefs_[0])
 
 
 @pytest.mark.parametrize("part", WITH_STATISTICS)
@@ -77,12 +83,19 @@ def test_exact_statistics_do_not_depend_on_the_order_of_rows(part, rng):
     n = EXAMINED + 77
     X, weights, order = rng.standard_normal((n, 3)) + 100.0, rng.uniform(0.1, 2.0, n), rng.permutation(n)
     mlp = MiniBatchMLPClassifier(normalization=part(exact=True), **TRAINED).fit(X[:200], np.arange(200) % 2)
-    thetas = [
-        mlp._fitted.model.with_exact_statistics(mlp._theta(), Data(X, None, weights, rows))
-        for rows in (None, order, np.repeat(order, 2))
-    ]
-    np.testing.assert_allclose(thetas[1], thetas[0], rtol=1e-10)
-    np.testing.assert_allclose(thetas[2], thetas[0], rtol=1e-10)
+    theta, some = mlp._theta(), order[:500]
+    before = theta.copy()
+
+    def statistics(*rows_of_data):
+        return mlp._fitted.model.with_exact_statistics(theta, Data(*rows_of_data))
+
+    expected = statistics(X, None, weights)
+    np.testing.assert_allclose(statistics(X, None, weights, order), expected, rtol=1e-10)
+    np.testing.assert_allclose(statistics(X, None, weights, np.repeat(order, 2)), expected, rtol=1e-10)
+    of_some = statistics(X[some], None, weights[some])
+    np.testing.assert_allclose(statistics(X, None, weights, some), of_some, rtol=1e-10)
+    assert not np.allclose(of_some, expected)
+    np.testing.assert_array_equal(theta, before)
 
 
 def test_training_goes_on_from_exact_statistics(several):
