@@ -320,57 +320,50 @@ def backward(X, network, w, b, measured, space):
     return squares, touched
 
 
+@inlined
+def update(common, params, g, c, start, stop, factor, rate, decayed):
+    """One step of the optimizer for the parameters from `start` to `stop`."""
+    addresses = (common[1], address_of(params), address_of(g), address_of(c))
+    sizes = (params.shape[0] - 1, params.shape[1], c.size)
+    call(common[0], addresses + sizes + (start, stop, factor, rate, decayed))
+
+
 @called
 def take_step(network, segments, rates, params, c, factor, touched, space):
-    """Update the parameters, of sparse rows under `touched` features only."""
+    """Update the parameters; of the weights of sparse rows, those of `touched` features only."""
     counts, _, _, common = network
-    where = common[0], common[1], address_of(params), address_of(space.gradient), address_of(c)
-    sizes = params.shape[0] - 1, params.shape[1], c.size
-    first, n = counts[1, WEIGHTS], counts[1, N_OUT]
-    d = counts[1, N_IN] * n
+    g, first, n = space.gradient, counts[1, WEIGHTS], counts[1, N_OUT]
     for segment in range(rates.size):
         start, stop, decayed = segments[segment, 0], segments[segment, 1], segments[segment, 2]
-        rate = c[0] * rates[segment]
+        rate = np.float64(c[0] * rates[segment])
         if touched >= 0 and start == first:
-            marks = space.marks[counts[1, N_IN] :]
             for i in range(touched):
-                row = first + marks[i] * n
-                call(
-                    common[0],
-                    (
-                        where[1],
-                        where[2],
-                        where[3],
-                        where[4],
-                        sizes[0],
-                        sizes[1],
-                        sizes[2],
-                        row,
-                        row + n,
-                        factor,
-                        np.float64(rate),
-                        decayed,
-                    ),
-                )
-            start += d
+                row = first + space.marks[counts[1, N_IN] + i] * n
+                update(common, params, g, c, row, row + n, factor, rate, decayed)
+            start += counts[1, N_IN] * n
         if start < stop:
-            call(
-                common[0],
-                (
-                    where[1],
-                    where[2],
-                    where[3],
-                    where[4],
-                    sizes[0],
-                    sizes[1],
-                    sizes[2],
-                    start,
-                    stop,
-                    factor,
-                    np.float64(rate),
-                    decayed,
-                ),
-            )
+            update(common, params, g, c, start, stop, factor, rate, decayed)
+
+
+@inlined
+def find_point(common, params, c, out):
+    """Where the gradient is taken, for an optimizer that takes it elsewhere than at its parameters."""
+    addresses = (common[5], address_of(params), address_of(c), address_of(out))
+    call(common[4], addresses + (params.shape[0] - 1, params.shape[1], c.size, out.size))  # noqa: RUF005
+
+
+@inlined
+def turn_into_residuals(common, raw, space):
+    """Raw outputs become the weighted residuals of the mean loss, whose sum over the rows is returned."""
+    b, K, targets, out = raw.shape[0], raw.shape[1], space.targets, space.out
+    results = (address_of(out), address_of(out) + K * out.itemsize, b, K, targets.shape[1])
+    addresses = (common[3], address_of(raw), address_of(targets), address_of(space.weights))
+    call(common[2], addresses + results)
+    share = raw.dtype.type(1.0 / b)
+    for i in range(b):
+        for k in range(K):
+            raw[i, k] *= share
+    return out[K]
 
 
 @called
@@ -397,7 +390,6 @@ def run(
     clip_norm, measured, seed, step = limits
     losses, square_norms, row_squares, used = stats
     last, order = counts.shape[0] - 1, unpacked(order)
-    K = counts[last, N_OUT]
     w = space.point if common[4] else params[0]
     for s in range(offsets.size - 1):
         start = offsets[s]
@@ -409,43 +401,13 @@ def run(
         bring(X, space.rows, matrix_in(space.inputs, 0, b, counts[0, N_IN]), space.lengths)
         c = coefficients[s]
         if common[4]:
-            sizes = params.shape[0] - 1, params.shape[1], c.size
-            call(
-                common[4],
-                (
-                    common[5],
-                    address_of(params),
-                    address_of(c),
-                    address_of(space.point),
-                    sizes[0],
-                    sizes[1],
-                    sizes[2],
-                    space.point.size,
-                ),
-            )
+            find_point(common, params, c, space.point)
         forward(X, network, params, w, b, (np.uint64(seed), np.uint64(step + s)), space)
-        raw = matrix_in(space.before, counts[last, BEHIND] * space.weights.size, b, K)
-        call(
-            common[2],
-            (
-                common[3],
-                address_of(raw),
-                address_of(space.targets),
-                address_of(space.weights),
-                address_of(space.out),
-                address_of(space.out) + 8 * K,
-                b,
-                K,
-                space.targets.shape[1],
-            ),
-        )
-        share = raw.dtype.type(1.0 / b)
-        for i in range(b):
-            for k in range(K):
-                raw[i, k] *= share
+        raw = matrix_in(space.before, counts[last, BEHIND] * space.weights.size, b, counts[last, N_OUT])
+        losses[s] = turn_into_residuals(common, raw, space)
         squares, touched = backward(X, network, w, b, measured, space)
         square_norm = gradient_norm(network, touched, space)
-        losses[s], square_norms[s], used[s] = space.out[K], square_norm, c[0]
+        square_norms[s], used[s] = square_norm, c[0]
         row_squares[s] = squares * b * b if measured else np.nan
         if not (finite(losses[s]) and finite(square_norm)):
             return s
