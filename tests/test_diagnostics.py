@@ -310,7 +310,7 @@ def test_tau_is_what_importance_sampling_gains(regression):
 
 def test_importance_sampling_pays_above_a_tau():
     def record(tau):
-        return diagnostics.GradientVariance((0.0, 1.0), 0.95, 10, *(np.ones(1) for _ in range(4)), 1.0, tau)
+        return diagnostics.GradientVariance((0.0, 1.0), 0.95, 10, "rows", *(np.ones(1) for _ in range(4)), 1.0, tau)
 
     assert [record(tau).importance_pays(64) for tau in (1.33, 1.34)] == [False, True]
     assert [record(tau).importance_pays(64, 192) for tau in (1.99, 2.01)] == [False, True]
