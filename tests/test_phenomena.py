@@ -364,3 +364,42 @@ def test_the_hybrid_turns_to_the_batch_where_it_is_large():
     (batch, _), (hybrid, learnt) = (problem.fitted(kind, 112, rows, 0) for kind in ("batch", "hybrid"))
     assert learnt["alpha"][0] > 0.8
     assert hybrid <= batch + 0.015
+
+
+def test_a_test_error_falls_rises_and_falls_again():
+    """Gradient descent on features of different speeds, whatever the seed."""
+    module = example("plot_double_descent")
+    times = np.geomspace(0.1, 1e4, 40)
+    for seed in range(5):
+        first, _, top, last = module.peak(times, module.path_of_gradient_descent(*module.two_speeds(seed), times))
+        assert top - first > 0.02
+        assert last < first
+
+
+def test_the_peak_of_the_test_error_moves_with_the_number_of_steps():
+    """Four times the batch, four times the epochs; with four times the rate as many. The peak is broad."""
+    module = example("plot_double_descent")
+    rows = module.two_speeds(0)
+    base, larger, scaled = (module.peak(*module.descent(*rows, size, rate, 45.0))[1] for size, rate in module.RUNS)
+    assert 2 < larger / base < 8
+    assert 0.5 < scaled / base < 2
+
+
+def test_small_batches_end_in_flat_places():
+    module = example("plot_generalization_gap")
+    X, _, y, _ = module.problem(0.2, 0)
+    small, large = (
+        module.hessian_eigenvalues(module.trained(X, y, size, 0), X, y, k=1).eigenvalues[0] for size in (4, 32)
+    )
+    assert large / small > 1.5
+
+
+def test_dropout_shortens_the_largest_stable_step(rng):
+    """2 / lambda_max(H + (1 - q) / q D), for masks drawn anew in every step."""
+    module = example("plot_dropout")
+    X, y = (module.scale(part) for part in module.load_diabetes(return_X_y=True))
+    for kept, expected in ((1.0, 0.497), (0.7, 0.449), (0.3, 0.315)):
+        limit = 2.0 / np.linalg.eigvalsh(module.ridge(X, y, kept)[1])[-1]
+        assert limit == pytest.approx(expected, abs=6e-4)
+        assert module.excess_of_descent(X, y, kept, 0.8 * limit, rng) < 0.1
+        assert module.excess_of_descent(X, y, kept, 1.1 * limit, rng) > 1e3
