@@ -71,7 +71,8 @@ default='shuffle'
     warm_start : bool, default=False
         Start `fit` from the parameters of the last call.
 {extra}    n_jobs : int or None, default=None
-        Threads of the products of matrices. None is what BLAS takes by itself: the last bits depend on their number.
+        Threads of the products of matrices. None is one where they are small, and else what BLAS takes by itself: the last
+        bits depend on their number.
     device : {{'auto', 'cpu', 'base'}}, default='auto'
         'auto' and 'cpu' are compiled kernels, 'base' is plain NumPy, for checks.
     random_state : int, RandomState instance or None, default=None

@@ -56,10 +56,14 @@ class Tanh(NamedTuple):
 
 
 class ReLU(NamedTuple):
-    """``max(z, 0)`` (Nair and Hinton 2010); the slope at zero is zero, and NaN stays NaN."""
+    """``max(z, 0)`` (Nair and Hinton 2010); the slope at zero is zero, and NaN stays NaN.
 
-    spread = 2.0
-    balanced = False
+    Initial weights are scikit-learn's: a signal is halved in each layer, which a deep network needs a normalization for, but
+    networks of one to three layers end better than with those that keep it.
+    """
+
+    spread = 1.0
+    balanced = True
 
     def activate(self, z):
         return where(positive(-z), 0.0, z)

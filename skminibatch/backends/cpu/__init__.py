@@ -13,6 +13,7 @@ from threadpoolctl import ThreadpoolController
 from skminibatch._plan import empty_stats
 from skminibatch.backends import base
 
+LARGE_PRODUCT = 8_000_000  # multiplications; below, to meet another thread costs more than it does
 _NONE = np.empty(0)
 _NO_TABLE = np.array(0.0)  # without a dimension, see `run_dense`
 
@@ -130,7 +131,7 @@ def residuals(loss, raw, y, weights):
 def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params, n_threads=None):
     """Carry out a plan on a network; one with a normalization of the user's own by the verb of ``base``.
 
-    `n_threads` are those of BLAS, None for what it takes by itself.
+    `n_threads` are those of BLAS; of None, small products take one, and large ones what BLAS takes by itself.
     """
     from skminibatch.backends.cpu.compile import is_ours
     from skminibatch.backends.cpu.network import run
@@ -147,6 +148,8 @@ def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params, n_thre
     plan_weights = _NONE if plan.weights is None else plan.weights
     steps = plan.rows, plan.offsets, plan.coefficients.astype(params.dtype), plan_weights
     limits = float(plan.clip_norm), not stack.couples_rows, *plan.key
+    if n_threads is None and longest * max(layer.n_in * layer.n_out for layer in stack.layers) < LARGE_PRODUCT:
+        n_threads = 1
     with _of_blas(n_threads):
         failed = run((), *arrays, *steps, network[:4], network[4:6], limits, params, space, stats[:4])
     return stats._replace(failed=failed)
