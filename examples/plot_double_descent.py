@@ -29,7 +29,7 @@ from skminibatch import MiniBatchMLPClassifier, MiniBatchSGDClassifier
 
 N_ROWS, STRONG, NOISE, SMALL, SHARE = 1000, 5, 500, 40, 0.05
 BASE, RATE = 64, 0.02
-TIME = 500.0  # eta times the steps
+TIME = 400.0  # eta times the steps
 RUNS = {(BASE, RATE): "C0", (4 * BASE, RATE): "C1", (4 * BASE, 4 * RATE): "C2"}  # (batch size, rate): color
 
 
