@@ -120,6 +120,11 @@ class Stack:
         return decayed
 
     @cached_property
+    def prepared(self) -> dict:
+        """What a backend has made of the stack to run it, by what it was made for."""
+        return {}
+
+    @cached_property
     def segments(self) -> tuple[np.ndarray, np.ndarray]:
         """Pieces (start, stop, decayed) of the parameters that are treated alike, and what multiplies the rate of each."""
         kinds = np.column_stack([self.decayed, self.rates])

@@ -30,7 +30,17 @@ class Network(NamedTuple):
 
     @classmethod
     def of(cls, stack, loss, penalty, optimizer, dtype) -> Network:
-        """From the parts."""
+        """From the parts, once for each stack."""
+        key = (
+            repr((loss, penalty, optimizer)),
+            dtype,
+        )  # by the names of the parts: as tuples, different ones may be equal
+        if key not in stack.prepared:
+            stack.prepared[key] = cls._made(stack, loss, penalty, optimizer, dtype)
+        return stack.prepared[key]
+
+    @classmethod
+    def _made(cls, stack, loss, penalty, optimizer, dtype) -> Network:
         n_layers = 1 + len(stack.layers)
         counts, numbers = np.zeros((n_layers, 11), np.int64), np.zeros((n_layers, 3))
         counts[:, INTERCEPT], counts[0, WEIGHTS] = -1, -1
