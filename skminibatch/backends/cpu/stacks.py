@@ -31,10 +31,7 @@ class Network(NamedTuple):
     @classmethod
     def of(cls, stack, loss, penalty, optimizer, dtype) -> Network:
         """From the parts, once for each stack."""
-        key = (
-            repr((loss, penalty, optimizer)),
-            dtype,
-        )  # by the names of the parts: as tuples, different ones may be equal
+        key = dtype, *(identity(part) for part in (loss, penalty, optimizer))
         if key not in stack.prepared:
             stack.prepared[key] = cls._made(stack, loss, penalty, optimizer, dtype)
         return stack.prepared[key]
@@ -70,6 +67,11 @@ class Network(NamedTuple):
         residuals = operations.residuals(loss, dtype)
         common = np.array([*update.addresses, *residuals.addresses, *(point.addresses if point else (0, 0))])
         return cls(counts, numbers, addresses, common, *stack.segments, (*kept, update, point, residuals))
+
+
+def identity(part: tuple) -> tuple:
+    """A part with its type and the types of those inside: as tuples alone, different parts may be equal."""
+    return type(part), *(identity(field) if isinstance(field, tuple) else field for field in part)
 
 
 def pooled(part) -> int:
