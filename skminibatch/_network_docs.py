@@ -129,8 +129,8 @@ default='shuffle'
     Notes
     -----
     The objective is ``sum_i s_i loss_i / sum_i s_i + alpha |w|^2 / 2`` with the sample weights ``s_i``, whatever the batch
-    size; intercepts and normalizations are not penalised. Initial weights are uniform, with the variance of He et al. (2015)
-    or of Glorot and Bengio (2010) as suits the activation; the outputs start at the best constant.
+    size; intercepts and normalizations are not penalised. Initial weights are uniform, with the variance of Glorot and Bengio
+    (2010) or of He et al. (2015) as suits the activation; the outputs start at the best constant.
 
     Examples
     --------
@@ -153,7 +153,7 @@ or part, default='squared_error'
     example="""    >>> from sklearn.datasets import load_diabetes
     >>> from skminibatch import MiniBatchMLPRegressor
     >>> X, y = load_diabetes(return_X_y=True)
-    >>> model = MiniBatchMLPRegressor(learning_rate_init=0.01, random_state=0).fit(X, y)
+    >>> model = MiniBatchMLPRegressor(learning_rate_init=0.01, max_iter=100, tol=None, random_state=0).fit(X, y)
     >>> bool(model.score(X, y) > 0.5)
     True
     """,
@@ -174,7 +174,7 @@ CLASSIFIER = _docstring(
     >>> from skminibatch import MiniBatchMLPClassifier
     >>> X, y = load_digits(return_X_y=True)
     >>> model = MiniBatchMLPClassifier(normalization="batch", max_iter=20, tol=None, random_state=0).fit(X / 16, y)
-    >>> bool(model.score(X / 16, y) > 0.99)
+    >>> bool(model.score(X / 16, y) > 0.95)
     True
     """,
 )

@@ -9,12 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from families import ESTIMATORS
 from sklearn.base import is_classifier
 from sklearn.preprocessing import scale
 
 import skminibatch
-
-ESTIMATORS = [getattr(skminibatch, name) for name in skminibatch.__all__]
 
 
 class Problem(NamedTuple):

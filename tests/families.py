@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 from sklearn.base import is_classifier
 
+import skminibatch
 from skminibatch import MiniBatchMLPClassifier, MiniBatchMLPRegressor, MiniBatchSGDClassifier, MiniBatchSGDRegressor
 from skminibatch._models import LinearModel
 from skminibatch._network import MLPModel
 from skminibatch._resolve import NETWORK_SOLVERS
 from skminibatch.optimizers import OPTIMIZERS
+
+ESTIMATORS = [getattr(skminibatch, name) for name in skminibatch.__all__]
 
 
 class Family(NamedTuple):

@@ -10,8 +10,8 @@ from itertools import combinations, product
 
 import numpy as np
 import pytest
-from conftest import ESTIMATORS
 from examined import at
+from families import ESTIMATORS
 from scipy import sparse
 from sklearn.datasets import load_digits
 from sklearn.pipeline import make_pipeline
