@@ -421,5 +421,5 @@ def test_mean_step_of_adam(batch_size):
         g = 0.3 + rng.standard_normal(500) / np.sqrt(batch_size)
         m, s = 0.9 * m + 0.1 * g, 0.999 * s + 0.001 * g * g
         w += (m / (1 - 0.9**t)) / np.sqrt(s / (1 - 0.999**t))
-    record = diagnostics.AdamSignalToNoise((0.3, 0.3), 0.95, 500, 0.3, np.array([[0.3]]))
+    record = diagnostics.AdamSignalToNoise((0.3, 0.3), 0.95, 500, "rows", 0.3, np.array([[0.3]]))
     assert record.mean_step(batch_size) == pytest.approx(np.mean(w / 2000), rel=0.012)
