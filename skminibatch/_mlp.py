@@ -35,7 +35,7 @@ class MLPEstimator(BaseMiniBatchEstimator):
         "alpha": [Interval(Real, 0, None, closed="left")],
         "learning_rate": [StrOptions(set(SCHEDULES) - {"optimal"}), tuple],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
-        "momentum": [Interval(Real, 0, 1, closed="left")],
+        "momentum": [_SHARE],
         "nesterovs_momentum": ["boolean"],
         "beta_1": [_SHARE],
         "beta_2": [_SHARE],

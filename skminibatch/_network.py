@@ -15,8 +15,6 @@ from skminibatch._statistics import EXAMINED, Moments
 from skminibatch.layers import Stack
 from skminibatch.layers.blocks import Running
 
-ALL_ROWS = np.empty(0, np.int64)
-
 
 @dataclass(frozen=True)
 class MLPModel(NetworkGradients):
@@ -111,17 +109,10 @@ class MLPModel(NetworkGradients):
     def objective(self, data: Data, rows: np.ndarray, theta: np.ndarray) -> tuple[float, float]:
         """Mean loss of some rows (empty: all) and the penalty."""
         rows = np.arange(data.X.shape[0]) if not rows.size else rows
-        backend, K, total = backends.choose(self.device), self.n_outputs, 0.0
-        weights = data.weights[rows] if data.weights.size else data.weights
+        weights, total = data.weights[rows] if data.weights.size else data.weights, 0.0
         for start in range(0, len(rows), EXAMINED):
             some = slice(start, start + EXAMINED)
             raw, _ = self.stack.forward(theta, data.X[rows[some]])
-            outputs = np.eye(K, dtype=raw.dtype), np.zeros(K, raw.dtype)
-            total += backend.loss_dense(self.loss, raw, data.y[rows[some]], weights[some], ALL_ROWS, *outputs)
+            total += self.loss_sum(raw, data.y[rows[some]], weights[some])
         weight = weights.sum() if weights.size else len(rows)
         return total / max(weight, np.finfo(float).tiny), self.penalty_value(theta)
-
-    def penalty_value(self, theta: np.ndarray) -> float:
-        """The penalty of the weights."""
-        weights = theta[: self.stack.n_parameters][self.stack.decayed].astype(np.float64)
-        return float(np.sum(self.penalty.value(weights)))

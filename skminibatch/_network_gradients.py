@@ -26,7 +26,7 @@ FEWEST = 8  # micro-batches, where there are rows for them
 SUMMED = 256  # parameters up to which a diagonal is read off the matrix, by as many products
 DIRECTIONS = 128  # at random, for the diagonals of larger ones
 AT_ONCE = 1 << 22  # numbers in the gradients that are written out at once
-NO_ROWS = np.empty(0, np.int64)
+ALL_ROWS = np.empty(0, np.int64)  # as the verbs of a backend say it
 
 
 class NetworkGradients:
@@ -137,15 +137,23 @@ class NetworkGradients:
 
     def landscape(self, data: Data, rows: np.ndarray, theta: np.ndarray) -> float:
         """The function whose gradient is that of the losses of some rows and of the smooth part of the penalty."""
-        backend, K, total, count = backends.choose(self.device), self.n_outputs, 0.0, 0
+        total, count = 0.0, 0
         for X, y, weights in self._portions(data, rows):
             raw, _ = self._forward(self.flat(theta), X, weights)
-            total += backend.loss_dense(self.loss, raw, y, weights, NO_ROWS, np.eye(K), np.zeros(K))
+            total += self.loss_sum(raw, y, weights)
             count += len(y)
-        return total / count + self._smooth_penalty(theta)
+        return total / count + self.penalty_value(theta, smooth=True)
 
-    def _smooth_penalty(self, theta: np.ndarray) -> float:
-        return float(np.sum(self.penalty._replace(l1=0.0).value(self.flat(theta)[self.stack.decayed])))
+    def loss_sum(self, raw: np.ndarray, y: np.ndarray, weights: np.ndarray) -> float:
+        """Weighted sum of the losses of some rows by their raw outputs (n, K)."""
+        K = self.n_outputs
+        outputs = np.eye(K, dtype=raw.dtype), np.zeros(K, raw.dtype)
+        return backends.choose(self.device).loss_dense(self.loss, raw, y, weights, ALL_ROWS, *outputs)
+
+    def penalty_value(self, theta: np.ndarray, smooth: bool = False) -> float:
+        """The penalty of the weights, or its smooth part."""
+        penalty = self.penalty._replace(l1=0.0) if smooth else self.penalty
+        return float(np.sum(penalty.value(self.flat(theta)[self.stack.decayed])))
 
     def _gradients(self, data: Data, rows: np.ndarray, theta: np.ndarray):
         """The sum of the gradients of some observations (p,) and the squared norm of each, a few at a time."""

@@ -26,9 +26,7 @@ from skminibatch._statistics import (
 
 FEWEST_LOOKS, MOST_LOOKS = 4, 32  # micro-batches that are looked at in training
 MOST_TOGETHER = 256  # rows in these
-LOOK_COST = (
-    60  # rows of training that the look at a row is charged to: a tenth of training, and six times the time of a row
-)
+LOOK_COST = 60  # rows of training that the look at a row is charged to: a tenth of them, at six times the time of a row
 ROUNDING = 1e-12  # of what the coordinates have by themselves: less in common is nothing
 
 

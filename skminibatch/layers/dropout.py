@@ -16,11 +16,11 @@ def mixed(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
-def start_of(key: tuple[int, int], number: int) -> np.ndarray:
-    """Where the counter of a layer starts in a step; `key` is (seed, step)."""
-    seed, step = (np.asarray(k).astype(np.uint64) for k in key)
-    with np.errstate(over="ignore"):
-        return mixed(mixed(seed + np.uint64(GOLDEN)) + step * np.uint64(GOLDEN) + np.uint64(number))
+def drawn(seed, step, number, count):
+    """The random number of a unit: of the count-th of a layer, from one on, in a step (all uint64)."""
+    golden = np.uint64(GOLDEN)
+    start = mixed(mixed(seed + golden) + step * golden + number)
+    return mixed(start + count * golden) >> np.uint64(64 - SIGNIFICANT)
 
 
 def threshold(dropout: float) -> int:
@@ -31,6 +31,7 @@ def threshold(dropout: float) -> int:
 def kept(key: tuple[int, int], number: int, shape: tuple[int, int], dropout: float) -> np.ndarray:
     """``1 / (1 - dropout)`` for units that are kept, zero for those that are dropped (Srivastava et al. 2014)."""
     count = np.arange(1, shape[0] * shape[1] + 1, dtype=np.uint64).reshape(shape)
+    seed, step, layer = (np.asarray(k).astype(np.uint64) for k in (*key, number))
     with np.errstate(over="ignore"):
-        numbers = mixed(start_of(key, number) + count * np.uint64(GOLDEN)) >> np.uint64(64 - SIGNIFICANT)
+        numbers = drawn(seed, step, layer, count)
     return (numbers >= np.uint64(threshold(dropout))) / (1.0 - dropout)

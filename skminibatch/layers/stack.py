@@ -30,6 +30,11 @@ class Dense(NamedTuple):
         """Whether there is one: a normalization that takes the mean of each unit away would absorb it."""
         return self.normalization is None or not self.normalization.absorbs_intercept
 
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Numbers in the weights and in the intercept."""
+        return self.n_in * self.n_out, self.n_out * self.has_intercept
+
 
 class Place(NamedTuple):
     """Where the parameters of a layer stand: slices of the parameters, and of the running statistics behind these."""
@@ -58,8 +63,7 @@ class Stack:
     @cached_property
     def starts(self) -> tuple:
         """(parameters, running statistics) of the normalizations at the start, that of the input first."""
-        units = [(self.entry, self.layers[0].n_in), *((layer.normalization, layer.n_out) for layer in self.layers)]
-        none = np.empty(0), np.empty(0)
+        none, units = (np.empty(0), np.empty(0)), zip(self.normalizations, self.widths, strict=True)
         return tuple(none if part is None else part.start(n) for part, n in units)
 
     @cached_property
@@ -72,7 +76,7 @@ class Stack:
             at += count
             return slice(at - count, at)
 
-        sizes = [(0, 0), *((layer.n_in * layer.n_out, layer.n_out * layer.has_intercept) for layer in self.layers)]
+        sizes = [(0, 0), *(layer.sizes for layer in self.layers)]
         for (weights, intercept), (parameters, running) in zip(sizes, self.starts, strict=True):
             found.append(
                 Place(take(weights), take(intercept), take(parameters.size), slice(behind, behind + running.size))
@@ -83,7 +87,7 @@ class Stack:
     @cached_property
     def n_parameters(self) -> int:
         """Number of parameters that are learnt."""
-        dense = sum(layer.n_in * layer.n_out + layer.n_out * layer.has_intercept for layer in self.layers)
+        dense = sum(sum(layer.sizes) for layer in self.layers)
         return dense + sum(parameters.size for parameters, _ in self.starts)
 
     @cached_property
@@ -97,6 +101,11 @@ class Stack:
         return self.entry, *(layer.normalization for layer in self.layers)
 
     @property
+    def widths(self) -> tuple[int, ...]:
+        """Features, and units of each layer."""
+        return self.layers[0].n_in, *(layer.n_out for layer in self.layers)
+
+    @property
     def couples_rows(self) -> bool:
         """Whether in training an output depends on the other rows of its batch."""
         return any(part is not None and part.couples_rows for part in self.normalizations)
@@ -105,8 +114,7 @@ class Stack:
     def rates(self) -> np.ndarray:
         """What the rate is multiplied with for each parameter, (n_parameters,)."""
         rates = np.ones(self.n_parameters)
-        widths = [self.layers[0].n_in, *(layer.n_out for layer in self.layers)]
-        for part, place, n in zip(self.normalizations, self.places, widths, strict=True):
+        for part, place, n in zip(self.normalizations, self.places, self.widths, strict=True):
             if hasattr(part, "rates"):
                 rates[place.normalization] = part.rates(n)
         return rates

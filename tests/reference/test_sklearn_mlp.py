@@ -5,7 +5,6 @@ There is no solver 'lbfgs': where a test asks for it, Adam takes its place, with
 left out, and why, stands in `LEFT_OUT`.
 """
 
-import importlib.util
 import inspect
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from unittest import mock
 import pytest
 import sklearn
 import sklearn.neural_network
+from theirs import executed, expect_failure
 
 from skminibatch import MiniBatchMLPClassifier, MiniBatchMLPRegressor
 
@@ -87,18 +87,11 @@ class MLPRegressor(MiniBatchMLPRegressor):
 
 def _loaded() -> ModuleType:
     """scikit-learn's test module with our classes."""
-    spec = importlib.util.find_spec("sklearn.neural_network.tests.test_mlp")
-    module = ModuleType("sklearn_test_mlp")
-    module.__file__ = spec.origin
     networks = ModuleType("sklearn.neural_network")
     vars(networks).update(vars(sklearn.neural_network), MLPClassifier=MLPClassifier, MLPRegressor=MLPRegressor)
-    with (
-        mock.patch.dict(sys.modules, {"sklearn.neural_network": networks}),
-        open(spec.origin, encoding="utf-8") as source,
-    ):
-        exec(compile(source.read(), spec.origin, "exec"), vars(module))
+    patched = mock.patch.dict(sys.modules, {"sklearn.neural_network": networks})
+    module = executed("sklearn.neural_network.tests.test_mlp", patched)
     assert module.MLPClassifier is MLPClassifier
-    sys.modules[module.__name__] = module  # pickles of its classes
     return module
 
 
@@ -109,11 +102,7 @@ globals().update(TESTS)
 
 @pytest.fixture(autouse=True)
 def _left_out(request):
-    """A test that is left out has to fail; once it passes, it is to be taken off the list."""
-    name = request.node.name if request.node.name in LEFT_OUT else getattr(request.node, "originalname", None)
-    if name in LEFT_OUT:
-        strict = LEFT_OUT[name] != LOGARITHMS
-        request.applymarker(pytest.mark.xfail(reason=LEFT_OUT[name], strict=strict))
+    expect_failure(request, LEFT_OUT, by_chance=LOGARITHMS)
 
 
 @pytest.mark.parametrize("name", sorted(LEFT_OUT))

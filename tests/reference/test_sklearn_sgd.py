@@ -4,9 +4,7 @@ The installed test module is loaded under another name, with the two classes rep
 settings and its compiled losses replaced by ours. What is left out, and why, stands in `LEFT_OUT`.
 """
 
-import importlib.util
 import inspect
-import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from unittest import mock
@@ -15,6 +13,7 @@ import numpy as np
 import pytest
 import sklearn
 import sklearn.linear_model
+from theirs import executed, expect_failure
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
 from skminibatch._parts import gradient, value
@@ -122,16 +121,11 @@ COMPILED = SimpleNamespace(
 
 def _loaded() -> ModuleType:
     """scikit-learn's test module with our classes."""
-    spec = importlib.util.find_spec("sklearn.linear_model.tests.test_sgd")
-    module = ModuleType("sklearn_test_sgd")
-    module.__file__ = spec.origin
     linear_model = ModuleType("linear_model")
     vars(linear_model).update(vars(sklearn.linear_model), SGDClassifier=SGDClassifier, SGDRegressor=SGDRegressor)
-    with mock.patch.object(sklearn, "linear_model", linear_model), open(spec.origin, encoding="utf-8") as source:
-        exec(compile(source.read(), spec.origin, "exec"), vars(module))
+    module = executed("sklearn.linear_model.tests.test_sgd", mock.patch.object(sklearn, "linear_model", linear_model))
     assert module.linear_model is linear_model
     module.sgd_fast = COMPILED
-    sys.modules[module.__name__] = module  # pickles of its classes
     return module
 
 
@@ -163,11 +157,7 @@ globals().update({name: test for name, test in TESTS.items() if test is not None
 
 @pytest.fixture(autouse=True)
 def _left_out(request):
-    """A test that is left out has to fail; once it passes, it is to be taken off the list."""
-    name = request.node.name if request.node.name in LEFT_OUT else getattr(request.node, "originalname", None)
-    if name in LEFT_OUT:
-        by_chance = LEFT_OUT[name] == ORDER
-        request.applymarker(pytest.mark.xfail(reason=LEFT_OUT[name], strict=not by_chance))
+    expect_failure(request, LEFT_OUT, by_chance=ORDER)
 
 
 @pytest.mark.parametrize("name", sorted(LEFT_OUT))

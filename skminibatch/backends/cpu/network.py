@@ -38,10 +38,20 @@ from skminibatch.backends.cpu.stacks import (
     SLOPE,
     WEIGHTS,
 )
-from skminibatch.layers.dropout import GOLDEN, SIGNIFICANT, mixed
+from skminibatch.layers import dropout
+from skminibatch.layers.dropout import drawn
 
 PORTION = 4096  # numbers whose squares are summed in their own type
-_mixed = inlined(mixed)
+
+
+@overload(dropout.mixed, jit_options=INLINED)
+def _mixed(x):
+    return dropout.mixed
+
+
+@overload(dropout.drawn, jit_options=INLINED)
+def _drawn(seed, step, number, count):
+    return dropout.drawn
 
 
 def bring(X, rows, A, lengths):
@@ -156,11 +166,9 @@ def row_products(A, D, lengths, has_intercept):
 @called
 def drop(A, kept, out, seed, step, number, least, factor):
     """``out = kept A`` with the mask of dropout, see `layers.dropout.kept`."""
-    golden = np.uint64(GOLDEN)
-    start = _mixed(_mixed(seed + golden) + step * golden + np.uint64(number))
     value = A.dtype.type(factor)
     for i in range(A.size):
-        random = _mixed(start + np.uint64(i + 1) * golden) >> np.uint64(64 - SIGNIFICANT)
+        random = drawn(seed, step, np.uint64(number), np.uint64(i + 1))
         kept[i] = value if random >= np.uint64(least) else A.dtype.type(0)
         out[i] = A[i] * kept[i]
 
