@@ -9,7 +9,7 @@ FIRST, SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 SIGNIFICANT = 24  # bits of a number that decides
 
 
-def mixed(x: np.ndarray) -> np.ndarray:
+def mixed(x):
     """A bijection of 64 bits that looks random: the output function of SplitMix64 (Steele, Lea and Flood 2014)."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(FIRST)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(SECOND)
