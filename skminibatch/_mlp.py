@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from numbers import Integral, Real
 
@@ -16,6 +17,7 @@ from skminibatch._estimator import BaseMiniBatchEstimator
 from skminibatch._network import MLPModel
 from skminibatch._statistics import OF_START, stream
 from skminibatch._targets import RegressionTarget
+from skminibatch.backends import threads
 from skminibatch.layers import ACTIVATIONS, NORMALIZATIONS, Dense, Identity, Stack
 from skminibatch.losses import Logistic, Softmax
 from skminibatch.schedules import SCHEDULES
@@ -93,8 +95,19 @@ class MLPEstimator(BaseMiniBatchEstimator):
             optimizer=_resolve.network_optimizer(self),
             device=self.device,
             dtype=np.dtype(X.dtype),
-            n_threads=None if self.n_jobs is None else _resolve.threads(self.n_jobs),
+            n_threads=self._n_threads(),
         )
+
+    def _n_threads(self) -> int:
+        return threads.of_blas() if self.n_jobs is None else _resolve.threads(self.n_jobs)
+
+    def _fit(self, *given):
+        with threads.one_of_blas():
+            return super()._fit(*given)
+
+    def _partial_fit(self, *given):
+        with threads.one_of_blas():
+            return super()._partial_fit(*given)
 
     def _checked_model(self, target, X, sampler, partial: bool = False):
         """The model, if its parts go together and with what training goes on from."""
@@ -184,7 +197,7 @@ class MLPEstimator(BaseMiniBatchEstimator):
         """Raw outputs (n, K)."""
         check_is_fitted(self)
         X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
-        return self._layers.raw(self._theta(), X)
+        return self._layers.raw(self._theta(), X, partial(threads.mapped, n_threads=self._n_threads()))
 
 
 def _output_activation(loss, pointwise) -> str:

@@ -29,7 +29,7 @@ class MLPModel(NetworkGradients):
     optimizer: tuple
     device: str
     dtype: np.dtype
-    n_threads: int | None = None
+    n_threads: int = 1
     micro_batch: int = 0  # rows that are looked at together where a normalization couples them; 0: as many as suit it
 
     @property

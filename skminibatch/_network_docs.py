@@ -71,12 +71,11 @@ default='shuffle'
     warm_start : bool, default=False
         Start `fit` from the parameters of the last call.
 {extra}    n_jobs : int or None, default=None
-        Threads of the products of matrices. None is one where they are small, and else what BLAS takes by itself: the last
-        bits depend on their number.
+        Threads that share a large product of matrices; their number changes no bit of the result. None: as many as BLAS takes.
     device : {{'auto', 'cpu', 'base'}}, default='auto'
         'auto' and 'cpu' are compiled kernels, 'base' is plain NumPy, for checks.
     random_state : int, RandomState instance or None, default=None
-        Seed of everything random. The same seed gives the same bits with the same number of threads.
+        Seed of everything random. The same seed gives the same bits, whatever the number of threads.
     verbose : int, default=0
         Print a line an epoch.
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from scipy import sparse
 from test_backends import OUTPUTS, plan_of, targets_of
-from threadpoolctl import threadpool_limits
 
 from skminibatch import MiniBatchMLPClassifier, MiniBatchSGDClassifier
 from skminibatch._parts import n_slots
@@ -224,15 +223,3 @@ def test_linear_models_and_networks_share_a_process(binary):
     """A sparse linear fit imports the kernels of sparse rows, whose module is named as SciPy's is."""
     MiniBatchSGDClassifier(max_iter=1, tol=None).fit(sparse.csr_matrix(binary.X), binary.y)
     MiniBatchMLPClassifier(max_iter=1, tol=None).fit(binary.X, binary.y)
-
-
-def test_the_number_of_threads_is_that_of_n_jobs():
-    """With one thread, what BLAS would take by itself changes no bit."""
-    rng = np.random.default_rng(0)
-    X, y = rng.standard_normal((600, 300)), rng.integers(0, 3, 600)
-    found = []
-    for limit in (1, 2):
-        with threadpool_limits(limit, user_api="blas"):
-            model = MiniBatchMLPClassifier(hidden_layer_sizes=(200,), batch_size=300, max_iter=2, tol=None, n_jobs=1)
-            found.append(model.set_params(random_state=0).fit(X, y).coefs_[0])
-    np.testing.assert_array_equal(*found)

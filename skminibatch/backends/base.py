@@ -189,7 +189,7 @@ def _run(loss, penalty, optimizer, batch, y, weights, plan, stretch, params, fit
     return stats
 
 
-def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params, n_threads=None):
+def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params, n_threads=1):
     """Carry out a plan on a network."""
     stats, learnt = empty_stats(len(plan.offsets) - 1), params[:, : stack.n_parameters]
     acting, lazy = Acting(1.0, stack.decayed, stack.rates), sparse.issparse(X) and not optimizer.linear

@@ -179,12 +179,10 @@ class Stack:
                 theta[place.normalization], theta[place.running] = flat(found)
         return theta
 
-    def raw(self, theta: np.ndarray, X) -> np.ndarray:
-        """Raw outputs (n, K), a few rows at a time."""
-        raw = np.empty((X.shape[0], self.layers[-1].n_out), theta.dtype)
-        for start in range(0, len(raw), PORTION):
-            raw[start : start + PORTION], _ = self.forward(theta, X[start : start + PORTION])
-        return raw
+    def raw(self, theta: np.ndarray, X, each=map) -> np.ndarray:
+        """Raw outputs (n, K), a few rows at a time; `each` is what does that to each few."""
+        portions = [X[start : start + PORTION] for start in range(0, X.shape[0], PORTION)]
+        return np.concatenate(list(each(lambda some: self.forward(theta, some)[0], portions)))
 
     def forward(self, theta: np.ndarray, X, weights=None, running=None, train: bool = False, key=None, until=None):
         """Raw outputs (b, K) and the backward map of a batch.

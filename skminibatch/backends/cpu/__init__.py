@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
-
 import numpy as np
 from scipy.sparse import issparse
-from threadpoolctl import ThreadpoolController
 
 from skminibatch._plan import empty_stats
 from skminibatch.backends import base
+from skminibatch.backends.threads import one_of_blas, together
 
-LARGE_PRODUCT = 8_000_000  # multiplications; below, to meet another thread costs more than it does
 _NONE = np.empty(0)
 _NO_TABLE = np.array(0.0)  # without a dimension, see `run_dense`
 
@@ -45,23 +40,11 @@ def run_dense(
             spaces[thread], results,
         )  # fmt: skip
 
-    failed = _together([work(thread) for thread in range(n_threads)])
+    failed = together([work(thread) for thread in range(n_threads)])
     params[...] = spaces[0].params[..., : params.shape[2]]
     if table is not None:
         stats.square_norms[:] = np.nan
     return stats._replace(failed=failed)
-
-
-def _together(calls):
-    """Run the calls at the same time, the first one in this thread; the result of the first."""
-    if len(calls) == 1:
-        return calls[0]()
-    with ThreadPoolExecutor(len(calls) - 1) as pool:
-        others = [pool.submit(call) for call in calls[1:]]
-        first = calls[0]()
-        for other in others:
-            other.result()
-    return first
 
 
 def run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, table=None):
@@ -128,14 +111,15 @@ def residuals(loss, raw, y, weights):
     return raw
 
 
-def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params, n_threads=None):
+def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params, n_threads=1):
     """Carry out a plan on a network; one with a normalization of the user's own by the verb of ``base``.
 
-    `n_threads` are those of BLAS; of None, small products take one, and large ones what BLAS takes by itself.
+    Large products are cut into pieces, always the same ones, which so many threads share.
     """
     from skminibatch.backends.cpu.compile import is_ours
+    from skminibatch.backends.cpu.crew import help_with
     from skminibatch.backends.cpu.network import run
-    from skminibatch.backends.cpu.stacks import Network, WorkSpace
+    from skminibatch.backends.cpu.stacks import Network, WorkSpace, most_pieces
 
     if not all(part is None or is_ours(part) for part in stack.normalizations):
         return base.run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params)
@@ -143,15 +127,21 @@ def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params, n_thre
     is_sparse, longest = issparse(X), int(np.diff(plan.offsets).max())
     network = Network.of(stack, loss, penalty, optimizer, params.dtype)
     lazy = is_sparse and not optimizer.linear
-    space = WorkSpace.of(stack, longest, y, params.dtype, is_sparse=is_sparse, lazy=lazy)
+    n_threads = min(n_threads, most_pieces(stack, longest))
+    space = WorkSpace.of(stack, longest, y, params.dtype, n_threads, is_sparse=is_sparse, lazy=lazy)
     arrays = _csr(X) if is_sparse else readonly(X), readonly(y), readonly(weights)
     plan_weights = _NONE if plan.weights is None else plan.weights
     steps = plan.rows, plan.offsets, plan.coefficients.astype(params.dtype), plan_weights
     limits = float(plan.clip_norm), not stack.couples_rows, *plan.key
-    if n_threads is None and longest * max(layer.n_in * layer.n_out for layer in stack.layers) < LARGE_PRODUCT:
-        n_threads = 1
-    with _of_blas(n_threads):
-        failed = run((), *arrays, *steps, network[:4], network[4:6], limits, params, space, stats[:4])
+
+    def lead():
+        return run((), *arrays, *steps, network[:4], network[4:6], limits, params, space, stats[:4])
+
+    def helper(thread):
+        return lambda: help_with((), space.crew, thread, space.point)
+
+    with one_of_blas():
+        failed = together([lead, *map(helper, range(1, n_threads))])
     return stats._replace(failed=failed)
 
 
@@ -180,17 +170,6 @@ def _axes(coordinates, dtype):
         return nothing, nothing, nothing
     center = coordinates.center if coordinates.center.any() else nothing
     return center, coordinates.scale, coordinates.stretch
-
-
-@functools.cache
-def _blas() -> ThreadpoolController:
-    """The libraries that do products of matrices, once they are loaded."""
-    return ThreadpoolController()
-
-
-def _of_blas(n_threads: int | None):
-    """A context in which products take so many threads."""
-    return nullcontext() if n_threads is None else _blas().limit(limits=n_threads, user_api="blas")
 
 
 def _csr(X):

@@ -23,6 +23,7 @@ from skminibatch._parts import (
     value_gradient,
 )
 from skminibatch.backends.cpu.compile import INLINED, Kernel, finite, inlined
+from skminibatch.backends.cpu.crew import PER_LINE, wait_for
 from skminibatch.backends.cpu.formulas import (
     bounded_rate,
     clipping,
@@ -32,7 +33,7 @@ from skminibatch.backends.cpu.formulas import (
     stepped,
     store_slots,
 )
-from skminibatch.backends.cpu.intrinsics import give_way, load_acquire, store_release
+from skminibatch.backends.cpu.intrinsics import store_release
 from skminibatch.backends.cpu.rows import (
     AHEAD,
     BURST,
@@ -49,7 +50,6 @@ from skminibatch.backends.cpu.rows import (
 )
 
 LINE = 64  # bytes of a cache line
-SPINS = 2000  # looks at the other threads before a thread gives way
 
 
 def bring(X, rows, n, center, tile):
@@ -278,13 +278,9 @@ def meet(progress, thread, n_threads, s):
     """Wait until every thread has finished its part of step `s`."""
     if n_threads == 1:
         return
-    store_release(progress, thread * 8, s + 1)
+    store_release(progress, thread * PER_LINE, s + 1)
     for other in range(n_threads):
-        spins = 0
-        while load_acquire(progress, other * 8) <= s:
-            spins += 1
-            if spins > SPINS:
-                give_way()
+        wait_for(progress, other, s + 1)
 
 
 @inlined
@@ -386,7 +382,7 @@ class WorkSpace(NamedTuple):
         shared = (
             (dtype, (2, n_slices, K, full)),
             (np.float64, (2, n_slices, 3)),
-            (np.int64, (n_threads * 8,)),
+            (np.int64, (n_threads * PER_LINE,)),
         )
         own = (
             (dtype, (m, K, full)),

@@ -173,8 +173,8 @@ def call(typing_context, address, arguments):
 
 
 @intrinsic
-def multiply(typing_context, A, B, out, turned):
-    """``out = A B``, by BLAS, of matrices by rows; with `turned` of 1 it is ``A' B`` and of 2 ``A B'``."""
+def multiply(typing_context, A, B, out, turned, start, stop):
+    """The rows from `start` to `stop` of ``out = A B``, by BLAS; with `turned` of 1 it is ``A' B`` and of 2 ``A B'``."""
 
     def generate(context, builder, signature, args):
         byte, word = ir.IntType(8), ir.IntType(64)
@@ -192,17 +192,20 @@ def multiply(typing_context, A, B, out, turned):
         # BLAS has matrices by columns, in which ours are transposed: out' = B' A'
         flags = builder.select(second, letter["t"], letter["n"]), builder.select(first, letter["t"], letter["n"])
         inner = builder.select(first, shapes[0][0], shapes[0][1])
+        start, count = args[4], builder.sub(args[5], args[4])
+        rows = builder.gep(a.data, [builder.select(first, start, builder.mul(start, shapes[0][1]))])
+        results = builder.gep(c.data, [builder.mul(start, shapes[2][1])])
         one, zero = (
             cgutils.alloca_once_value(builder, context.get_constant(out.dtype, number)) for number in (1.0, 0.0)
         )
-        plain = [builder.bitcast(p, pointer) for p in (one, b.data, a.data, zero, c.data)]
+        plain = [builder.bitcast(p, pointer) for p in (one, b.data, rows, zero, results)]
         builder.call(
             function,
             [
-                letter["s" if out.dtype == types.float32 else "d"], *flags, shapes[2][1], shapes[2][0], inner,
+                letter["s" if out.dtype == types.float32 else "d"], *flags, shapes[2][1], count, inner,
                 plain[0], plain[1], shapes[1][1], plain[2], shapes[0][1], plain[3], plain[4], shapes[2][1],
             ],
         )  # fmt: skip
         return context.get_dummy_value()
 
-    return types.void(A, B, out, types.int64), generate
+    return types.void(A, B, out, types.int64, types.intp, types.intp), generate

@@ -6,8 +6,9 @@ import numpy as np
 from numba.extending import overload
 
 from skminibatch.backends.cpu.compile import INLINED, Kernel, called, finite, inlined
+from skminibatch.backends.cpu.crew import dismiss, product
 from skminibatch.backends.cpu.formulas import clipping, row_weight
-from skminibatch.backends.cpu.intrinsics import address_of, call, matrix_in, multiply
+from skminibatch.backends.cpu.intrinsics import address_of, call, matrix_in
 from skminibatch.backends.cpu.normalization import (
     NONE,
     ROWS,
@@ -58,11 +59,11 @@ def bring(X, rows, A, lengths):
     """Copy some rows, and the squared lengths of them; of sparse rows the lengths alone."""
 
 
-def first_products(X, rows, A, W, Z):
+def first_products(X, rows, A, W, Z, crew):
     """``Z = X[rows] W``."""
 
 
-def first_gradient(X, rows, A, D, g, marks):
+def first_gradient(X, rows, A, D, g, marks, crew):
     """``g = X[rows]' D``; returns how many features were touched, which are in `marks`, or -1: all."""
 
 
@@ -88,11 +89,11 @@ def _bring(X, rows, A, lengths):
 
 
 @overload(first_products, jit_options=INLINED)
-def _first_products(X, rows, A, W, Z):
-    def dense(X, rows, A, W, Z):
-        multiply(A, W, Z, 0)
+def _first_products(X, rows, A, W, Z, crew):
+    def dense(X, rows, A, W, Z, crew):
+        product(A, W, Z, 0, crew)
 
-    def csr(X, rows, A, W, Z):
+    def csr(X, rows, A, W, Z, crew):
         data, indices, indptr = X
         for t in range(Z.shape[0]):
             Z[t] = 0
@@ -105,12 +106,12 @@ def _first_products(X, rows, A, W, Z):
 
 
 @overload(first_gradient, jit_options=INLINED)
-def _first_gradient(X, rows, A, D, g, marks):
-    def dense(X, rows, A, D, g, marks):
-        multiply(A, D, g, 1)
+def _first_gradient(X, rows, A, D, g, marks, crew):
+    def dense(X, rows, A, D, g, marks, crew):
+        product(A, D, g, 1, crew)
         return -1
 
-    def csr(X, rows, A, D, g, marks):
+    def csr(X, rows, A, D, g, marks, crew):
         data, indices, indptr = X
         d, found = g.shape[0], 0
         if marks.size == 0:
@@ -236,9 +237,9 @@ def forward(X, network, params, w, b, key, space):
         start, stop = place(counts, level, longest, b)
         Z, W = matrix_in(space.before, start, b, n), matrix_in(w, counts[level, WEIGHTS], n_in, n)
         if level == 1 and counts[0, POOLED] == NONE:
-            first_products(X, space.rows, A, W, Z)
+            first_products(X, space.rows, A, W, Z, space.crew)
         else:
-            multiply(A, W, Z, 0)
+            product(A, W, Z, 0, space.crew)
         if counts[level, INTERCEPT] >= 0:
             intercept = w[counts[level, INTERCEPT] : counts[level, INTERCEPT] + n]
             for i in range(b):
@@ -315,11 +316,11 @@ def backward(X, network, w, b, measured, space):
                 for k in range(n):
                     intercept[k] += row[k]
         if plain:
-            touched = first_gradient(X, space.rows, A, D, g, space.marks)
+            touched = first_gradient(X, space.rows, A, D, g, space.marks, space.crew)
         else:
-            multiply(A, D, g, 1)
+            product(A, D, g, 1, space.crew)
             before = matrix_in(space.earlier if in_later else space.later, 0, b, n_in)
-            multiply(D, matrix_in(w, counts[level, WEIGHTS], n_in, n), before, 2)
+            product(D, matrix_in(w, counts[level, WEIGHTS], n_in, n), before, 2, space.crew)
             in_later = not in_later
     if counts[0, POOLED] != NONE:
         n = counts[0, N_OUT]
@@ -397,7 +398,7 @@ def run(
     counts, _, _, common = network
     clip_norm, measured, seed, step = limits
     losses, square_norms, row_squares, used = stats
-    last, order = counts.shape[0] - 1, unpacked(order)
+    last, order, failed = counts.shape[0] - 1, unpacked(order), -1
     w = space.point if common[4] else params[0]
     for s in range(offsets.size - 1):
         start = offsets[s]
@@ -418,9 +419,11 @@ def run(
         square_norms[s], used[s] = square_norm, c[0]
         row_squares[s] = squares * b * b if measured else np.nan
         if not (finite(losses[s]) and finite(square_norm)):
-            return s
+            failed = s
+            break
         take_step(network, segments, rates, params, c, clipping(square_norm, clip_norm), touched, space)
-    return -1
+    dismiss(space.crew)
+    return failed
 
 
 def take_targets(y, rows, b, targets):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from skminibatch.backends.cpu import operations
+from skminibatch.backends.cpu.crew import JOB, PER_LINE, n_pieces
 from skminibatch.backends.cpu.normalization import BOTH, ROWS, UNITS
 from skminibatch.backends.cpu.rows import BURST
 from skminibatch.layers.dropout import threshold
@@ -81,6 +82,11 @@ def pooled(part) -> int:
     return BOTH if hasattr(part, "alpha") else ROWS
 
 
+def most_pieces(stack, b: int) -> int:
+    """Most pieces that a product of a batch of so many rows is done in."""
+    return max(n_pieces(max(b, layer.n_in), b * layer.n_in * layer.n_out) for layer in stack.layers)
+
+
 class WorkSpace(NamedTuple):
     """What the kernel writes to. Those of layers have as many numbers as a batch has in each, one layer behind the other.
 
@@ -110,9 +116,10 @@ class WorkSpace(NamedTuple):
     out: np.ndarray
     own: np.ndarray
     marks: np.ndarray
+    crew: tuple[np.ndarray, np.ndarray]
 
     @classmethod
-    def of(cls, stack, longest: int, y, dtype, *, is_sparse: bool, lazy: bool) -> WorkSpace:
+    def of(cls, stack, longest: int, y, dtype, n_threads: int, *, is_sparse: bool, lazy: bool) -> WorkSpace:
         """For batches of at most `longest` rows; what a stack does not need is small."""
         n_features, widths = stack.layers[0].n_in, [layer.n_out for layer in stack.layers]
         total = longest * (n_features * (stack.entry is not None) + sum(widths))
@@ -142,4 +149,5 @@ class WorkSpace(NamedTuple):
             np.empty(widths[-1] + 1),
             numbers(2 * widest * (normalized > 0)),
             np.zeros(2 * n_features if lazy else 0, np.int64),
+            (np.zeros(n_threads * PER_LINE, np.int64), np.zeros(JOB, np.int64)),
         )
