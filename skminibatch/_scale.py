@@ -26,7 +26,8 @@ from skminibatch._statistics import (
 
 FEWEST_LOOKS, MOST_LOOKS = 4, 32  # micro-batches that are looked at in training
 MOST_TOGETHER = 256  # rows in these
-LOOK_COST = 60  # rows of training that the look at a row is charged to: a tenth of them, at six times the time of a row
+LOOK_COST = 20  # rows of training that the look at a row is charged to
+FEWEST_BETWEEN = 15_000  # rows between two looks, each of which takes a fraction of a millisecond by itself
 ROUNDING = 1e-12  # of what the coordinates have by themselves: less in common is nothing
 
 
@@ -102,18 +103,19 @@ def noise_of_micro_batches(
 ) -> tuple[float, float] | None:
     """``(|G|^2, tr Sigma)`` where training stands, of a model that couples the rows of a batch; None: not now.
 
-    From a few micro-batches as large as the batches, where these are not too large. `samples` were seen so far, those of
-    the epoch that is over included: a look takes the time of so few of these that it costs a tenth of training at most.
+    From a few micro-batches as large as the batches, where these are not too large, after the first epoch and then so seldom
+    that looking costs less than a tenth of training. `samples` were seen so far, those of the epoch that is over included.
     """
     together = int(min(batch_size, MOST_TOGETHER, data.n_rows // FEWEST_LOOKS))
-    due = LOOK_COST * FEWEST_LOOKS * together
-    if together < 2 or samples // due == (samples - data.n_rows) // due:
+    due = max(LOOK_COST * FEWEST_LOOKS * together, FEWEST_BETWEEN)
+    before = samples - data.n_rows
+    if together < 2 or (before > 0 and samples // due == before // due):
         return None
     count = min(max(data.n_rows // (LOOK_COST * together), FEWEST_LOOKS), MOST_LOOKS)
     rng = stream(seed, OF_NOISE, samples)
     rows = rng.permutation(sample_rows(data.X.shape[0], count * together, rng, data.rows))
     model = replace(model, micro_batch=together)
-    signal, variance = model.gradient_statistics(data, [rows], *predicts, data.n_rows).moments()
+    signal, variance = model.seen_in_training(data, rows, *predicts, data.n_rows).moments()
     return float(signal), float(variance)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -39,18 +40,44 @@ def test_rows_that_are_not_coupled_tell_the_noise_in_every_epoch(blobs):
 
 @pytest.mark.parametrize("normalization", ["batch", "ghost", "hybrid"])
 def test_micro_batches_tell_the_noise_now_and_then(normalization, blobs):
-    """Looks at 4 micro-batches of 5 rows for every 1,200 that were seen, at most at a sixtieth of the rows."""
-    settings = {"normalization": normalization, "batch_size": 5}
-    model = classifier(max_iter=4, **settings).fit(*blobs)
+    """After the first epoch, and then once in so many rows."""
+    model = classifier(normalization=normalization, batch_size=5, max_iter=17).fit(*blobs)
     assert model.noise_estimator_ == "micro-batches"
     history = model.history_
+    looked = np.isfinite(history["temperature"])
+    assert list(history["samples"][looked]) == [2_000, 16_000, 30_000]
     for name in ("noise_scale", "update_variance", "temperature"):
-        assert np.all(history[name] > 0)
-    np.testing.assert_allclose(
-        history["update_variance"] / history["temperature"], history["rate"], rtol=0.2
-    )  # the rate hardly changes in an epoch
-    few = classifier(max_iter=10, **settings).fit(blobs[0][:400], blobs[1][:400]).history_
-    assert np.isfinite(few["temperature"]).sum() == 3  # 4,000 rows
+        assert np.all(history[name][looked] > 0)
+    ratios = history["update_variance"][looked] / history["temperature"][looked]
+    np.testing.assert_allclose(ratios, history["rate"][looked], rtol=0.2)  # the rate hardly changes in an epoch
+
+
+def test_a_look_is_seldom_where_batches_are_large(blobs):
+    """Four of 256 rows are charged to 20,480."""
+    history = classifier(normalization="batch", batch_size=500, max_iter=41).fit(*blobs).history_
+    assert list(history["samples"][np.isfinite(history["temperature"])]) == [2_000, 22_000, 42_000, 62_000, 82_000]
+
+
+@pytest.mark.parametrize("normalization", ["batch", "ghost", "hybrid"])
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_a_look_sees_what_the_gradients_are(normalization, dropout, blobs):
+    """The kernel that trains, without dropout, against the gradients of the diagnostics; it moves nothing."""
+    X, y = blobs
+    weights = np.random.default_rng(0).uniform(0.5, 2.0, len(y))
+    fitted = classifier(normalization=normalization, dropout=dropout, max_iter=2, alpha=0.1).fit(
+        X, y, sample_weight=weights
+    )
+    model, theta, data = fitted._examined(X, y, weights)
+    model, rows, before = (
+        replace(model, micro_batch=20),
+        np.random.default_rng(1).permutation(len(y))[:90],
+        theta.copy(),
+    )
+    found = model.seen_in_training(data, rows, theta, 100.0)
+    expected = model.gradient_statistics(data, [rows], theta, 100.0)
+    for name, ours, theirs in zip(found._fields, found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-8, err_msg=name)
+    np.testing.assert_array_equal(theta, before)
 
 
 def test_a_look_changes_nothing_but_the_history(blobs, monkeypatch):
@@ -72,7 +99,7 @@ def test_the_noise_of_the_history_is_that_of_the_diagnostic(blobs):
     model = classifier(normalization="batch", max_iter=120, **still).fit(*blobs)
     variances = model.history_["temperature"] * 20 / model.history_["rate"]
     variances = variances[~np.isnan(variances)]
-    assert len(variances) == 50
+    assert len(variances) == 17
     fitted = classifier(normalization="batch", max_iter=1, **still).fit(*blobs)
     expected = gradient_noise_scale(fitted, *blobs, random_state=0).trace_covariance
     error = np.std(variances) / np.sqrt(len(variances))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -104,6 +104,13 @@ class Stack:
     def widths(self) -> tuple[int, ...]:
         """Features, and units of each layer."""
         return self.layers[0].n_in, *(layer.n_out for layer in self.layers)
+
+    @cached_property
+    def without_dropout(self) -> Stack:
+        """The same layers, of which no unit is dropped."""
+        if not any(layer.dropout for layer in self.layers):
+            return self
+        return replace(self, layers=tuple(layer._replace(dropout=0.0) for layer in self.layers))
 
     @property
     def couples_rows(self) -> bool:

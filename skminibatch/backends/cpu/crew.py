@@ -13,16 +13,22 @@ from skminibatch.backends.cpu.intrinsics import (
 )
 
 PIECE = 4_000_000  # multiplications; to meet another thread for fewer costs more than it does
-MOST_PIECES = 16
-FEWEST_ROWS = 16  # of a piece: in each, the other matrix is arranged anew
+MOST_PIECES = 8
+FEWEST_ROWS = 128  # of a piece: in each, the other matrix is arranged anew
 PER_LINE = 8  # numbers in a line of the cache
 SPINS = 2_000  # looks at what the others have done before the time slice is given up
 N_PIECES, JOB = 10, 11  # what a job is: three addresses, three shapes, how it is turned, and in how many pieces
 
 
 def n_pieces(n_rows, multiplications):
-    """Pieces that a product with so many rows is done in, whatever the number of threads: so its bits are the same."""
-    return max(1, min(multiplications // PIECE, n_rows // FEWEST_ROWS, MOST_PIECES))
+    """Pieces that a product with so many rows is done in, whatever the number of threads: so its bits are the same.
+
+    A power of two, so that two threads, or four, have as much to do each.
+    """
+    count = 1
+    while count < MOST_PIECES and count * PIECE < multiplications and 2 * count * FEWEST_ROWS <= n_rows:
+        count *= 2
+    return count
 
 
 _n_pieces = inlined(n_pieces)
