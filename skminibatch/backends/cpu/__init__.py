@@ -137,11 +137,11 @@ def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params, n_thre
     def lead():
         return run((), *arrays, *steps, network[:4], network[4:6], limits, params, space, stats[:4])
 
-    def helper(thread):
-        return lambda: help_with((), space.crew, thread, space.point)
+    def help_on():
+        help_with((), space.crew, space.point)
 
     with one_of_blas():
-        failed = together([lead, *map(helper, range(1, n_threads))])
+        failed = together([lead, *[help_on] * (n_threads - 1)])
     return stats._replace(failed=failed)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from skminibatch.backends.cpu.compile import Kernel, called, inlined
 from skminibatch.backends.cpu.intrinsics import (
+    add_release,
     address_of,
     give_way,
     load_acquire,
     matrix_at,
     multiply,
+    replace_if,
     store_release,
 )
 
@@ -17,7 +19,14 @@ MOST_PIECES = 8
 FEWEST_ROWS = 128  # of a piece: in each, the other matrix is arranged anew
 PER_LINE = 8  # numbers in a line of the cache
 SPINS = 2_000  # looks at what the others have done before the time slice is given up
-N_PIECES, JOB = 10, 11  # what a job is: three addresses, three shapes, how it is turned, and in how many pieces
+# What a job is: three addresses, three shapes, how it is turned, and in how many pieces; how many threads there are.
+N_PIECES, N_THREADS, JOB = 10, 11, 12
+TICKET, DONE, PLACES = (
+    0,
+    PER_LINE,
+    2 * PER_LINE,
+)  # the number of the job and its next piece in one; pieces that are done
+TICKETS = 1 << 20  # of a job
 
 
 def n_pieces(n_rows, multiplications):
@@ -35,61 +44,94 @@ _n_pieces = inlined(n_pieces)
 
 
 @inlined
-def pieces(A, B, out, turned, first, count, step):
-    """Every `step`-th of `count` pieces from the first on."""
+def do(A, B, out, turned, piece, count):
+    """One of the pieces of a product."""
     n = out.shape[0]
-    for piece in range(first, count, step):
-        multiply(A, B, out, turned, piece * n // count, (piece + 1) * n // count)
+    multiply(A, B, out, turned, piece * n // count, (piece + 1) * n // count)
 
 
 @inlined
-def wait_for(progress, thread, number):
-    """Wait until a thread is as far as that."""
+def wait_for(progress, line, number):
+    """Wait until the first number of a line of the cache is as large."""
     spins = 0
-    while load_acquire(progress, thread * PER_LINE) < number:
+    while load_acquire(progress, line * PER_LINE) < number:
         spins += 1
         if spins > SPINS:
             give_way()
 
 
+@inlined
+def take(crew, number, count):
+    """The next piece of a job that nobody has taken, -1 if there is none or the job is over."""
+    places, _ = crew
+    while True:
+        ticket = load_acquire(places, TICKET)
+        piece = ticket - number * TICKETS
+        if piece < 0 or piece >= count:
+            return -1
+        if replace_if(places, TICKET, ticket, ticket + 1):
+            return piece
+
+
 @called
 def product(A, B, out, turned, crew):
     """``out = A B`` by those who are in the crew; with `turned` of 1 it is ``A' B`` and of 2 ``A B'``."""
-    progress, job = crew
-    n_threads, inner = progress.size // PER_LINE, A.shape[0] if turned == 1 else A.shape[1]
+    places, job = crew
+    inner = A.shape[0] if turned == 1 else A.shape[1]
     count = _n_pieces(out.shape[0], out.size * inner)
-    if count == 1 or n_threads == 1:
-        pieces(A, B, out, turned, 0, count, 1)
+    if count == 1 or job[N_THREADS] == 1:
+        for piece in range(count):
+            do(A, B, out, turned, piece, count)
         return
     job[0], job[1], job[2] = address_of(A), address_of(B), address_of(out)
     job[3], job[4], job[5], job[6] = A.shape[0], A.shape[1], B.shape[0], B.shape[1]
     job[7], job[8], job[9], job[N_PIECES] = out.shape[0], out.shape[1], turned, count
-    number = progress[0] + 1
-    store_release(progress, 0, number)
-    pieces(A, B, out, turned, 0, count, n_threads)
-    for thread in range(1, n_threads):
-        wait_for(progress, thread, number)
+    number = places[TICKET] // TICKETS + 1
+    places[DONE] = 0
+    store_release(places, TICKET, number * TICKETS)
+    piece = take(crew, number, count)
+    while piece >= 0:
+        do(A, B, out, turned, piece, count)
+        add_release(places, DONE, 1)
+        piece = take(crew, number, count)
+    wait_for(places, DONE // PER_LINE, count)
 
 
 @inlined
 def dismiss(crew):
     """Send the others home."""
-    progress, job = crew
+    places, job = crew
     job[N_PIECES] = 0
-    store_release(progress, 0, progress[0] + 1)
+    store_release(places, TICKET, (places[TICKET] // TICKETS + 1) * TICKETS)
 
 
 @Kernel
-def help_with(parts, crew, thread, number):
-    """Do every piece of each product that is due to a thread, until it is sent home; `number`: an array of the type."""
-    progress, job = crew
-    n_threads, done = progress.size // PER_LINE, 0
+def help_with(parts, crew, number_type):
+    """Do pieces of products until there is no more to come; `number_type`: an array of the type of the matrices.
+
+    Whoever was not looking while a job was done finds the ticket of another, so that no piece of that can be taken by what
+    was read of this one.
+    """
+    places, job = crew
+    last, spins = 0, 0
     while True:
-        done += 1
-        wait_for(progress, 0, done)
-        if job[N_PIECES] == 0:
+        ticket = load_acquire(places, TICKET)
+        number = ticket // TICKETS
+        if number == last:
+            spins += 1
+            if spins > SPINS:
+                give_way()
+            continue
+        count, turned = job[N_PIECES], job[9]
+        A, B = matrix_at(job[0], number_type, job[3], job[4]), matrix_at(job[1], number_type, job[5], job[6])
+        out = matrix_at(job[2], number_type, job[7], job[8])
+        if load_acquire(places, TICKET) // TICKETS != number:
+            continue
+        if count == 0:
             return
-        A, B = matrix_at(job[0], number, job[3], job[4]), matrix_at(job[1], number, job[5], job[6])
-        out = matrix_at(job[2], number, job[7], job[8])
-        pieces(A, B, out, job[9], thread, job[N_PIECES], n_threads)
-        store_release(progress, thread * PER_LINE, done)
+        piece = take(crew, number, count)
+        while piece >= 0:
+            do(A, B, out, turned, piece, count)
+            add_release(places, DONE, 1)
+            piece = take(crew, number, count)
+        last, spins = number, 0

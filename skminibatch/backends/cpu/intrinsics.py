@@ -80,6 +80,30 @@ def store_release(typing_context, array, index, value):
 
 
 @intrinsic
+def replace_if(typing_context, array, index, old, new):
+    """``array[index] = new`` if it is `old`, in one go; whether it was."""
+
+    def generate(context, builder, signature, args):
+        pointer = _element_pointer(context, builder, signature, args)
+        outcome = builder.cmpxchg(pointer, args[2], args[3], "acq_rel", "acquire")
+        return builder.extract_value(outcome, 1)
+
+    return types.boolean(array, types.intp, array.dtype, array.dtype), generate
+
+
+@intrinsic
+def add_release(typing_context, array, index, value):
+    """``array[index] += value`` in one go, after everything that this thread stored before."""
+
+    def generate(context, builder, signature, args):
+        pointer = _element_pointer(context, builder, signature, args)
+        builder.atomic_rmw("add", pointer, args[2], "acq_rel")
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, array.dtype), generate
+
+
+@intrinsic
 def give_way(typing_context):
     """Let another thread run, so that waiting costs little where there are more threads than processors."""
     name = "SwitchToThread" if sys.platform == "win32" else "sched_yield"

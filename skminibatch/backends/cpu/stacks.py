@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from skminibatch.backends.cpu import operations
-from skminibatch.backends.cpu.crew import JOB, PER_LINE, n_pieces
+from skminibatch.backends.cpu.crew import JOB, PLACES, n_pieces
 from skminibatch.backends.cpu.normalization import BOTH, ROWS, UNITS
 from skminibatch.backends.cpu.rows import BURST
 from skminibatch.layers.dropout import threshold
@@ -149,5 +149,5 @@ class WorkSpace(NamedTuple):
             np.empty(widths[-1] + 1),
             numbers(2 * widest * (normalized > 0)),
             np.zeros(2 * n_features if lazy else 0, np.int64),
-            (np.zeros(n_threads * PER_LINE, np.int64), np.zeros(JOB, np.int64)),
+            (np.zeros(PLACES, np.int64), np.append(np.zeros(JOB - 1, np.int64), n_threads)),
         )
