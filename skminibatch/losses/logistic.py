@@ -15,6 +15,16 @@ class Logistic(NamedTuple):
 
     curvature = 0.25
     task = "classification"
+    cuda = {
+        "value": """
+            T z = y * raw;
+            return (z < T(0) ? -z : T(0)) + log1p(exp(-abs(z)));
+        """,
+        "gradient": """
+            T z = y * raw, e = exp(-abs(z));
+            return -y * (z > T(0) ? e : T(1)) / (T(1) + e);
+        """,
+    }
 
     def value(self, raw, y):
         z = y * raw
@@ -38,6 +48,18 @@ class Softmax(NamedTuple):
 
     curvature = 0.5
     task = "classification"
+    cuda = {
+        "value_gradient": """
+            int label = int(y[0]);
+            T highest = raw[0], total = T(0);
+            for (int k = 1; k < n; k++) highest = raw[k] > highest ? raw[k] : highest;
+            for (int k = 0; k < n; k++) total += out[k] = exp(raw[k] - highest);
+            T value = log(total) + highest - raw[label];
+            for (int k = 0; k < n; k++) out[k] /= total;
+            out[label] -= T(1);
+            return value;
+        """,
+    }
 
     def value_gradient(self, raw, y, out):
         label = int(y[0])

@@ -14,6 +14,13 @@ class Hinge(NamedTuple):
 
     curvature = None
     task = "classification"
+    cuda = {
+        "value": """
+            T margin = T(1) - y * raw;
+            return margin < T(0) ? T(0) : margin;
+        """,
+        "gradient": "return y * raw <= T(1) ? -y : T(0);",
+    }
 
     def value(self, raw, y):
         return np.maximum(0.0, 1.0 - y * raw)
@@ -30,6 +37,16 @@ class SquaredHinge(NamedTuple):
 
     curvature = 2.0
     task = "classification"
+    cuda = {
+        "value": """
+            T margin = T(1) - y * raw;
+            return margin < T(0) ? T(0) : margin * margin;
+        """,
+        "gradient": """
+            T margin = T(1) - y * raw;
+            return margin < T(0) ? T(0) : T(-2) * y * margin;
+        """,
+    }
 
     def value(self, raw, y):
         margin = np.maximum(0.0, 1.0 - y * raw)
@@ -47,6 +64,13 @@ class Perceptron(NamedTuple):
 
     curvature = None
     task = "classification"
+    cuda = {
+        "value": """
+            T z = y * raw;
+            return z > T(0) ? T(0) : -z;
+        """,
+        "gradient": "return y * raw <= T(0) ? -y : T(0);",
+    }
 
     def value(self, raw, y):
         return np.maximum(0.0, -y * raw)
@@ -63,6 +87,16 @@ class ModifiedHuber(NamedTuple):
 
     curvature = 2.0
     task = "classification"
+    cuda = {
+        "value": """
+            T z = y * raw, margin = z > T(1) ? T(0) : T(1) - z;
+            return z >= T(-1) ? margin * margin : T(-4) * z;
+        """,
+        "gradient": """
+            T z = y * raw, margin = z > T(1) ? T(0) : T(1) - z;
+            return z >= T(-1) ? T(-2) * y * margin : T(-4) * y;
+        """,
+    }
 
     def value(self, raw, y):
         z = y * raw

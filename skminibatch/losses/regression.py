@@ -14,6 +14,10 @@ class SquaredError(NamedTuple):
 
     curvature = 1.0
     task = "regression"
+    cuda = {
+        "value": "return T(0.5) * (raw - y) * (raw - y);",
+        "gradient": "return raw - y;",
+    }
 
     def value(self, raw, y):
         return 0.5 * (raw - y) * (raw - y)
@@ -34,6 +38,16 @@ class Huber(NamedTuple):
     epsilon: float = 0.1
     curvature = 1.0
     task = "regression"
+    cuda = {
+        "value": """
+            T r = abs(raw - y);
+            return r <= epsilon ? T(0.5) * r * r : epsilon * (r - T(0.5) * epsilon);
+        """,
+        "gradient": """
+            T r = raw - y;
+            return r > epsilon ? epsilon : r < -epsilon ? -epsilon : r;
+        """,
+    }
 
     def value(self, raw, y):
         r = np.abs(raw - y)
@@ -55,6 +69,16 @@ class EpsilonInsensitive(NamedTuple):
     epsilon: float = 0.1
     curvature = None
     task = "regression"
+    cuda = {
+        "value": """
+            T excess = abs(raw - y) - epsilon;
+            return excess < T(0) ? T(0) : excess;
+        """,
+        "gradient": """
+            T r = raw - y;
+            return abs(r) > epsilon ? (r > T(0) ? T(1) : T(-1)) : T(0);
+        """,
+    }
 
     def value(self, raw, y):
         return np.maximum(0.0, np.abs(raw - y) - self.epsilon)
@@ -76,6 +100,16 @@ class SquaredEpsilonInsensitive(NamedTuple):
     epsilon: float = 0.1
     curvature = 2.0
     task = "regression"
+    cuda = {
+        "value": """
+            T excess = abs(raw - y) - epsilon;
+            return excess < T(0) ? T(0) : excess * excess;
+        """,
+        "gradient": """
+            T r = raw - y, excess = abs(r) - epsilon;
+            return excess < T(0) ? T(0) : (r > T(0) ? T(2) : T(-2)) * excess;
+        """,
+    }
 
     def value(self, raw, y):
         excess = np.maximum(0.0, np.abs(raw - y) - self.epsilon)
@@ -98,6 +132,16 @@ class Quantile(NamedTuple):
     quantile: float = 0.5
     curvature = None
     task = "regression"
+    cuda = {
+        "value": """
+            T r = y - raw;
+            return r > T(0) ? quantile * r : (quantile - T(1)) * r;
+        """,
+        "gradient": """
+            T r = y - raw;
+            return r > T(0) ? -quantile : r < T(0) ? T(1) - quantile : T(0);
+        """,
+    }
 
     def value(self, raw, y):
         r = y - raw
@@ -124,6 +168,17 @@ class Poisson(NamedTuple):
     curvature = None
     task = "regression"
     link = "log"
+    cuda = {
+        "value": """
+            T log_y = log(y > T(0) ? y : T(1));
+            return exp(raw) - y * raw + y * log_y - y;
+        """,
+        "gradient": "return exp(raw) - y;",
+        "stiffness": """
+            T mean = exp(raw);
+            return mean + abs(mean - y);
+        """,
+    }
 
     def value(self, raw, y):
         log_y = np.log(where(y > 0.0, y, 1.0))

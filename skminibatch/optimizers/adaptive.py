@@ -19,6 +19,14 @@ class AdaGrad(NamedTuple):
     decoupled = False
     per_row = False
     auto_rate = 0.1
+    cuda = {
+        "update": """
+            slots[0] += g * g;
+            T step = c[0] / (sqrt(slots[0]) + epsilon);
+            w -= step * g;
+            return step;
+        """,
+    }
 
     def coefficients(self, rates, sizes, memory):
         return rates[:, None], memory
@@ -45,6 +53,14 @@ class RMSProp(NamedTuple):
     decoupled = False
     per_row = False
     auto_rate = 0.003
+    cuda = {
+        "update": """
+            slots[0] = g * g + decay * (slots[0] - g * g);
+            T step = c[0] / (sqrt(slots[0]) * c[1] + epsilon);
+            w -= step * g;
+            return step;
+        """,
+    }
 
     def coefficients(self, rates, sizes, memory):
         t = (memory or 0) + np.arange(1, len(rates) + 1)
@@ -70,6 +86,15 @@ class Adam(NamedTuple):
     decoupled = False
     per_row = False
     auto_rate = 0.003
+    cuda = {
+        "update": """
+            slots[0] = g + beta_1 * (slots[0] - g);
+            slots[1] = g * g + beta_2 * (slots[1] - g * g);
+            T step = c[0] / (sqrt(slots[1]) * c[2] + epsilon);
+            w -= step * c[1] * slots[0];
+            return step;
+        """,
+    }
 
     def coefficients(self, rates, sizes, memory):
         t = (memory or 0) + np.arange(1, len(rates) + 1)
@@ -101,6 +126,7 @@ class AdamW(NamedTuple):
     decoupled = True
     per_row = False
     auto_rate = 0.003
+    cuda = Adam.cuda
 
     def coefficients(self, rates, sizes, memory):
         return Adam.coefficients(self, rates, sizes, memory)

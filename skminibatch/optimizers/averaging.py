@@ -19,6 +19,10 @@ class Averaging(NamedTuple):
     start: float = 0.0
     n_slots = 1
     n_coefficients = 1
+    cuda = {
+        "update": "return inner.update(w, g, slots, c);",
+        "follow": "slots[n_slots - 1] += c[n_coefficients - 1] * (w - slots[n_slots - 1]);",
+    }
 
     @property
     def slot_exponents(self):

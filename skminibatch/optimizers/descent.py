@@ -18,6 +18,12 @@ class SGD(NamedTuple):
     decoupled = False
     per_row = False
     auto_rate = None
+    cuda = {
+        "update": """
+            w -= c[0] * g;
+            return c[0];
+        """,
+    }
 
     def auto_multiple(self):
         return 0.5
@@ -41,6 +47,13 @@ class Momentum(NamedTuple):
     decoupled = False
     per_row = False
     auto_rate = None
+    cuda = {
+        "update": """
+            slots[0] = momentum * slots[0] + g;
+            w -= c[0] * slots[0];
+            return c[0] / (T(1) - momentum);
+        """,
+    }
 
     def auto_multiple(self):
         return 0.5 * (1.0 - self.momentum)
@@ -65,6 +78,13 @@ class Nesterov(NamedTuple):
     decoupled = False
     per_row = False
     auto_rate = None
+    cuda = {
+        "update": """
+            slots[0] = momentum * slots[0] + g;
+            w -= c[0] * (g + momentum * slots[0]);
+            return c[0] / (T(1) - momentum);
+        """,
+    }
 
     def auto_multiple(self):
         return 0.5 * (1.0 - self.momentum)
@@ -98,6 +118,14 @@ class ScheduleFree(NamedTuple):
     decoupled = False
     per_row = False
     auto_rate = None
+    cuda = {
+        "update": """
+            w -= c[0] * g;
+            return c[0];
+        """,
+        "follow": "slots[0] += c[1] * (w - slots[0]);",
+        "point": "return (T(1) - interpolation) * w + interpolation * slots[0];",
+    }
 
     def auto_multiple(self):
         return 2.0

@@ -1,0 +1,204 @@
+"""The parts in CUDA C++: a struct for each, its fields as members and the bodies that stand in its class as functions.
+
+The class attribute ``cuda`` of a part maps its verbs to the bodies of functions, which are declared in `KINDS`. A body names
+the hyper-parameters and the arguments as the formula in Python does, ``T`` is the type of all numbers (a literal is
+``T(0.5)``), and a part inside is a member: ``loss.value(raw[k], y[k])``. NaN has to stay NaN, or a model that has diverged
+goes on unseen: ``max(x, T(0))`` would lose it, ``x < T(0) ? T(0) : x`` does not. ``update`` changes `w` and `slots` in
+place and returns the effective step.
+
+Besides, a struct has a constructor from `numbers` and the constant ``n_numbers``; an optimizer has ``n_slots``,
+``n_coefficients`` (in a body too; those of a part inside are counted, and are the first) and ``decoupled``; a loss has
+``rowwise``. A loss of one output can also be called as a row-wise one. What a part may leave out, its struct has as well.
+
+The text depends on the types of the parts only. Other values of their hyper-parameters compile nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from importlib import resources
+from numbers import Real
+
+import numpy as np
+
+from skminibatch._parts import curvature_of, n_coefficients, n_slots
+from skminibatch._permutation import RowOrder
+
+NUMBER_TYPES = {"float32": "float", "float64": "double"}
+
+# Functions of each kind of part; the first one tells the kind, in this order.
+KINDS = {
+    "row-wise loss": {
+        "value_gradient": "T value_gradient(const T* raw, const T* y, T* out, int n) const",
+        "stiffness": "T stiffness(const T* raw, const T* y, int n) const",
+    },
+    "penalty": {
+        "prox": "T prox(T w, T step) const",
+        "value": "T value(T w) const",
+        "gradient": "T gradient(T w) const",
+    },
+    "optimizer": {
+        "update": "T update(T& w, T g, T* slots, const T* c) const",
+        "follow": "void follow(T w, T* slots, const T* c) const",
+        "point": "T point(T w, const T* slots, const T* c) const",
+    },
+    "activation": {
+        "activate": "T activate(T z) const",
+        "slope": "T slope(T z, T a) const",
+    },
+    "loss": {
+        "value": "T value(T raw, T y) const",
+        "gradient": "T gradient(T raw, T y) const",
+        "stiffness": "T stiffness(T raw, T y) const",
+    },
+}
+OF_ONE_OUTPUT = """
+HD T value_gradient(const T* raw, const T* y, T* out, int) const {
+    T loss = value(raw[0], y[0]);
+    out[0] = gradient(raw[0], y[0]);
+    return loss;
+}
+HD T stiffness(const T* raw, const T* y, int) const { return stiffness(raw[0], y[0]); }
+"""
+HD = """
+#ifndef HD
+#ifdef __CUDACC__
+#define HD __device__ __forceinline__
+#else
+#define HD inline
+#endif
+#endif
+"""
+
+
+def text(name: str) -> str:
+    """The CUDA C++ of a file of this folder."""
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def has_cuda(part) -> bool:
+    """Whether a part and those inside it can be a struct: each of their formulas has a body in CUDA C++.
+
+    A class that overrides a formula has to bring its own bodies; an optimizer that is ``per_row`` cannot be one, since no
+    kernel keeps a table of residuals.
+    """
+    cls = type(part)
+    if not hasattr(cls, "cuda") or getattr(part, "per_row", False):
+        return False
+    bodies_from, formulas = _level(cls, "cuda"), [verb for verb in KINDS[_kind(part)] if hasattr(cls, verb)]
+    written = all(verb in cls.cuda and _level(cls, verb) >= bodies_from for verb in formulas)
+    return written and all(isinstance(field, Real) or has_cuda(field) for field in part)
+
+
+def numbers(*parts) -> np.ndarray:
+    """The hyper-parameters of parts, one part after the other, in the order in which the constructors read them, float64."""
+    return np.array(_leaves(parts), np.float64)
+
+
+def order_numbers(order: RowOrder) -> np.ndarray:
+    """What ``RowOrder`` in ``rows.cu`` reads of an order besides its two arrays, int64."""
+    counts = order.explicit.size, order.subset.size, order.n_rows, order.block, order.short, order.width, order.start
+    return np.append(np.array(counts, np.int64), order.keys.view(np.int64))
+
+
+def structs(parts: dict, dtype) -> str:
+    """Declarations of the structs of parts, and a name for each.
+
+    Parameters
+    ----------
+    parts : dict from str to part
+        For each name that the kernels use, such as ``"Loss"``, the part that it stands for.
+    dtype : dtype
+        Of the numbers ``T``: float32 or float64.
+
+    Examples
+    --------
+    >>> from skminibatch.losses import SquaredError
+    >>> print(structs({"Loss": SquaredError()}, "float32"), end="")
+    typedef float T;
+    ...
+    struct SquaredError_1 {
+        static constexpr int n_numbers = 0;
+        static constexpr bool rowwise = false;
+        HD explicit SquaredError_1(const double* numbers) {}
+        HD T value(T raw, T y) const {
+            return T(0.5) * (raw - y) * (raw - y);
+        }
+    ...
+    typedef SquaredError_1 Loss;
+    """
+    declared: dict[tuple, str] = {}
+    lines = [f"typedef {NUMBER_TYPES[np.dtype(dtype).name]} T;", HD.strip()]
+    for name, part in parts.items():
+        lines += _declarations(part, declared)
+        lines.append(f"typedef {declared[_layout(part)]} {name};")
+    return "\n".join(lines) + "\n"
+
+
+def _kind(part) -> str:
+    return next(kind for kind, functions in KINDS.items() if hasattr(type(part), next(iter(functions))))
+
+
+def _leaves(part) -> list:
+    """The fields of a part that are numbers, those of a part inside in the place of that part."""
+    return [leaf for field in part for leaf in (_leaves(field) if isinstance(field, tuple) else [field])]
+
+
+def _level(cls: type, name: str) -> int:
+    """How many classes up an attribute of a class is defined."""
+    return next(level for level, base in enumerate(cls.__mro__) if name in vars(base))
+
+
+def _layout(part) -> tuple:
+    """What the struct of a part depends on: its type and those of the parts inside."""
+    return type(part), *(_layout(field) for field in part if isinstance(field, tuple))
+
+
+def _declarations(part, declared: dict[tuple, str]) -> list[str]:
+    """The struct of a part after those that it needs, without what is `declared` already, to which they are added."""
+    if _layout(part) in declared:
+        return []
+    inside = [text for field in part if isinstance(field, tuple) for text in _declarations(field, declared)]
+    name = declared[_layout(part)] = f"{type(part).__name__}_{len(declared) + 1}"
+    lines = [*_constants(part), *_members(part, declared), _constructor(part, name), *_functions(part)]
+    return [*inside, f"struct {name} {{", textwrap.indent("\n".join(lines), " " * 4), "};"]
+
+
+def _constants(part) -> list[str]:
+    kind = _kind(part)
+    constants = {"int n_numbers": len(_leaves(part))}
+    if kind == "optimizer":
+        constants["int n_slots"] = n_slots(part)
+        constants["int n_coefficients"] = n_coefficients(part)
+        constants["bool decoupled"] = str(bool(part.decoupled)).lower()
+    if kind.endswith("loss"):
+        constants["bool rowwise"] = str(kind == "row-wise loss").lower()
+    return [f"static constexpr {name} = {value};" for name, value in constants.items()]
+
+
+def _members(part, declared: dict[tuple, str]) -> list[str]:
+    types = [declared[_layout(field)] if isinstance(field, tuple) else "T" for field in part]
+    return [f"{type_} {field};" for type_, field in zip(types, part._fields, strict=True)]
+
+
+def _constructor(part, name: str) -> str:
+    at, read = 0, []
+    for field, value in zip(part._fields, part, strict=True):
+        is_part = isinstance(value, tuple)
+        read.append(f"{field}(numbers + {at})" if is_part else f"{field}(T(numbers[{at}]))")
+        at += len(_leaves(value)) if is_part else 1
+    return f"HD explicit {name}(const double* numbers){' : ' * bool(read)}{', '.join(read)} {{}}"
+
+
+def _functions(part) -> list[str]:
+    kind, functions = _kind(part), []
+    bodies = {"follow": "return;", "point": "return w;"} if kind == "optimizer" else {}
+    if kind.endswith("loss"):
+        curvature = curvature_of(part)
+        bodies["stiffness"] = f"return T({1.0 if curvature is None else float(curvature)!r});"
+    bodies |= type(part).cuda
+    for verb, declaration in KINDS[kind].items():
+        body = textwrap.indent(inspect.cleandoc(bodies[verb]), " " * 4)
+        functions.append(f"HD {declaration} {{\n{body}\n}}")
+    return functions + ([OF_ONE_OUTPUT.strip()] if kind == "loss" else [])
