@@ -113,6 +113,22 @@ def test_one_outlier(rng):
     np.testing.assert_allclose(1 / found.largest_step, [100, 10.9, 1.99, 1.099], rtol=1e-3)
 
 
+@pytest.mark.parametrize("excess", [1e-6, 1e-3, 0.1, 10.0, 1e6])
+def test_the_batch_size_that_reads_the_fewest_rows(excess, rng):
+    """Gower et al. 2019: against the rows that each size needs by their theorem 3.1, one after the other."""
+    n, mu, h = 200, 0.1, 3.0
+    X = rng.standard_normal((n, 3)) * rng.gamma(1.0, 1.0, (n, 1))
+    b = np.arange(1, n + 1)
+    found = smoothness(at(np.zeros(3), 0.0, alpha=mu), X, np.zeros(n), batch_sizes=b)
+    noise = (n - b) / (b * (n - 1)) * h
+    rows = b * np.maximum(2 * found.expected / mu, 4 * noise / (excess * mu**2))
+    assert abs(found.optimal_batch_size(mu, h, excess) - b[np.argmin(rows)]) <= 1
+    assert found.optimal_batch_size(mu, 0.0, excess) == 1
+    for name, arguments in {"strong_convexity": (0, h, 1), "mean_square": (mu, -1, 1), "excess": (mu, h, 0.0)}.items():
+        with pytest.raises(ValueError, match=f"^{name} == "):
+            found.optimal_batch_size(*arguments)
+
+
 def test_expected_improvement_is_the_best_of_all_steps(rng):
     """Against the quadratic itself, whose mean over batches is known."""
     X = rng.standard_normal((300, 3)) * [1.0, 0.5, 2.0]

@@ -7,6 +7,7 @@ from numbers import Integral, Real
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.utils import check_scalar
 from sklearn.utils._param_validation import Interval
 
 from skminibatch import _statistics
@@ -135,6 +136,40 @@ class Smoothness(Record):
     batch_sizes: np.ndarray
     expected: np.ndarray
     largest_step: np.ndarray
+
+    def optimal_batch_size(self, strong_convexity: float, mean_square: float, excess: float) -> float:
+        """The batch size with which SGD at its best constant step reads the fewest rows until ``E |w - w*|^2 <= excess``.
+
+        ``n (c + L - L_max) / (c + n L - L_max)`` with ``c = 2 h / (excess mu)`` (Gower et al. 2019, section 4), no less than
+        one row. A step is at most ``1 / (2 L(b))`` for the sake of L(b), which large batches lower, and at most
+        ``excess mu / (4 h (n - b) / (b (n - 1)))`` for that of the noise: at this size both are the same.
+
+        Parameters
+        ----------
+        strong_convexity : float
+            mu, the least eigenvalue of the Hessian, such as `alpha` of an l2 penalty.
+        mean_square : float
+            h, the mean squared norm of the gradients of rows at the optimum.
+        excess : float
+            The squared distance to the optimum, in the units of squared parameters.
+
+        Returns
+        -------
+        batch_size : float
+            Rows, from 1 to `n_samples`.
+
+        Raises
+        ------
+        ValueError
+            For a `strong_convexity` or an `excess` that is not positive, and a negative `mean_square`.
+        """
+        check_scalar(strong_convexity, "strong_convexity", Real, min_val=0, include_boundaries="neither")
+        check_scalar(mean_square, "mean_square", Real, min_val=0)
+        check_scalar(excess, "excess", Real, min_val=0, include_boundaries="neither")
+        n, c = self.n_samples, 2.0 * mean_square / (excess * strong_convexity)
+        if c + self.mean <= self.worst:  # the worst row, not the noise, limits the step of small batches
+            return 1.0
+        return max(1.0, n * (c + self.mean - self.worst) / (c + n * self.mean - self.worst))
 
 
 @diagnostic(batch_sizes=["array-like", None])
