@@ -7,9 +7,11 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin
+from sklearn.metrics import accuracy_score
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.metaestimators import available_if
 
+from skminibatch import backends
 from skminibatch._targets import ClassificationTarget
 from skminibatch._validation import validated
 from skminibatch.losses import Logistic, ModifiedHuber
@@ -108,7 +110,7 @@ class Classification(ClassifierMixin):
             For two classes, positive for ``classes_[1]``.
         """
         raw = self._raw(X)
-        return raw[:, 0] if raw.shape[1] == 1 and not self._target.multilabel else raw
+        return backends.beside(X, raw[:, 0] if raw.shape[1] == 1 and not self._target.multilabel else raw)
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """Predict labels.
@@ -123,7 +125,26 @@ class Classification(ClassifierMixin):
         y : ndarray of shape (n_samples,) or (n_samples, n_labels)
         """
         raw = self._raw(X)
-        return self._target.decode(raw)
+        return backends.beside(X, self._target.decode(raw))
+
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """The share of rows whose labels are right, all of them at once; each array may be on the host or on a GPU.
+
+        Parameters
+        ----------
+        X : {array-like, CSR matrix} of shape (n_samples, n_features)
+            Rows.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+
+        Returns
+        -------
+        score : float
+        """
+        arrays = map(backends.on_host, (y, self.predict(X)))
+        return float(accuracy_score(*arrays, sample_weight=backends.on_host(sample_weight)))
 
     @available_if(_has_probabilities)
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
@@ -140,7 +161,7 @@ class Classification(ClassifierMixin):
             In the order of `classes_`; rows sum to one, except for multilabel y, where each column stands alone.
         """
         raw = self._raw(X)
-        return self._target.probabilities(raw, self._pointwise_loss())
+        return backends.beside(X, self._target.probabilities(raw, self._pointwise_loss()))
 
     @available_if(_has_probabilities)
     def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
@@ -156,4 +177,4 @@ class Classification(ClassifierMixin):
         log_probabilities : ndarray of shape (n_samples, n_classes)
         """
         raw = self._raw(X)
-        return self._target.log_probabilities(raw, self._pointwise_loss())
+        return backends.beside(X, self._target.log_probabilities(raw, self._pointwise_loss()))

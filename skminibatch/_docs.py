@@ -76,8 +76,9 @@ default='shuffle'
         Start `fit` from the coefficients of the last call.
 {extra}    n_jobs : int or None, default=None
         Bound of the threads of a kernel; their number changes no bit of the result. None is 1.
-    device : {{'auto', 'cpu', 'base'}}, default='auto'
-        'auto' and 'cpu' are compiled kernels, 'base' is plain NumPy, slow, for checks.
+    device : {{'auto', 'cpu', 'cuda', 'base'}}, default='auto'
+        'cpu' are compiled kernels, 'cuda' is a GPU by way of CuPy (an error that says why, where there is none), 'base' is
+        plain NumPy, slow, for checks. 'auto' is 'cuda' for rows of CuPy and 'cpu' otherwise.
     random_state : int, RandomState instance or None, default=None
         Seed of everything random. The same seed gives the same bits.
     verbose : int, default=0
@@ -116,7 +117,7 @@ default='shuffle'
         every second entry is dropped.
     stop_reason_ : str
         Why training ended, and why 'auto' took its batch size; a sentence.
-    device_ : str
+    device_ : {{'cpu', 'cuda', 'base'}}
         Where it ran.
 """
 

@@ -17,7 +17,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight
 
-from skminibatch import _resolve
+from skminibatch import _resolve, backends
 from skminibatch._models import Data
 from skminibatch._pilot import chosen_size, derived_size
 from skminibatch._scale import first_smoothness, first_statistic, stiffness_of, stream_smoothness
@@ -93,7 +93,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
         "warm_start": ["boolean"],
         "n_jobs": [Integral, None],
-        "device": [StrOptions({"auto", "cpu", "base"})],
+        "device": [StrOptions({"auto", "cpu", "cuda", "base"})],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -157,22 +157,27 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         """Fit; `init` is what the user wants to start from, `separate` his validation rows (X, y, weights)."""
         with self._all_or_nothing():
             self._validate_params()
-            given = (X, y, sample_weight)
+            given, sample_weight = (X, y, sample_weight), backends.on_host(sample_weight)
             previous = getattr(self, "_fitted", None) if self.warm_start else None
             X, y = self._check_X_y(X, y, reset=previous is None)
             target = self._target_of(y) if previous is None else previous.target
             rng = check_random_state(self.random_state)
             counts = self._counts(target, y)
-            weights = self._weights(target, X, y, sample_weight, counts)
+            weights = self._weights(target, y, sample_weight, counts)
             rows = self._active_rows(weights, "fit")
-            validation, rows = validation_score(self, target, (X, y, sample_weight), rows, rng, separate)
-            seed = int(rng.randint(np.iinfo(np.int32).max))
-            sampler = _resolve.sampler(self.sampler, self.shuffle)
-            data = Data(X, target.encode(y, np.dtype(X.dtype)), of_mean_one(weights, rows), rows)
-            strata = _resolve.strata(sampler, strata, given[0], data.y, target)
-            fitted, recipe = self._begun(previous, target, data, init, seed, counts, sampler, strata, validation)
-            self._train(fitted, data, recipe, given, epochs=self.max_iter)
+            with self._placed_rows(X) as X:
+                validation, rows = validation_score(self, target, (X, y, sample_weight), rows, rng, separate)
+                seed = int(rng.randint(np.iinfo(np.int32).max))
+                sampler = _resolve.sampler(self.sampler, self.shuffle)
+                data = Data(X, target.encode(y, np.dtype(X.dtype)), of_mean_one(weights, rows), rows)
+                strata = _resolve.strata(sampler, strata, given[0], data.y, target)
+                fitted, recipe = self._begun(previous, target, data, init, seed, counts, sampler, strata, validation)
+                self._train(fitted, data, recipe, given, epochs=self.max_iter)
         return self
+
+    def _placed_rows(self, X):
+        """A context with the rows where training reads them."""
+        return backends.placed(backends.device_of(self.device, X, self.batch_size), X)
 
     def _begun(self, previous: Fitted | None, target, data: Data, init, seed, counts, sampler, strata, validation):
         """What training needs to begin: (Fitted, Recipe)."""
@@ -291,10 +296,9 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             counts = self._counts(target, y)
             if counts is not None and old is not None and old.class_counts is not None:
                 counts = counts + old.class_counts
-            weights = self._weights(target, X, y, sample_weight, counts)
+            weights = self._weights(target, y, backends.on_host(sample_weight), counts)
             rows = self._active_rows(weights, "partial_fit")
-            data = Data(X, y_encoded, weights, rows)
-            if data.n_rows == 0:
+            if rows is not None and rows.size == 0:
                 if old is None:
                     raise ValueError(
                         "All sample weights are zero: the first call of partial_fit needs a row that counts."
@@ -302,9 +306,11 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
                 return self
             seed = old.seed if old else int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
             sampler = _resolve.sampler(self.sampler, self.shuffle)
-            strata = _resolve.strata(sampler, strata, given, data.y, target)
-            fitted, data, recipe = self._resumed(old, target, data, seed, counts, sampler, strata)
-            progress = self._trained(fitted, data, recipe)
+            strata = _resolve.strata(sampler, strata, given, y_encoded, target)
+            with self._placed_rows(X) as X:
+                data = Data(X, y_encoded, weights, rows)
+                fitted, data, recipe = self._resumed(old, target, data, seed, counts, sampler, strata)
+                progress = self._trained(fitted, data, recipe)
             progress.reason = "partial_fit does one pass"
             self._publish(fitted, progress, recipe)
         return self
@@ -351,7 +357,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
     def _checked_model(self, target, X, sampler, partial: bool = False):
         """The model, if its parts go together."""
         model = self._model(target, X)
-        _resolve.check_table(model, sampler, sparse=sparse.issparse(X), clip_norm=self.clip_norm, partial=partial)
+        _resolve.check_table(model, sampler, sparse=backends.is_sparse(X), clip_norm=self.clip_norm, partial=partial)
         _resolve.check_rows(model, sampler)
         return model
 
@@ -373,12 +379,12 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
                 self.__dict__.update({**before, **kept})
             raise
 
-    def _weights(self, target, X, y, sample_weight, counts) -> np.ndarray:
+    def _weights(self, target, y, sample_weight, counts) -> np.ndarray:
         """Sample weights times class weights, float64; empty if every row counts the same."""
         weights = np.empty(0)
         if sample_weight is not None:
             weights = _check_sample_weight(
-                sample_weight, X, dtype=np.float64, ensure_non_negative=True, allow_all_zero_weights=True
+                sample_weight, y, dtype=np.float64, ensure_non_negative=True, allow_all_zero_weights=True
             )
         by_class = self._class_weights(target, y, counts)
         if by_class is not None:
@@ -450,13 +456,14 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         fitted = getattr(self, "_fitted", None)
         one = clone(self) if fitted is None else self
         one._validate_params()
-        X, y = one._check_X_y(X, y, reset=fitted is None)
+        X, y = map(backends.on_host, one._check_X_y(X, y, reset=fitted is None))
         target = one._target_of(y) if fitted is None else fitted.target
-        weights = one._weights(target, X, y, sample_weight, one._counts(target, y))
+        weights = one._weights(target, y, backends.on_host(sample_weight), one._counts(target, y))
         rows = one._active_rows(weights, "fit")
         data = Data(X, target.encode(y, np.dtype(X.dtype)), of_mean_one(weights, rows), rows)
         if fitted is not None:
-            return fitted.model, *self._predicts(), data
+            device = "cpu" if fitted.model.device == "cuda" else fitted.model.device  # a few rows, on the host
+            return replace(fitted.model, device=device), *self._predicts(), data
         model, sampled = one._model(target, X), sample_rows(X.shape[0], EXAMINED, stream(0, OF_SCALE), rows)
         model, _ = one._placed(model, data, sampled, Moments.none(X.shape[1]), None)
         return model, *one._start(model, target, data, model.unset, 0), data
@@ -477,7 +484,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             "history_": history,
             "loss_curve_": history["loss"] + history["penalty"],
             "stop_reason_": progress.reason if fitted.chosen is None else f"{progress.reason}; {fitted.chosen[1]}",
-            "device_": "base" if fitted.model.device == "base" else "cpu",
+            "device_": fitted.model.device,
         }
         attributes["best_loss_"] = float(attributes["loss_curve_"].min())
         scored = np.isfinite(history["validation_score"]).any()

@@ -8,13 +8,14 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils import assert_all_finite
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from skminibatch import _resolve
+from skminibatch import _resolve, backends
 from skminibatch._estimator import BaseMiniBatchEstimator
 from skminibatch._models import LinearModel, raw_outputs
 from skminibatch._scale import placed
 from skminibatch._targets import RegressionTarget
+from skminibatch._validation import rows_to_predict
 from skminibatch.optimizers import OPTIMIZERS
 from skminibatch.penalties import PENALTIES
 
@@ -49,11 +50,11 @@ class LinearEstimator(BaseMiniBatchEstimator):
             loss=target.loss(self._pointwise_loss()),
             penalty=_resolve.penalty(self.penalty, self.alpha, self.l1_ratio),
             optimizer=_resolve.optimizer(self.solver, self.average, default="schedule_free"),
-            device=self.device,
+            device=backends.device_of(self.device, X),
             n_features=X.shape[1],
             n_outputs=target.n_outputs,
             fit_intercept=self.fit_intercept,
-            dtype=np.dtype(np.float64) if sparse.issparse(X) else X.dtype,
+            dtype=np.dtype(np.float64) if backends.is_sparse(X) else X.dtype,
             coef_dtype=X.dtype,
             n_threads=_resolve.threads(self.n_jobs),
         )
@@ -92,9 +93,11 @@ class LinearEstimator(BaseMiniBatchEstimator):
         return hasattr(self, "coef_")
 
     def _raw(self, X) -> np.ndarray:
-        """Raw outputs (n, K)."""
+        """Raw outputs (n, K), on the host."""
         check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
+        X = rows_to_predict(self, X)
+        if backends.on_gpu(X):
+            return backends.choose("cuda").raw_outputs(X, *self._predicts())
         coef = self.coef_ if sparse.issparse(self.coef_) else np.atleast_2d(self.coef_)
         return raw_outputs(X, coef, self.intercept_)
 
@@ -126,7 +129,7 @@ class LinearEstimator(BaseMiniBatchEstimator):
 
 def _shaped(given, shape, name, dtype):
     """The array in that shape; where there is one output, its axis may be missing."""
-    array = np.array(given, dtype=dtype)
+    array = np.array(backends.on_host(given), dtype=dtype)
     if array.shape != shape and not (shape[0] == 1 and array.size == np.prod(shape)):
         raise ValueError(f"Provided {name} does not match dataset: expected the shape {shape}, got {array.shape}.")
     assert_all_finite(array, input_name=name)

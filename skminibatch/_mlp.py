@@ -8,15 +8,16 @@ from itertools import pairwise
 from numbers import Integral, Real
 
 import numpy as np
-from scipy import sparse
 from sklearn.utils._param_validation import Interval, Options, StrOptions, validate_parameter_constraints
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from skminibatch import _resolve
+from skminibatch import _resolve, backends
 from skminibatch._estimator import BaseMiniBatchEstimator
 from skminibatch._network import MLPModel
+from skminibatch._parts import identity
 from skminibatch._statistics import OF_START, stream
 from skminibatch._targets import RegressionTarget
+from skminibatch._validation import rows_to_predict
 from skminibatch.backends import threads
 from skminibatch.layers import ACTIVATIONS, NORMALIZATIONS, Dense, Identity, Stack
 from skminibatch.losses import Logistic, Softmax
@@ -86,14 +87,14 @@ class MLPEstimator(BaseMiniBatchEstimator):
         return Stack(tuple(layers), normalization if self.normalize_input else None)
 
     def _model(self, target, X) -> MLPModel:
-        if sparse.issparse(X) and self.normalize_input:
+        if backends.is_sparse(X) and self.normalize_input:
             raise ValueError("normalize_input=True would make sparse data dense: scale X by MaxAbsScaler instead.")
         return MLPModel(
             stack=self._stack(target, X.shape[1]),
             loss=target.loss(self._pointwise_loss()),
             penalty=_resolve.penalty("l2", self.alpha, 0.0),
             optimizer=_resolve.network_optimizer(self),
-            device=self.device,
+            device=backends.device_of(self.device, X),
             dtype=np.dtype(X.dtype),
             n_threads=self._n_threads(),
         )
@@ -113,7 +114,12 @@ class MLPEstimator(BaseMiniBatchEstimator):
         """The model, if its parts go together and with what training goes on from."""
         model = super()._checked_model(target, X, sampler, partial)
         fitted = getattr(self, "_fitted", None) if partial or self.warm_start else None
-        if fitted is not None and fitted.model.stack.places != model.stack.places:
+        if fitted is None:
+            return model
+        before = fitted.model.stack
+        if identity((before.layers, before.entry)) == identity((model.stack.layers, model.stack.entry)):
+            return replace(model, stack=before)  # with what was prepared of it
+        if before.places != model.stack.places:
             raise ValueError(
                 f"{'partial_fit' if partial else 'warm_start'} goes on with the layers of the last call: hidden_layer_sizes="
                 f"{self.hidden_layer_sizes!r} and normalization={self.normalization!r} make others."
@@ -194,9 +200,11 @@ class MLPEstimator(BaseMiniBatchEstimator):
         return hasattr(self, "coefs_")
 
     def _raw(self, X) -> np.ndarray:
-        """Raw outputs (n, K)."""
+        """Raw outputs (n, K), on the host."""
         check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
+        X = rows_to_predict(self, X)
+        if backends.on_gpu(X):
+            return backends.choose("cuda").network_outputs(self._layers, self._theta(), X)
         return self._layers.raw(self._theta(), X, partial(threads.mapped, n_threads=self._n_threads()))
 
 

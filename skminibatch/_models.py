@@ -20,6 +20,7 @@ from skminibatch._statistics import EXAMINED, Smoothness, smoothness, square_len
 class Data(NamedTuple):
     """Rows to learn from: `X` dense or CSR, `y` as encoded, `weights` float64 or empty, `rows` in use (None: all).
 
+    Some of the rows, as `X` gives them for an index, are on the host, wherever all of them are; `y` and `weights` always are.
     A row may be in use several times. `table` is what a ``per_row`` optimizer stores of the rows, see `backends.base`.
     """
 
@@ -37,7 +38,7 @@ class Data(NamedTuple):
     @property
     def row_length(self) -> float:
         """Numbers that a row stores, in the mean."""
-        return self.X.nnz / self.X.shape[0] if sparse.issparse(self.X) else self.X.shape[1]
+        return self.X.nnz / self.X.shape[0] if backends.is_sparse(self.X) else self.X.shape[1]
 
     @property
     def targets(self) -> tuple[np.ndarray, np.ndarray | None]:
@@ -123,7 +124,7 @@ class LinearModel:
 
     def cost_of_rows(self, data: Data) -> tuple[float, str]:
         """What a row costs in a step, and of what kind it is: see `StepCosts`."""
-        return data.row_length * self.n_outputs, "csr" if sparse.issparse(data.X) else "dense"
+        return data.row_length * self.n_outputs, "csr" if backends.is_sparse(data.X) else "dense"
 
     def in_micro_batches(self, n_rows: int) -> LinearModel:
         """The model as it looks at so many rows: each row has a gradient of its own."""
@@ -168,7 +169,7 @@ class LinearModel:
         parts = (self.loss, self.penalty, self.optimizer)
         coordinates = None if self.coordinates is None or self.coordinates.trivial else self.coordinates
         arrays = (data.X, data.y, data.weights, plan, coordinates, params, self.fit_intercept)
-        if sparse.issparse(data.X):
+        if backends.is_sparse(data.X):
             return backend.run_csr(*parts, *arrays, table=data.table)
         return backend.run_dense(*parts, *arrays, self.n_threads, data.table)
 
@@ -183,7 +184,7 @@ class LinearModel:
             used = np.zeros(len(table))
             used[data.rows] = 1.0
             weights = used * weights if weights.size else used
-        if sparse.issparse(data.X):
+        if backends.is_sparse(data.X):
             sums, lengths = self._gradient_csr(data, weights, coef, intercept, table)
         else:
             axes, backend = self.coordinates, backends.choose(self.device)
@@ -243,7 +244,7 @@ class LinearModel:
     def objective(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray) -> tuple[float, float]:
         """Mean loss of some rows (empty: all) and the penalty."""
         backend = backends.choose(self.device)
-        evaluate = backend.loss_csr if sparse.issparse(data.X) else backend.loss_dense
+        evaluate = backend.loss_csr if backends.is_sparse(data.X) else backend.loss_dense
         total = evaluate(self.loss, data.X, data.y, data.weights, rows, coef, intercept)
         rows_weights = data.weights[rows] if data.weights.size and rows.size else data.weights
         weight = rows_weights.sum() if data.weights.size else (rows.size or data.X.shape[0])

@@ -72,8 +72,9 @@ default='shuffle'
         Start `fit` from the parameters of the last call.
 {extra}    n_jobs : int or None, default=None
         Threads that share a large product of matrices; their number changes no bit of the result. None: as many as BLAS takes.
-    device : {{'auto', 'cpu', 'base'}}, default='auto'
-        'auto' and 'cpu' are compiled kernels, 'base' is plain NumPy, for checks.
+    device : {{'auto', 'cpu', 'cuda', 'base'}}, default='auto'
+        'cpu' are compiled kernels, 'cuda' is a GPU by way of CuPy (an error that says why, where there is none), 'base' is
+        plain NumPy, for checks. 'auto' is 'cuda' for rows of CuPy and 'cpu' otherwise.
     random_state : int, RandomState instance or None, default=None
         Seed of everything random. The same seed gives the same bits, whatever the number of threads.
     verbose : int, default=0
@@ -122,7 +123,7 @@ default='shuffle'
         and then micro-batches of as many rows; in between it is NaN.
     stop_reason_ : str
         Why training ended, and why 'auto' took its batch size; a sentence.
-    device_ : str
+    device_ : {{'cpu', 'cuda', 'base'}}
         Where it ran.
 
     Notes

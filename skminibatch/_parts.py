@@ -8,6 +8,8 @@ a second meaning. A verb that a part does not have falls back to the neutral ele
 
 from __future__ import annotations
 
+from functools import singledispatch
+
 import numpy as np
 from scipy.special import ndtr
 
@@ -32,8 +34,9 @@ def positive(x):
     return np.real(x) > 0
 
 
+@singledispatch
 def normal_share(x):
-    """The distribution function of the standard normal distribution."""
+    """The distribution function of the standard normal distribution; a library that NumPy knows nothing of adds its own."""
     return ndtr(x)
 
 
@@ -126,3 +129,8 @@ def n_slots(optimizer) -> int:
 def n_coefficients(optimizer) -> int:
     """Number of coefficients that an optimizer reads in each step; the first is the rate."""
     return type(optimizer).n_coefficients + (n_coefficients(optimizer.inner) if hasattr(optimizer, "inner") else 0)
+
+
+def identity(part: tuple) -> tuple:
+    """A part with its type and the types of those inside: as tuples alone, different parts may be equal."""
+    return type(part), *(identity(field) if isinstance(field, tuple) else field for field in part)

@@ -7,7 +7,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
 
+from skminibatch import backends
 from skminibatch._targets import RegressionTarget
 from skminibatch._validation import validated
 from skminibatch.losses import Poisson
@@ -73,4 +75,22 @@ class Regression(RegressorMixin):
         """
         raw = self._raw(X)
         raw = raw if self._target.multi_output else raw[:, 0]
-        return np.exp(raw) if isinstance(self._pointwise_loss(), Poisson) else raw
+        return backends.beside(X, np.exp(raw) if isinstance(self._pointwise_loss(), Poisson) else raw)
+
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """The share of the variance of y that is explained, R^2; each array may be on the host or on a GPU.
+
+        Parameters
+        ----------
+        X : {array-like, CSR matrix} of shape (n_samples, n_features)
+            Rows.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+
+        Returns
+        -------
+        score : float
+        """
+        return r2_score(*map(backends.on_host, (y, self.predict(X))), sample_weight=backends.on_host(sample_weight))

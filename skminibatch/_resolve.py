@@ -10,6 +10,7 @@ from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions, _Booleans
 
 from skminibatch._parts import curvature_of, gradient
+from skminibatch.backends import on_host
 from skminibatch.layers import ACTIVATIONS, ELU, NORMALIZATIONS, Batch, Ghost, Group, Hybrid, Instance, Layer, LeakyReLU
 from skminibatch.losses import LOSSES, Huber, Logistic, Quantile
 from skminibatch.optimizers import (
@@ -385,7 +386,7 @@ def strata(part, given, X, y, target) -> np.ndarray | None:
             f"The sampler {type(part).__name__} needs strata: give fit strata=, with an entry for each row, or "
             f"sampler={type(part).__name__}(strata=a function of X)."
         )
-    given = column_or_1d(given)
+    given = column_or_1d(on_host(given))
     check_consistent_length(X, given)
     return given
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from scipy import sparse
 
 from skminibatch._models import Data, LinearModel
 from skminibatch._plan import Coordinates
@@ -23,6 +22,7 @@ from skminibatch._statistics import (
     stream,
     within,
 )
+from skminibatch.backends import is_sparse
 
 FEWEST_LOOKS, MOST_LOOKS = 4, 32  # micro-batches that are looked at in training
 MOST_TOGETHER = 256  # rows in these
@@ -44,7 +44,7 @@ def placed(
 
     Standardising looks at every row; the coordinates of an automatic rate need those in `sampled` only.
     """
-    dense = not sparse.issparse(data.X)
+    dense = not is_sparse(data.X)
     if standardize:
         X, _, weights = used(data)
         moments = moments.updated(X, weights)
@@ -154,7 +154,7 @@ def stream_smoothness(model: LinearModel, data: Data, params, old, seed: int, ep
     rng = stream(seed, OF_RESERVOIR, epoch)
     arrays = used(data)
     same_kind = old is not None and old.reservoir is not None
-    same_kind = same_kind and sparse.issparse(old.reservoir.X) == sparse.issparse(data.X)
+    same_kind = same_kind and is_sparse(old.reservoir.X) == is_sparse(data.X)
     if not same_kind:
         reservoir = Reservoir.of(*arrays, data.n_rows, rng)
     else:

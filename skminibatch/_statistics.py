@@ -128,7 +128,7 @@ class Reservoir(NamedTuple):
         weights = np.ones(new.size) if weights is None else weights[new]
         keys = np.concatenate([self.keys, keys[new]])
         kept = np.sort(np.argsort(keys, kind="stable")[:RESERVOIR])
-        rows = sparse.vstack([self.X, X[new]]).tocsr() if sparse.issparse(X) else np.vstack([self.X, X[new]])
+        rows = sparse.vstack([self.X, X[new]]).tocsr() if sparse.issparse(self.X) else np.vstack([self.X, X[new]])
         y = np.concatenate([self.y, y[new]])
         weights = np.concatenate([self.weights, weights])
         return Reservoir(rows[kept], y[kept], weights[kept], keys[kept], seen, self.estimated_at)

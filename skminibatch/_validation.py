@@ -6,12 +6,15 @@ import copy
 from collections.abc import Callable
 
 import numpy as np
-from scipy import sparse
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_consistent_length, validate_data
+
+from skminibatch.backends import check_device, is_sparse, on_gpu, on_host
 
 COPIED = 1024  # rows at once, where columns become rows
+FINITE = 1 << 16  # rows that are looked at together, once a sum says that a number of them is not finite
+ROWS = {"accept_sparse": "csr", "dtype": [np.float64, np.float32]}  # what the kernels read
 
 
 def validation_score(
@@ -31,14 +34,14 @@ def validation_score(
             return None, rows
         rows, held_out = split(estimator, target, X, y, rows, rng)
         X_val, y_val = X[held_out], y[held_out]
-        weights = None if sample_weight is None else _check_sample_weight(sample_weight, X)[held_out]
+        weights = None if sample_weight is None else _check_sample_weight(sample_weight, y)[held_out]
     else:
         if X_val is None or y_val is None:
             raise ValueError("X_val and y_val must be given together, and sample_weight_val only with them.")
-        X_val, y_val = estimator._check_X_y(X_val, y_val, reset=False)
+        X_val, y_val = map(on_host, estimator._check_X_y(X_val, y_val, reset=False))
         target.encode(y_val, np.dtype(X.dtype))
         if weights is not None:
-            weights = _check_sample_weight(weights, X_val, ensure_non_negative=True)
+            weights = _check_sample_weight(on_host(weights), X_val, ensure_non_negative=True)
     scorer = check_scoring(estimator, estimator.scoring)
     keywords = {} if weights is None else {"sample_weight": weights}
 
@@ -75,14 +78,44 @@ def split(estimator, target, X, y, rows: np.ndarray | None, rng) -> tuple[np.nda
 
 
 def validated(estimator, X, y, reset, **checks):
-    """X and y as the kernels want them: C-contiguous float rows, or CSR with sorted indices and no duplicates."""
-    X, y = validate_data(estimator, X, y, reset=reset, accept_sparse="csr", dtype=[np.float64, np.float32], **checks)
-    if not sparse.issparse(X):
+    """X and y as the kernels want them: C-contiguous float rows, or CSR with sorted indices and no duplicates.
+
+    Rows on a GPU stay there; y is on the host.
+    """
+    y = on_host(y)
+    if on_gpu(X):
+        X = _validated_on_gpu(estimator, X, reset)
+        X = X if is_sparse(X) else np.ascontiguousarray(X, like=X)
+        y = validate_data(estimator, y=y, reset=reset, **checks)
+        check_consistent_length(X, y)
+    else:
+        X, y = validate_data(estimator, X, y, reset=reset, **ROWS, **checks)
+    if not is_sparse(X):
         X = X if X.flags.c_contiguous else _by_rows(X)
     elif not X.has_canonical_format:
         X = X.copy()
         X.sum_duplicates()
     return X, y
+
+
+def rows_to_predict(estimator, X):
+    """X as in `validated`, with the features that the estimator was fitted with."""
+    return _validated_on_gpu(estimator, X, False) if on_gpu(X) else validate_data(estimator, X, reset=False, **ROWS)
+
+
+def _validated_on_gpu(estimator, X, reset):
+    """Float rows on a GPU, checked in scikit-learn's words by those rows that it has to see: the first one, and a bad one."""
+    check_device(X)
+    X = X.tocsr() if hasattr(X, "tocsr") else X
+    first = validate_data(estimator, on_host(X[:1]), reset=reset, **ROWS)
+    X = X if X.dtype == first.dtype else X.astype(first.dtype)
+    stored = X.data if is_sparse(X) else X
+    if np.isfinite(float(stored.sum(dtype=np.float64))):
+        return X
+    for start in range(0, X.shape[0], FINITE):
+        some = on_host(X[start : start + FINITE])
+        validate_data(estimator, some, reset=False, **ROWS)
+    return X
 
 
 def _by_rows(X: np.ndarray) -> np.ndarray:

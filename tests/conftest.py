@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+from emulated import cupy as emulated
+from emulated import strict
 from families import ESTIMATORS
 from sklearn.base import is_classifier
 from sklearn.preprocessing import scale
 
 import skminibatch
+from skminibatch.backends.gpu import device, placement
+from skminibatch.backends.gpu.compile import _kernel, module_of
 
 
 class Problem(NamedTuple):
@@ -99,3 +105,53 @@ def run_python():
         return done.stdout
 
     return run
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """A strict CuPy whose kernels run on the CPU, as if there were a GPU."""
+    if emulated.COMPILER is None:
+        pytest.skip("no C++ compiler for the stand-in of a GPU")
+    for name, module in strict.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    forget_devices(monkeypatch)
+    yield strict
+    forget_devices(monkeypatch)
+
+
+@pytest.fixture
+def gpu(request):
+    """CuPy where a GPU answers, else its stand-in."""
+    return device.cupy() if device.problem() is None else request.getfixturevalue("stand_in")
+
+
+def forget_devices(monkeypatch):
+    """As in a new process: nothing is known of a GPU."""
+    monkeypatch.setattr(device, "_answers", {})
+    for kept in (device._cupy, placement.pool, module_of, _kernel):
+        kept.cache_clear()
+
+
+@pytest.fixture(params=["base", "cpu", "cuda"])
+def device_name(request):
+    """Every device; tests on a GPU are skipped where there is none."""
+    if request.param == "cuda" and (reason := device.problem()) is not None:
+        pytest.skip(f"needs a GPU: {reason}")
+    return request.param
+
+
+@pytest.fixture(params=["cpu", "gpu"])
+def backend(request):
+    """Every backend that is compared with ``base``; those of a GPU are skipped where there is none."""
+    if request.param == "gpu" and (reason := device.problem()) is not None:
+        pytest.skip(f"needs a GPU: {reason}")
+    return importlib.import_module(f"skminibatch.backends.{request.param}")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """How many tests a machine without a GPU leaves out, and why."""
+    skipped = [
+        report.longrepr[2] for report in terminalreporter.getreports("skipped") if "needs a GPU" in str(report.longrepr)
+    ]
+    for reason, number in Counter(skipped).items():
+        terminalreporter.write_line(f"{number} tests were skipped: {reason.removeprefix('Skipped: ')}")

@@ -16,7 +16,7 @@ from skminibatch._parts import n_coefficients, n_slots, update
 from skminibatch._permutation import ROUNDS, explicit_order, keyed_order
 from skminibatch._plan import NO_BOUND, Coordinates, Plan
 from skminibatch._training import epoch_sizes
-from skminibatch.backends import base, choose, cpu
+from skminibatch.backends import base, choose, cpu, gpu
 from skminibatch.losses import LOSSES, EachOutput, Logistic, OneVsRest, Softmax, SquaredError
 from skminibatch.optimizers import OPTIMIZERS, SGD, Adam, Averaging, Momentum, ScheduleFree
 from skminibatch.penalties import ElasticNet
@@ -96,8 +96,8 @@ def assert_same(ours, expected, rtol=1e-9):
         np.testing.assert_allclose(numbers, other, rtol=rtol * 10, atol=rtol, err_msg=name)
 
 
-def assert_agree(X, loss, optimizer, rtol=1e-9, **settings):
-    assert_same(run(cpu, X, loss, optimizer, **settings), run(base, X, loss, optimizer, **settings), rtol)
+def assert_agree(backend, X, loss, optimizer, rtol=1e-9, **settings):
+    assert_same(run(backend, X, loss, optimizer, **settings), run(base, X, loss, optimizer, **settings), rtol)
 
 
 # -- names and arguments
@@ -120,7 +120,7 @@ def test_the_head_of_base_lists_its_verbs():
         assert list(inspect.signature(getattr(base, name)).parameters) == arguments
 
 
-@pytest.mark.parametrize("backend", [cpu], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("backend", [cpu, gpu], ids=lambda module: module.__name__)
 def test_backends_have_the_same_verbs(backend):
     """The same names, arguments and defaults."""
     for name in documented_verbs():
@@ -145,21 +145,21 @@ OPTIMIZER_CASES = [cls() for cls in OPTIMIZERS.values()] + [Averaging(SGD(), 20.
 
 
 @pytest.mark.parametrize("loss", LOSS_CASES, ids=repr)
-def test_losses_agree_on_dense_rows(loss):
+def test_losses_agree_on_dense_rows(backend, loss):
     X = rows_of_data()
-    assert_agree(X, loss, SGD())
+    assert_agree(backend, X, loss, SGD())
     coef, intercept = start_of(loss, SGD())[0, :, :-1], start_of(loss, SGD())[0, :, -1]
     weights = np.random.default_rng(4).uniform(0, 2, N)
     for w in (NOTHING, weights):
         for rows in (EMPTY, np.array([3, 1, 80])):
             arguments = (loss, X, targets_of(loss), w, rows, coef, intercept)
-            np.testing.assert_allclose(cpu.loss_dense(*arguments), base.loss_dense(*arguments), rtol=1e-12)
+            np.testing.assert_allclose(backend.loss_dense(*arguments), base.loss_dense(*arguments), rtol=1e-12)
 
 
 @pytest.mark.parametrize("loss", [Logistic(), SquaredError(), Softmax(), EachOutput(SquaredError())], ids=repr)
 @pytest.mark.parametrize("center", [None, 0.0, 0.3])
 @pytest.mark.parametrize("n", [1, 15, N, 2_500])
-def test_gradients_of_all_rows_agree(loss, center, n):
+def test_gradients_of_all_rows_agree(backend, loss, center, n):
     """More rows than are added up at once, and fewer than a group; with and without weights, moved and scaled or not."""
     X, y = np.resize(rows_of_data(), (n, D)), np.resize(targets_of(loss), (n, *targets_of(loss).shape[1:]))
     axes, w = None, start_of(loss, SGD())[0]
@@ -169,7 +169,7 @@ def test_gradients_of_all_rows_agree(loss, center, n):
     for weights in (NOTHING, np.random.default_rng(4).integers(3, size=n).astype(float)):
         tables = np.full((2, n, 1 + len(w)), 0.5)
         arguments = (loss, X, y, weights, axes, w)
-        ours, theirs = (b.gradient_dense(*arguments, table) for b, table in zip((cpu, base), tables, strict=True))
+        ours, theirs = (b.gradient_dense(*arguments, table) for b, table in zip((backend, base), tables, strict=True))
         np.testing.assert_allclose(tables[0], tables[1], rtol=1e-11, atol=1e-14)
         assert np.all(tables[..., 0] == 0.5)
         for mine, expected in zip(ours, theirs, strict=True):
@@ -179,8 +179,8 @@ def test_gradients_of_all_rows_agree(loss, center, n):
 
 @pytest.mark.parametrize("optimizer", OPTIMIZER_CASES, ids=repr)
 @pytest.mark.parametrize("penalty", [ElasticNet(), ElasticNet(0.3, 0.0), NET], ids=repr)
-def test_optimizers_agree_on_dense_rows(optimizer, penalty):
-    assert_agree(rows_of_data(), Logistic(), optimizer, penalty=penalty)
+def test_optimizers_agree_on_dense_rows(backend, optimizer, penalty):
+    assert_agree(backend, rows_of_data(), Logistic(), optimizer, penalty=penalty)
 
 
 SOME = (Logistic(), ScheduleFree())  # the default of the classifier
@@ -216,11 +216,11 @@ def each_of(*settings):
     {"limits": {"clip_norm": 0.45}},
     {"limits": {"clip_norm": 0.45, "safety": (0.02, 0.1, 1.0)}},
 )
-def test_settings_agree_on_dense_rows(settings):
+def test_settings_agree_on_dense_rows(backend, settings):
     settings = dict(settings)
     limits = settings.pop("limits", {})
     plan = plan_of(ScheduleFree(), **limits)
-    assert_agree(rows_of_data(), *SOME, plan=plan, **settings)
+    assert_agree(backend, rows_of_data(), *SOME, plan=plan, **settings)
     if "safety" in limits:  # it bounds some steps
         _, stats = run(base, rows_of_data(), *SOME, plan=plan)
         assert 0 < np.sum(stats.rates < plan.coefficients[:, 0])
@@ -229,26 +229,28 @@ def test_settings_agree_on_dense_rows(settings):
         assert 0 < np.sum(stats.square_norms > plan.clip_norm**2) < stats.losses.size
 
 
-def test_the_bound_of_a_batch_is_that_of_the_plan():
+def test_the_bound_of_a_batch_is_that_of_the_plan(backend):
     """``share / (smoothness + max(0, mean_i(s_i stiffness_i (|x_i|^2 + 1)) - typical))``."""
     X, weights = rows_of_data(), np.random.default_rng(5).uniform(0.1, 3.0, N)
     share, smoothness, typical = safety = (0.05, 0.5, 1.0)
     plan = plan_of(ScheduleFree(), safety=safety)
-    _, stats = run(cpu, X, *SOME, plan=plan, weights=weights)
+    _, stats = run(backend, X, *SOME, plan=plan, weights=weights)
     each = weights * Logistic.curvature * (np.sum(X**2, axis=1) + 1)
     stiffness = [each[plan.rows.explicit[a:b]].mean() for a, b in zip(plan.offsets, plan.offsets[1:], strict=False)]
     bound = share / (smoothness + np.maximum(0, np.array(stiffness) - typical))
     np.testing.assert_allclose(stats.rates, np.minimum(plan.coefficients[:, 0], bound))
-    assert np.all(run(cpu, X, *SOME, plan=plan_of(ScheduleFree(), safety=NO_BOUND))[1].rates == plan.coefficients[:, 0])
+    assert np.all(
+        run(backend, X, *SOME, plan=plan_of(ScheduleFree(), safety=NO_BOUND))[1].rates == plan.coefficients[:, 0]
+    )
 
 
-def test_clipping_keeps_the_direction():
+def test_clipping_keeps_the_direction(backend):
     """One step of SGD moves by rate times clip_norm; the penalty is not clipped."""
     X = rows_of_data()
     plan = plan_of(SGD(), batch_size=N, n_epochs=1, clip_norm=1e-3)
-    moved = run(cpu, X, Logistic(), SGD(), ElasticNet(), plan)[0] - start_of(Logistic(), SGD())
+    moved = run(backend, X, Logistic(), SGD(), ElasticNet(), plan)[0] - start_of(Logistic(), SGD())
     np.testing.assert_allclose(np.linalg.norm(moved), 0.1 * 1e-3, rtol=1e-9)
-    free = run(cpu, X, Logistic(), SGD(), ElasticNet(), plan._replace(clip_norm=np.inf))[0] - start_of(
+    free = run(backend, X, Logistic(), SGD(), ElasticNet(), plan._replace(clip_norm=np.inf))[0] - start_of(
         Logistic(), SGD()
     )
     np.testing.assert_allclose(moved / np.linalg.norm(moved), free / np.linalg.norm(free), rtol=1e-9, atol=1e-12)
@@ -257,27 +259,27 @@ def test_clipping_keeps_the_direction():
 @pytest.mark.parametrize("loss", [Logistic(), SquaredError()], ids=repr)
 @pytest.mark.parametrize("centered", [True, False])
 @pytest.mark.parametrize("stretched", [True, False])
-def test_coordinates_agree(loss, stretched, centered):
+def test_coordinates_agree(backend, loss, stretched, centered):
     rng = np.random.default_rng(7)
     X, scale = rows_of_data(), rng.uniform(0.5, 2.0, D)
     coordinates = Coordinates(rng.standard_normal(D) * centered, scale, scale if stretched else np.ones(D))
-    assert_agree(X, loss, ScheduleFree(), coordinates=coordinates)
+    assert_agree(backend, X, loss, ScheduleFree(), coordinates=coordinates)
 
 
 @pytest.mark.parametrize("loss", [Logistic(), Softmax()], ids=repr)
-def test_float32_agrees(loss):
+def test_float32_agrees(backend, loss):
     """And stays float32."""
     X = rows_of_data(dtype=np.float32)
-    assert_agree(X, loss, ScheduleFree(), rtol=2e-5)
-    params, stats = run(cpu, X, loss, ScheduleFree())
+    assert_agree(backend, X, loss, ScheduleFree(), rtol=2e-5)
+    params, stats = run(backend, X, loss, ScheduleFree())
     assert params.dtype == np.float32
     assert stats.losses.dtype == np.float64
 
 
-def test_losses_of_float32_accumulate_in_float64():
+def test_losses_of_float32_accumulate_in_float64(backend):
     n = 1 << 18
     X, y = np.full((n, 1), 0.1, np.float32), np.zeros(n, np.float32)
-    total = cpu.loss_dense(SquaredError(), X, y, NOTHING, EMPTY, np.ones((1, 1)), np.zeros(1))
+    total = backend.loss_dense(SquaredError(), X, y, NOTHING, EMPTY, np.ones((1, 1)), np.zeros(1))
     np.testing.assert_allclose(total, n * 0.005, rtol=1e-6)
 
 
@@ -295,59 +297,59 @@ def kinds_of_coordinates(stretched):
 @pytest.mark.parametrize("optimizer", [*OPTIMIZER_CASES, Averaging(Momentum())], ids=repr)
 @pytest.mark.parametrize("penalty", [ElasticNet(0.3, 0.0), ElasticNet(0.1, 0.02)], ids=repr)
 @pytest.mark.parametrize("stretched", [True, False])
-def test_coordinates_agree_on_sparse_rows(optimizer, penalty, stretched):
+def test_coordinates_agree_on_sparse_rows(backend, optimizer, penalty, stretched):
     settings = {"penalty": penalty, "coordinates": kinds_of_coordinates(stretched)}
-    assert_agree(rows_of_data(density=0.3), Logistic(), optimizer, **settings)
+    assert_agree(backend, rows_of_data(density=0.3), Logistic(), optimizer, **settings)
     if type(optimizer) in (SGD, ScheduleFree):
-        assert_agree(rows_of_data(density=0.3), Softmax(), optimizer, **settings)
+        assert_agree(backend, rows_of_data(density=0.3), Softmax(), optimizer, **settings)
 
 
 @pytest.mark.parametrize("optimizer", [part for part in OPTIMIZER_CASES if part.linear], ids=repr)
-def test_scaled_sparse_rows_give_what_dense_ones_give(optimizer):
+def test_scaled_sparse_rows_give_what_dense_ones_give(backend, optimizer):
     X = rows_of_data(density=0.3)
     settings = {"penalty": ElasticNet(0.3, 0.0), "coordinates": kinds_of_coordinates(True)}
-    sparse_params, _ = run(cpu, X, Logistic(), optimizer, **settings)
-    dense_params, _ = run(cpu, X.toarray(), Logistic(), optimizer, **settings)
+    sparse_params, _ = run(backend, X, Logistic(), optimizer, **settings)
+    dense_params, _ = run(backend, X.toarray(), Logistic(), optimizer, **settings)
     np.testing.assert_allclose(sparse_params, dense_params, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("optimizer", [*OPTIMIZER_CASES, Averaging(Momentum())], ids=repr)
-def test_optimizers_agree_on_sparse_rows(optimizer):
-    assert_agree(rows_of_data(density=0.3), Logistic(), optimizer, penalty=ElasticNet(0.3, 0.0))
+def test_optimizers_agree_on_sparse_rows(backend, optimizer):
+    assert_agree(backend, rows_of_data(density=0.3), Logistic(), optimizer, penalty=ElasticNet(0.3, 0.0))
 
 
 @pytest.mark.parametrize("optimizer", [part for part in LINEAR if not part.lazy_l1][:1], ids=repr)
-def test_l1_agrees_on_sparse_rows_where_it_is_lazy(optimizer):
+def test_l1_agrees_on_sparse_rows_where_it_is_lazy(backend, optimizer):
     assert base.is_lazy(optimizer, NET)
-    assert_agree(rows_of_data(density=0.3), Logistic(), optimizer, penalty=NET)
+    assert_agree(backend, rows_of_data(density=0.3), Logistic(), optimizer, penalty=NET)
 
 
 @pytest.mark.parametrize("loss", [SquaredError(), Softmax()], ids=repr)
-def test_losses_agree_on_sparse_rows(loss):
+def test_losses_agree_on_sparse_rows(backend, loss):
     X = rows_of_data(density=0.3)
-    assert_agree(X, loss, ScheduleFree())
+    assert_agree(backend, X, loss, ScheduleFree())
     params = start_of(loss, SGD())
     for weights in (NOTHING, np.random.default_rng(4).uniform(0, 2, N)):
         for rows in (EMPTY, np.array([3, 1, 80])):
             arguments = (loss, X, targets_of(loss), weights, rows, params[0, :, :-1], params[0, :, -1])
-            np.testing.assert_allclose(cpu.loss_csr(*arguments), base.loss_csr(*arguments), rtol=1e-12)
+            np.testing.assert_allclose(backend.loss_csr(*arguments), base.loss_csr(*arguments), rtol=1e-12)
 
 
 @pytest.mark.parametrize(("index", "dtype"), [(np.int32, np.float32), (np.int64, np.float64)])
-def test_types_of_sparse_rows_agree(index, dtype):
+def test_types_of_sparse_rows_agree(backend, index, dtype):
     """Indices of 32 and 64 bits; parameters of sparse rows are float64 for float32 data too."""
     X = rows_of_data(density=0.3, dtype=dtype)
     X.indices, X.indptr = X.indices.astype(index), X.indptr.astype(index)
-    assert_agree(X, *SOME, rtol=1e-9 if dtype == np.float64 else 1e-5)
-    assert run(cpu, X, *SOME)[0].dtype == np.float64
+    assert_agree(backend, X, *SOME, rtol=1e-9 if dtype == np.float64 else 1e-5)
+    assert run(backend, X, *SOME)[0].dtype == np.float64
 
 
 @each_of({"limits": {"safety": (0.02, 0.1, 0.5)}}, {"limits": {"clip_norm": 0.2}})
 @pytest.mark.parametrize("optimizer", [ScheduleFree(), Adam()], ids=repr)
-def test_settings_agree_on_sparse_rows(settings, optimizer):
+def test_settings_agree_on_sparse_rows(backend, settings, optimizer):
     settings = dict(settings)
     plan = plan_of(optimizer, **settings.pop("limits", {}))
-    assert_agree(rows_of_data(density=0.3), Logistic(), optimizer, plan=plan, **settings)
+    assert_agree(backend, rows_of_data(density=0.3), Logistic(), optimizer, plan=plan, **settings)
 
 
 EXACT = [(part, penalty) for part in LINEAR for penalty in (ElasticNet(), ElasticNet(1.0, 0.0))] + [
@@ -359,12 +361,12 @@ EXACT = [(part, penalty) for part in LINEAR for penalty in (ElasticNet(), Elasti
 
 
 @pytest.mark.parametrize(("optimizer", "penalty"), EXACT, ids=repr)
-def test_sparse_rows_give_what_dense_rows_give(optimizer, penalty):
+def test_sparse_rows_give_what_dense_rows_give(backend, optimizer, penalty):
     """The exact lazy updates, over so many steps that the scaled state is made explicit several times."""
     X = rows_of_data(density=0.15, d=40)
     _, _, response = update(optimizer, 0.0, 0.0, (0.0,) * n_slots(optimizer), (1.0,) * n_coefficients(optimizer))
     plan = plan_of(optimizer, n_epochs=30, rate=0.5 / response, batch_size=3)
-    for ours, n_epochs in ((cpu, 30), (base, 2)):
+    for ours, n_epochs in ((backend, 30), (base, 2)):
         some = plan if n_epochs == 30 else plan_of(optimizer, n_epochs=n_epochs, batch_size=3)
         expected = run(base, X.toarray(), Logistic(), optimizer, penalty, some)
         assert_same(run(ours, X, Logistic(), optimizer, penalty, some), expected, rtol=1e-8)
@@ -373,22 +375,22 @@ def test_sparse_rows_give_what_dense_rows_give(optimizer, penalty):
         assert 0 < zeros[:, :-1].sum() < zeros.size - 1
 
 
-def test_untouched_coordinates_of_adaptive_solvers_stay():
+def test_untouched_coordinates_of_adaptive_solvers_stay(backend):
     """Their lazy semantics: moments, decay and prox act on the coordinates that a batch touches."""
     X = rows_of_data(density=0.3)
-    for backend in (base, cpu):
-        params, _ = run(backend, X, Logistic(), Adam())
+    for verbs in (base, backend):
+        params, _ = run(verbs, X, Logistic(), Adam())
         np.testing.assert_array_equal(params[:, :, D - 1], start_of(Logistic(), Adam())[:, :, D - 1])
-        moved, _ = run(backend, X.toarray(), Logistic(), Adam())
+        moved, _ = run(verbs, X.toarray(), Logistic(), Adam())
         assert np.all(moved[0, :, D - 1] != params[0, :, D - 1])
 
 
-def test_the_cost_of_sparse_rows_does_not_grow_with_the_features():
+def test_the_cost_of_sparse_rows_does_not_grow_with_the_features(backend):
     """A million features of which few occur: no array of the size of the data is filled in every step."""
     X = rows_of_data(density=0.3)
     wide = sparse.csr_matrix((X.data, X.indices, X.indptr), shape=(N, 1_000_000))
-    params, _ = run(cpu, wide, *SOME, penalty=ElasticNet(0.1, 0.0))
-    narrow, _ = run(cpu, X, *SOME, penalty=ElasticNet(0.1, 0.0))
+    params, _ = run(backend, wide, *SOME, penalty=ElasticNet(0.1, 0.0))
+    narrow, _ = run(backend, X, *SOME, penalty=ElasticNet(0.1, 0.0))
     assert params.shape[2] == 1_000_001
     assert np.isfinite(params).all()
     assert narrow.shape[2] == D + 1
@@ -412,23 +414,23 @@ def test_the_number_of_threads_changes_no_bit(dtype, batch_size):
             np.testing.assert_array_equal(ours, theirs)
 
 
-def test_threads_and_batches_of_one_row_and_of_many():
+def test_threads_and_batches_of_one_row_and_of_many(backend):
     """A row alone is not added up: threads must not look for it where they add."""
     X, sizes = rows_of_data(400), np.array([1, 180, 1, 2, 216])
     coefficients, _ = ScheduleFree().coefficients(np.full(5, 0.1), sizes, None)
     plan = Plan(explicit_order(np.random.default_rng(9).permutation(400)), np.append(0, np.cumsum(sizes)), coefficients)
-    assert_agree(X, *SOME, plan=plan)
-    expected, _ = run(cpu, X, *SOME, plan=plan)
-    np.testing.assert_array_equal(run(cpu, X, *SOME, plan=plan, n_threads=2)[0], expected)
+    assert_agree(backend, X, *SOME, plan=plan)
+    expected, _ = run(backend, X, *SOME, plan=plan)
+    np.testing.assert_array_equal(run(backend, X, *SOME, plan=plan, n_threads=2)[0], expected)
 
 
 @pytest.mark.parametrize("batch_size", [127, 128, 600, 3000])
-def test_large_batches_agree(batch_size):
+def test_large_batches_agree(backend, batch_size):
     """They are cut into slices, whose gradients are added up."""
     X = rows_of_data(3000)
     plan = plan_of(ScheduleFree(), 3000, batch_size, n_epochs=1, safety=(0.08, 0.5, 1.0))
     weights = np.random.default_rng(0).uniform(0.5, 2.0, 3000)
-    assert_agree(X, *SOME, plan=plan, weights=weights)
+    assert_agree(backend, X, *SOME, plan=plan, weights=weights)
 
 
 def test_n_jobs_changes_no_bit():
@@ -447,7 +449,7 @@ def test_n_jobs_changes_no_bit():
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("density", [1.0, 0.3], ids=["dense", "sparse"])
 @pytest.mark.parametrize("optimizer", [ScheduleFree(), Adam()], ids=repr)
-def test_n5_the_step_that_is_not_finite_is_named(number, density, optimizer):
+def test_n5_the_step_that_is_not_finite_is_named(backend, number, density, optimizer):
     X = rows_of_data(density=density)
     plan = plan_of(optimizer, batch_size=8, n_epochs=1)
     position = 50
@@ -457,19 +459,19 @@ def test_n5_the_step_that_is_not_finite_is_named(number, density, optimizer):
     else:
         X[row, 2] = number
     step = int(np.searchsorted(plan.offsets, position, side="right")) - 1
-    for backend in (base, cpu):
+    for verbs in (base, backend):
         with np.errstate(all="ignore"):
-            _, stats = run(backend, X, Logistic(), optimizer, plan=plan)
+            _, stats = run(verbs, X, Logistic(), optimizer, plan=plan)
         assert stats.failed == step
 
 
 @pytest.mark.parametrize("density", [1.0, 0.3], ids=["dense", "sparse"])
-def test_n5_a_divergence_is_seen(density):
+def test_n5_a_divergence_is_seen(backend, density):
     X = rows_of_data(density=density)
     plan = plan_of(ScheduleFree(), rate=1e5, n_epochs=60)
-    for backend in (base, cpu):
+    for verbs in (base, backend):
         with np.errstate(all="ignore"):
-            _, stats = run(backend, X, SquaredError(), ScheduleFree(), plan=plan)
+            _, stats = run(verbs, X, SquaredError(), ScheduleFree(), plan=plan)
         assert 0 < stats.failed < plan.offsets.size - 1
 
 

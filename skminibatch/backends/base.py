@@ -21,6 +21,9 @@ counts, and its stored residuals, which are updated in place.
 Of a network, `stack` says where the parameters stand, and `params` is (1 + n_slots, n_numbers): the first row ends with the
 running statistics of its normalizations, which are updated in place too.
 
+The verbs of this module take any arrays that follow NumPy's dispatch: `X`, `y`, `weights`, `params`, `table` and the
+coordinates of one library and device, the rest on the host.
+
 With a table, a step goes along what the weighted residuals of its rows changed by since they were stored, times the share,
 and the stored ones change by as much; of a row that comes twice in a batch, the second time finds what the first has
 stored. The norm of the gradient is not measured then, and there are no weights of a sampler.
@@ -37,7 +40,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy import sparse
 
 from skminibatch._parts import (
     follow,
@@ -52,6 +54,7 @@ from skminibatch._parts import (
 )
 from skminibatch._permutation import rows_of
 from skminibatch._plan import bounded_rate, empty_stats
+from skminibatch.backends import is_sparse
 
 
 class Acting(NamedTuple):
@@ -115,7 +118,7 @@ def loss_csr(loss, X, y, weights, rows, coef, intercept):
 
 def residuals(loss, raw, y, weights):
     """Weighted derivatives of the losses of some rows by their raw outputs (n, K)."""
-    _, derivatives = _values_residuals(loss, raw, y)
+    _, derivatives = values_residuals(loss, raw, y)
     return derivatives if not weights.size else weights[:, None] * derivatives
 
 
@@ -131,70 +134,77 @@ def gradient_dense(loss, X, y, weights, coordinates, w, table):
 
 
 def _loss(loss, X, y, weights, rows, coef, intercept):
-    rows = rows if rows.size else np.arange(X.shape[0])
-    values, _ = _values_residuals(loss, np.asarray(X[rows] @ coef.T) + intercept, y[rows])
-    return float(np.sum(values if not weights.size else weights[rows] * values, dtype=np.float64))
+    if rows.size:
+        X, y, weights = X[rows], y[rows], weights[rows] if weights.size else weights
+    values, _ = values_residuals(loss, X @ coef.T + intercept, y)
+    return float(np.sum(values if not weights.size else weights * values, dtype=np.float64))
 
 
-def _values_residuals(loss, raw, y):
-    """Losses (b,) and residuals (b, K) of raw outputs (b, K)."""
+def values_residuals(loss, raw, y):
+    """Losses (b,) and residuals (b, K) of raw outputs (b, K); by the loss itself, where it takes several rows at once."""
+    if hasattr(loss, "values_residuals"):
+        return loss.values_residuals(raw, y)
     if hasattr(loss, "value"):
         return value(loss, raw[:, 0], y), gradient(loss, raw[:, 0], y)[:, None]
     residuals = np.empty_like(raw)
-    values = np.array([value_gradient(loss, *row) for row in zip(raw, y, residuals, strict=True)])
+    values = np.array([value_gradient(loss, *row) for row in zip(raw, y, residuals, strict=True)], like=raw)
     return values, residuals
 
 
-def _stiffnesses(loss, raw, y):
-    """The bound of the second derivative for each row, (b,)."""
+def stiffnesses(loss, raw, y):
+    """The bound of the second derivative for each row, (b,), or of all of them."""
+    if hasattr(loss, "stiffnesses"):
+        return loss.stiffnesses(raw, y)
     if hasattr(loss, "value"):
-        return np.broadcast_to(stiffness(loss, raw[:, 0], y), len(raw))
-    return np.array([stiffness(loss, *row) for row in zip(raw, y, strict=True)])
+        return stiffness(loss, raw[:, 0], y)
+    return np.array([stiffness(loss, *row) for row in zip(raw, y, strict=True)], like=raw)
 
 
 def _run(loss, penalty, optimizer, batch, y, weights, plan, stretch, params, fit_intercept, table, lazy):
-    stats = empty_stats(len(plan.offsets) - 1)
+    stats, acting = empty_stats(len(plan.offsets) - 1), _acting(stretch, params)
+    touched = np.ones(params.shape[2], bool, like=params)
     for s, (start, stop) in enumerate(zip(plan.offsets[:-1], plan.offsets[1:], strict=True)):
-        rows = rows_of(plan.rows, start, stop)
-        size = len(rows)
+        chosen = rows_of(plan.rows, start, stop)
+        rows, size = np.asarray(chosen, like=y), len(chosen)
         row_weights = _weights_at(weights, plan, rows, start, stop)
         Xb = batch(rows)
-        ones = np.ones((size, 1), Xb.dtype)
+        ones = np.ones((size, 1), Xb.dtype, like=Xb)
         c = plan.coefficients[s].copy()
         w, slots = params[0], tuple(params[1:])
         v = point(optimizer, w, slots, c)
         with np.errstate(over="ignore", invalid="ignore"):
-            raw = np.asarray(Xb @ v[:, :-1].T) + v[:, -1]
-            values, residuals = _values_residuals(loss, raw, y[rows])
+            raw = Xb @ v[:, :-1].T + v[:, -1]
+            values, residuals = values_residuals(loss, raw, y[rows])
             square_lengths = np.sum(Xb**2, axis=1, dtype=np.float64) + fit_intercept
             residuals = residuals * row_weights[:, None]
-            stats.losses[s] = np.sum(row_weights * values, dtype=np.float64)
-            stats.row_squares[s] = np.sum(np.sum(residuals**2, axis=1, dtype=np.float64) * square_lengths)
-            stiff = np.sum(row_weights * _stiffnesses(loss, raw, y[rows]) * square_lengths) / size
+            stats.losses[s] = float(np.sum(row_weights * values, dtype=np.float64))
+            stats.row_squares[s] = float(np.sum(np.sum(residuals**2, axis=1, dtype=np.float64) * square_lengths))
+            stiff = float(np.sum(row_weights * stiffnesses(loss, raw, y[rows]) * square_lengths)) / size
             c[0] = bounded_rate(c[0], plan.safety, stiff)
             stats.rates[s] = c[0]
             if table is not None:
-                residuals = _changes(table, rows, residuals)
+                residuals = _changes(table, chosen, residuals)
             g = (residuals.T @ np.hstack([Xb, ones]) / size).astype(params.dtype)
             if not fit_intercept:
                 g[:, -1] = 0
-            touched = np.append((Xb != 0).any(axis=0), True) if lazy else np.ones(params.shape[2], bool)
-            square_norm = np.sum(g.astype(np.float64) ** 2)
+            touched = np.append((Xb != 0).any(axis=0), True) if lazy else touched
+            square_norm = float(np.sum(g.astype(np.float64) ** 2))
             stats.square_norms[s] = square_norm if table is None else np.nan
             if not np.isfinite(stats.losses[s] + square_norm):
                 return stats._replace(failed=s)
             if square_norm > plan.clip_norm**2:
                 g = g * (plan.clip_norm / np.sqrt(square_norm))
-            _step(penalty, optimizer, params, g, c, _acting(stretch, params), touched)
+            _step(penalty, optimizer, params, g, c, acting, touched)
     return stats
 
 
 def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params, n_threads=1):
     """Carry out a plan on a network."""
     stats, learnt = empty_stats(len(plan.offsets) - 1), params[:, : stack.n_parameters]
-    acting, lazy = Acting(1.0, stack.decayed, stack.rates), sparse.issparse(X) and not optimizer.linear
+    acting = Acting(1.0, np.asarray(stack.decayed, like=params), np.asarray(stack.rates, like=params))
+    lazy, touched = is_sparse(X) and not optimizer.linear, np.ones(stack.n_parameters, bool, like=params)
     for s, (start, stop) in enumerate(zip(plan.offsets[:-1], plan.offsets[1:], strict=True)):
-        rows = rows_of(plan.rows, start, stop)
+        rows = np.asarray(rows_of(plan.rows, start, stop), like=y)
         size, Xb = len(rows), X[rows]
         row_weights = _weights_at(weights, plan, rows, start, stop)
         c = plan.coefficients[s]
@@ -202,17 +212,16 @@ def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params, n_thre
         with np.errstate(over="ignore", invalid="ignore"):
             key = plan.key[0], plan.key[1] + s
             raw, backward = stack.forward(v, Xb, row_weights, params[0], train=True, key=key)
-            values, residuals = _values_residuals(loss, raw, y[rows])
+            values, residuals = values_residuals(loss, raw, y[rows])
             g, squares = backward((row_weights[:, None] * residuals).astype(params.dtype) / size)
-            stats.losses[s] = np.sum(row_weights * values, dtype=np.float64)
-            stats.row_squares[s] = np.nan if stack.couples_rows else size**2 * np.sum(squares)
-            stats.square_norms[s] = np.sum(g.astype(np.float64) ** 2)
+            stats.losses[s] = float(np.sum(row_weights * values, dtype=np.float64))
+            stats.row_squares[s] = np.nan if stack.couples_rows else size**2 * float(np.sum(squares))
+            stats.square_norms[s] = float(np.sum(g.astype(np.float64) ** 2))
             stats.rates[s] = c[0]
             if not np.isfinite(stats.losses[s] + stats.square_norms[s]):
                 return stats._replace(failed=s)
             if stats.square_norms[s] > plan.clip_norm**2:
                 g = g * (plan.clip_norm / np.sqrt(stats.square_norms[s]))
-            touched = np.ones(stack.n_parameters, bool)
             if lazy:
                 stack.weights(touched, 0)[:] = np.diff(Xb.tocsc().indptr)[:, None] > 0
             _step(penalty, optimizer, learnt, g, c, acting, touched)
@@ -221,23 +230,30 @@ def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params, n_thre
 
 def _weights_at(weights, plan, rows, start, stop):
     """Sample weights times sampler weights of the rows of a step."""
-    row_weights = np.ones(len(rows)) if not weights.size else weights[rows]
-    return row_weights if plan.weights is None else row_weights * plan.weights[start:stop]
+    row_weights = np.ones(len(rows), like=weights) if not weights.size else weights[rows]
+    return row_weights if plan.weights is None else row_weights * np.asarray(plan.weights[start:stop], like=weights)
 
 
 def _changes(table, rows, residuals):
     """The shares of what the residuals of some rows changed by since they were stored, which are added to these."""
     changes = np.empty_like(residuals)
-    for change, row, now in zip(changes, rows, residuals, strict=True):
-        change[:] = table[row, 0] * (now - table[row, 1:])
-        table[row, 1:] += change
+    order = np.argsort(rows, kind="stable")
+    firsts = np.flatnonzero(np.diff(rows[order], prepend=-1))
+    visits = np.arange(len(rows)) - np.repeat(firsts, np.diff(np.append(firsts, len(rows))))
+    for visit in range(visits.max() + 1):  # once, unless a row comes twice
+        places = order[visits == visit]
+        here, some = (np.asarray(index, like=table) for index in (places, rows[places]))
+        changes[here] = table[some, :1] * (residuals[here] - table[some, 1:])
+        table[some, 1:] += changes[here]
     return changes
 
 
 def _acting(stretch, params):
     """The penalty acts on every parameter of a linear model but its intercepts."""
-    decayed = np.arange(params.shape[2]) < params.shape[2] - 1
-    return Acting(np.append(np.broadcast_to(stretch, params.shape[2] - 1), 1.0).astype(params.dtype), decayed)
+    n_features = params.shape[2] - 1
+    stretches = np.ones(n_features + 1, params.dtype, like=params)
+    stretches[:n_features] = stretch
+    return Acting(stretches, np.arange(n_features + 1, like=params) < n_features)
 
 
 def _step(penalty, optimizer, params, g, c, acting, touched):
@@ -252,6 +268,6 @@ def _step(penalty, optimizer, params, g, c, acting, touched):
     w, slots, step = update(optimizer, w, g, slots, c)
     w = np.where(acting.decayed, prox(penalty, w * stretch, step * stretch**2) / stretch, w)
     for old, new in zip(params, (w, *slots), strict=True):
-        old[..., touched] = new[..., touched]
+        old[...] = np.where(touched, new, old)
     for old, new in zip(params[1:], follow(optimizer, params[0], tuple(params[1:]), c), strict=True):
         old[:] = new

@@ -39,14 +39,14 @@ class Batch(NamedTuple):
         bounds = np.arange(self.groups(len(X)) + 1) * len(X) // self.groups(len(X))
         z, maps = np.empty_like(X), []
         for start, stop in pairwise(bounds):
-            shares = shares_of(None if weights is None else weights[start:stop], stop - start, X.real.dtype)
+            shares = shares_of(None if weights is None else weights[start:stop], X[start:stop])
             z[start:stop], mean, variance, back = standardized(X[start:stop], shares, 0, self.epsilon)
             maps.append(back)
             if running is not None:
                 Running.update(running, mean, variance, shares, self.momentum)
 
         def standardization(dz):
-            return np.vstack([back(part) for back, part in zip(maps, np.split(dz, bounds[1:-1]), strict=True)])
+            return np.vstack([back(part) for back, part in zip(maps, np.split(dz, bounds[1:-1].tolist()), strict=True)])
 
         return scaled(z, parameters, standardization)
 

@@ -63,11 +63,11 @@ def normalized_units(X: np.ndarray, parameters: np.ndarray, n_blocks: int, epsil
     return scaled(z.reshape(X.shape), parameters, lambda dz: back(dz.reshape(blocks.shape)).reshape(X.shape))
 
 
-def shares_of(weights: np.ndarray | None, n_rows: int, dtype) -> np.ndarray:
-    """Weights of rows (None: equal) as shares that sum to one, (n_rows, 1)."""
+def shares_of(weights: np.ndarray | None, X: np.ndarray) -> np.ndarray:
+    """Weights of the rows `X` (None: equal) as shares that sum to one, (n_rows, 1)."""
     if weights is None:
-        return np.full((n_rows, 1), 1.0 / n_rows, dtype)
-    return (weights / weights.sum()).astype(dtype)[:, None]
+        return np.full((len(X), 1), 1.0 / len(X), X.real.dtype, like=X)
+    return (weights / weights.sum()).astype(X.real.dtype)[:, None]
 
 
 def unit_scale(n: int) -> np.ndarray:

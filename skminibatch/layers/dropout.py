@@ -28,9 +28,12 @@ def threshold(dropout: float) -> int:
     return round(dropout * (1 << SIGNIFICANT))
 
 
-def kept(key: tuple[int, int], number: int, shape: tuple[int, int], dropout: float) -> np.ndarray:
-    """``1 / (1 - dropout)`` for units that are kept, zero for those that are dropped (Srivastava et al. 2014)."""
-    count = np.arange(1, shape[0] * shape[1] + 1, dtype=np.uint64).reshape(shape)
+def kept(key: tuple[int, int], number: int, shape: tuple[int, int], dropout: float, like=None) -> np.ndarray:
+    """``1 / (1 - dropout)`` for units that are kept, zero for those that are dropped (Srivastava et al. 2014).
+
+    In an array of the library of `like`, of NumPy by default.
+    """
+    count = np.arange(1, shape[0] * shape[1] + 1, dtype=np.uint64, like=like).reshape(shape)
     seed, step, layer = (np.asarray(k).astype(np.uint64) for k in (*key, number))
     with np.errstate(over="ignore"):
         numbers = drawn(seed, step, layer, count)

@@ -43,7 +43,7 @@ class Hybrid(NamedTuple):
     def forward(self, X, parameters, running, weights, train: bool):
         """(y, backward); `running` is updated in place while training, unless it is None."""
         alpha, n = activate(Sigmoid(), parameters[-1]), X.shape[1]
-        shares = shares_of(weights, len(X), X.real.dtype)
+        shares = shares_of(weights, X)
         if train:
             mean_b = np.sum(shares * X, axis=0, keepdims=True)
             variance_b = np.sum(shares * (X - mean_b) ** 2, axis=0, keepdims=True)
@@ -56,7 +56,7 @@ class Hybrid(NamedTuple):
         mean = alpha * mean_b + (1.0 - alpha) * mean_l
         inverse = 1.0 / np.sqrt(alpha * variance_b + (1.0 - alpha) * variance_l + self.epsilon)
         z = (X - mean) * inverse
-        of_q = np.empty((len(X), 1), np.result_type(X, parameters))
+        of_q = np.empty((len(X), 1), np.result_type(X, parameters), like=X)
 
         def standardization(dz):
             dmean, dvariance = -dz * inverse, -0.5 * dz * z * inverse**2

@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from scipy import sparse
 
 from skminibatch._parts import activate, slope
 from skminibatch.layers.blocks import flat, named
@@ -235,7 +234,8 @@ class Stack:
                 steps.append(back)
 
         def backward(derivatives: np.ndarray):
-            g, squares = np.zeros(self.n_parameters, derivatives.dtype), np.zeros(len(derivatives))
+            g = np.zeros(self.n_parameters, derivatives.dtype, like=derivatives)
+            squares = np.zeros(len(derivatives), like=derivatives)
             for back in reversed(steps):
                 derivatives, gradients, by_row = back(derivatives)
                 squares += by_row
@@ -249,12 +249,12 @@ class Stack:
         """The output of the weights and the intercept of a layer, and its backward map."""
         layer, place = self.layers[number], self.places[number + 1]
         W, first = self.weights(theta, number), number == 0 and self.entry is None
-        Z = np.asarray(A @ W)
+        Z = A @ W
         if layer.has_intercept:
             Z = Z + theta[place.intercept]
 
         def back(dZ):
-            gradients = [(place.weights, np.asarray(A.T @ dZ).ravel())]
+            gradients = [(place.weights, (A.T @ dZ).ravel())]
             if layer.has_intercept:
                 gradients.append((place.intercept, dZ.sum(axis=0)))
             squares = _square_lengths(dZ) * (_square_lengths(A) + layer.has_intercept)
@@ -265,12 +265,13 @@ class Stack:
     def _activated(self, number: int, Z, key):
         """The activation of a layer, with its dropout where there is a key, and its backward map."""
         layer = self.layers[number]
-        A = np.asarray(activate(layer.activation, Z), Z.dtype)
-        mask = None if key is None or not layer.dropout else kept(key, number, A.shape, layer.dropout).astype(Z.dtype)
+        A, mask = activate(layer.activation, Z).astype(Z.dtype, copy=False), None
+        if key is not None and layer.dropout:
+            mask = kept(key, number, A.shape, layer.dropout, like=A).astype(Z.dtype)
 
         def back(dA):
             dA = dA if mask is None else dA * mask
-            return np.asarray(dA * slope(layer.activation, Z, A), dA.dtype), [], 0.0
+            return (dA * slope(layer.activation, Z, A)).astype(dA.dtype, copy=False), [], 0.0
 
         return A if mask is None else A * mask, back
 
@@ -287,7 +288,6 @@ def _by_rows(place: slice, back):
 
 def _square_lengths(rows) -> np.ndarray:
     """Squared Euclidean lengths of rows, of the real part."""
-    squares = (
-        rows.multiply(rows).sum(axis=1) if sparse.issparse(rows) else np.sum(rows.real**2, axis=1, dtype=np.float64)
-    )
-    return np.asarray(squares, np.float64).ravel()
+    if hasattr(rows, "indptr"):
+        return rows.multiply(rows) @ np.ones(rows.shape[1], like=rows.data)
+    return np.sum(rows.real**2, axis=1, dtype=np.float64)

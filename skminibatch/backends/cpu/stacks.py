@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skminibatch._parts import identity
 from skminibatch.backends.cpu import operations
 from skminibatch.backends.cpu.crew import JOB, PLACES, n_pieces
 from skminibatch.backends.cpu.normalization import BOTH, ROWS, UNITS
@@ -68,11 +69,6 @@ class Network(NamedTuple):
         residuals = operations.residuals(loss, dtype)
         common = np.array([*update.addresses, *residuals.addresses, *(point.addresses if point else (0, 0))])
         return cls(counts, numbers, addresses, common, *stack.segments, (*kept, update, point, residuals))
-
-
-def identity(part: tuple) -> tuple:
-    """A part with its type and the types of those inside: as tuples alone, different parts may be equal."""
-    return type(part), *(identity(field) if isinstance(field, tuple) else field for field in part)
 
 
 def pooled(part) -> int:

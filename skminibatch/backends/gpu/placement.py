@@ -1,0 +1,189 @@
+"""The rows of a fit on the GPU: moved there once, read there by the kernels, and gone when the fit is over.
+
+Who looks at a few rows, such as those from which the smoothness is estimated, reads them by an index and gets them on the
+host. Rows that do not fit stay on the host, and the verbs stream those that each step needs.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from contextlib import contextmanager
+from functools import cache
+
+import numpy as np
+
+from skminibatch.backends import is_sparse, on_gpu, on_host
+from skminibatch.backends.gpu.device import cupy
+
+SHARE = 0.8  # of the free memory, for rows: y, the parameters and what a step needs stand beside them
+CHUNK_BYTES = 1 << 24  # that are copied at once, by way of memory that the device reads by itself
+
+
+class Rows:
+    """Dense rows of a fit.
+
+    Attributes
+    ----------
+    host : ndarray, CSR matrix or None
+        The rows on the host; None where they came on the GPU.
+    array : cupy.ndarray, CSR matrix of CuPy or None
+        The rows on the GPU; None where they do not fit.
+    at_end : dict
+        What to call when these rows are not needed any more, by what it is for.
+    """
+
+    device = "cuda"
+
+    def __init__(self, X):
+        came = on_gpu(X)
+        self.host, self.shape, self.dtype = None if came else X, X.shape, X.dtype
+        self.array = X if came else self.on_gpu(X) if n_bytes(X) <= SHARE * free_bytes() else None
+        self.at_end: dict[object, Callable] = {}
+        self._beside: dict[int, tuple] = {}
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows):
+        """Some rows, on the host."""
+        if self.host is not None:
+            return self.host[rows]
+        if isinstance(rows, slice):
+            start, stop, _ = rows.indices(len(self))
+            # CuPy has no sparse matrices without rows
+            return on_host(self.array[rows]) if start < stop else on_host(self.array[:1])[:0]
+        return on_host(self.array[cupy().asarray(rows)])
+
+    def beside(self, array):
+        """A copy on the GPU of an array that stays as it is for as long as these rows are in use; made once."""
+        if id(array) not in self._beside:
+            self._beside[id(array)] = array, cupy().asarray(array)  # what has an id has to stay
+        return self._beside[id(array)][1]
+
+    def free(self) -> None:
+        """Forget everything on the GPU."""
+        for call in self.at_end.values():
+            call()
+        self.at_end.clear()
+        self.array = None
+        self._beside.clear()
+
+    @staticmethod
+    def on_gpu(X):
+        """A copy of rows on the GPU; None where it cannot hold them."""
+        return moved(X)
+
+
+class SparseRows(Rows):
+    """CSR rows of a fit."""
+
+    format = "csr"
+
+    @property
+    def nnz(self) -> int:
+        """Stored values."""
+        return int((self.array if self.host is None else self.host).nnz)
+
+    @staticmethod
+    def on_gpu(X):
+        """A copy of rows on the GPU; None where it cannot hold them."""
+        if X.nnz > np.iinfo(np.int32).max:  # indices of CuPy have 32 bits
+            return None
+        arrays = moved(X.data), moved(X.indices.astype(np.int32)), moved(X.indptr.astype(np.int32))
+        return importlib.import_module("cupyx.scipy.sparse").csr_matrix(arrays, shape=X.shape)
+
+
+@contextmanager
+def placed(X):
+    """Rows on the GPU for the time of a context; afterwards, their memory goes back to the driver."""
+    with working():
+        rows = (SparseRows if is_sparse(X) else Rows)(X)
+    try:
+        yield rows
+    finally:
+        rows.free()
+        release()
+
+
+def n_bytes(X) -> int:
+    """Bytes of dense or sparse rows."""
+    return X.data.nbytes + X.indices.nbytes + X.indptr.nbytes if is_sparse(X) else X.nbytes
+
+
+def free_bytes() -> int:
+    """Memory of the device that is not in use."""
+    free, _ = cupy().cuda.runtime.memGetInfo()
+    return free + (pool().free_bytes() if pool() is not None else 0)
+
+
+def moved(array: np.ndarray):
+    """A copy of an array on the GPU.
+
+    A single copy would pin as much memory as the array takes, which costs more than the copy.
+    """
+    cp = cupy()
+    array, there = np.ascontiguousarray(array), cp.empty(array.shape, array.dtype)
+    if array.nbytes <= CHUNK_BYTES:
+        there.set(array)
+        return there
+    cp.cuda.get_current_stream().synchronize()  # what had this memory before may still be at work
+    fill(there, lambda start, stop, out: np.copyto(out, array[start:stop]))
+    return there
+
+
+def fill(there, read) -> None:
+    """Fill an array on the GPU, a chunk after the other by way of two pinned buffers, one read while the other is copied.
+
+    ``read(start, stop, out)`` writes some of the rows into an array on the host.
+    """
+    cuda, width = cupy().cuda, max(1, there[:1].size)
+    size = max(1, CHUNK_BYTES // (width * there.dtype.itemsize))
+    stream, buffers = cuda.Stream(non_blocking=True), []
+    for _ in range(min(2, -(-len(there) // size))):
+        buffers.append((pinned((size, *there.shape[1:]), there.dtype), cuda.Event()))
+    for number, start in enumerate(range(0, len(there), size)):
+        buffer, copied = buffers[number % 2]
+        copied.synchronize()
+        stop = min(start + size, len(there))
+        read(start, stop, buffer[: stop - start])
+        there[start:stop].set(buffer[: stop - start], stream=stream)
+        copied.record(stream)
+    stream.synchronize()
+
+
+def pinned(shape: tuple[int, ...], dtype) -> np.ndarray:
+    """An array on the host from which the device copies by itself."""
+    size = int(np.prod(shape))
+    memory = cupy().cuda.alloc_pinned_memory(size * np.dtype(dtype).itemsize)
+    return np.frombuffer(memory, dtype, size).reshape(shape)
+
+
+@cache
+def pool():
+    """Memory of this backend alone, so that what a fit took can go back without touching that of others.
+
+    None where the user has an allocator of his own (of RMM, or managed memory), which serves this backend too.
+    """
+    cp = cupy()
+    default = cp.get_default_memory_pool()
+    return cp.cuda.MemoryPool() if cp.cuda.get_allocator() == default.malloc else None
+
+
+@contextmanager
+def working():
+    """A context for work on the GPU: its memory is that of this backend, and where there is too little, an error says so."""
+    cp, own = cupy(), pool()
+    try:
+        with cp.cuda.using_allocator(cp.cuda.get_allocator() if own is None else own.malloc):
+            yield
+    except cp.cuda.memory.OutOfMemoryError as error:
+        raise MemoryError(
+            f"The GPU has too little memory for a step ({error}): use smaller batches, float32, or device='cpu'."
+        ) from None
+
+
+def release() -> None:
+    """Give back to the driver what is not in use any more."""
+    if pool() is not None:
+        pool().free_all_blocks()
