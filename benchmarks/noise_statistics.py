@@ -6,6 +6,7 @@ import importlib
 import sys
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import problems
@@ -92,20 +93,13 @@ def kernels_without(dense_cuts, sparse_cuts):
 @contextlib.contextmanager
 def without_statistics(dense_run, sparse_run):
     """Train with other kernels, without norms on sparse rows, and make nothing of what was not measured."""
-    patches = [
-        (dense_kernels, "run", dense_run),
-        (sparse_kernels, "run_linear", sparse_run),
-        (base, "measured_from", lambda plan: len(plan.offsets) - 1),
-        (_training, "Seen", Unmeasured),
-    ]
-    before = [getattr(module, name) for module, name, _ in patches]
-    for module, name, instead in patches:
-        setattr(module, name, instead)
-    try:
+    with (
+        mock.patch.object(dense_kernels, "run", dense_run),
+        mock.patch.object(sparse_kernels, "run_linear", sparse_run),
+        mock.patch.object(base, "measured_from", lambda plan: len(plan.offsets) - 1),
+        mock.patch.object(_training, "Seen", Unmeasured),
+    ):
         yield
-    finally:
-        for (module, name, _), old in zip(patches, before, strict=True):
-            setattr(module, name, old)
 
 
 def fitted(X, y, parameters, max_iter):
@@ -147,12 +141,12 @@ def networks_without_statistics():
         *before, (clip_norm, _, *key), params, space, stats = arguments
         return kernel(*before, (clip_norm, False, *key), params, space, stats)
 
-    kernel, look = network_kernel.run, _training.noise_of_micro_batches
-    network_kernel.run, _training.noise_of_micro_batches = run, lambda *arguments: None
-    try:
+    kernel = network_kernel.run
+    with (
+        mock.patch.object(network_kernel, "run", run),
+        mock.patch.object(_training, "noise_of_micro_batches", return_value=None),
+    ):
         yield
-    finally:
-        network_kernel.run, _training.noise_of_micro_batches = kernel, look
 
 
 def network_table(repeats):

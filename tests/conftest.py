@@ -111,7 +111,7 @@ def run_python():
 def stand_in(monkeypatch):
     """A strict CuPy whose kernels run on the CPU, as if there were a GPU."""
     if emulated.COMPILER is None:
-        pytest.skip("no C++ compiler for the stand-in of a GPU")
+        pytest.skip(emulated.NO_COMPILER)
     for name, module in strict.modules().items():
         monkeypatch.setitem(sys.modules, name, module)
     forget_devices(monkeypatch)

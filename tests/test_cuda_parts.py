@@ -125,7 +125,7 @@ def program(dtype: np.dtype) -> str:
 def module(dtype: np.dtype) -> cupy.RawModule:
     """The kernels for the CPU."""
     if cupy.COMPILER is None:
-        pytest.skip("there is no C++ compiler")
+        pytest.skip(cupy.NO_COMPILER)
     return cupy.RawModule(code=program(dtype))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from emulated import cupy
 
-pytestmark = pytest.mark.skipif(cupy.COMPILER is None, reason="no C++ compiler to run kernels on the CPU")
+pytestmark = pytest.mark.skipif(cupy.COMPILER is None, reason=cupy.NO_COMPILER)
 
 SOURCE = r"""
 struct Numbers { double a, b; };

@@ -50,7 +50,7 @@ from skminibatch.losses import LOSSES, EachOutput, Logistic, OneVsRest, Poisson,
 from skminibatch.optimizers import SGD, Adam, AdamW, Averaging, Momentum, Nesterov, ScheduleFree
 from skminibatch.penalties import ElasticNet
 
-pytestmark = pytest.mark.skipif(cupy.COMPILER is None, reason="no C++ compiler to run kernels on the CPU")
+pytestmark = pytest.mark.skipif(cupy.COMPILER is None, reason=cupy.NO_COMPILER)
 PARTS = [*(part() for name, part in NORMALIZATIONS.items() if name != "instance"), *INSTANCES]
 POOLING = [Batch(), Ghost(4.0), Hybrid(0.3)]
 

@@ -22,6 +22,7 @@ import numpy as np
 
 HEADER = Path(__file__).with_name("cuda_on_cpu.hpp")
 COMPILER = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+NO_COMPILER = "no C++ compiler to run kernels on the CPU"
 FLAGS = ["-std=c++17", "-O1", "-fPIC", "-shared", "-fvisibility=hidden", "-ffp-contract=off", "-w"]
 MULTIPROCESSORS = 4  # of the device that is played
 GUARD = 64  # bytes before and behind an array

@@ -30,26 +30,24 @@ def run_dense(
     loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, n_threads=1, table=None
 ):
     """Carry out a plan on dense rows."""
-    parts = loss, penalty, optimizer
-
-    def run(X, y, weights, plan, coordinates, params, table):
-        arrays = X, y, weights, plan, coordinates, params, fit_intercept
-        if table is None and _compiled(parts):
-            return linear.run_dense(*parts, *arrays)
-        return base.run_dense(*_by_formula(parts), *arrays, table=table)
-
-    return _carried_out(run, X, y, weights, plan, params, coordinates, table)
+    arrays = X, y, weights, plan, coordinates, params, fit_intercept
+    return _run_linear("run_dense", (loss, penalty, optimizer), *arrays, table)
 
 
 def run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, table=None):
     """Carry out a plan on sparse rows."""
-    parts = loss, penalty, optimizer
+    arrays = X, y, weights, plan, coordinates, params, fit_intercept
+    return _run_linear("run_csr", (loss, penalty, optimizer), *arrays, table)
+
+
+def _run_linear(verb, parts, X, y, weights, plan, coordinates, params, fit_intercept, table) -> StepStats:
+    """A verb of linear models, by a kernel where there is one."""
 
     def run(X, y, weights, plan, coordinates, params, table):
         arrays = X, y, weights, plan, coordinates, params, fit_intercept
         if table is None and _compiled(parts):
-            return linear.run_csr(*parts, *arrays)
-        return base.run_csr(*_by_formula(parts), *arrays, table=table)
+            return getattr(linear, verb)(*parts, *arrays)
+        return getattr(base, verb)(*_by_formula(parts), *arrays, table=table)
 
     return _carried_out(run, X, y, weights, plan, params, coordinates, table)
 
