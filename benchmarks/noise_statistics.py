@@ -31,12 +31,12 @@ SUMS = {
     "                sums[1] += s * out[k] * s * out[k] * square_lengths[t]\n": "",
     "square_norm = square_norm_of(g, params.dtype.type(share), d, free, scale)": "square_norm = 0.0",
 }
-# What an explicit rate needs for nothing else: squared lengths of rows, from which the bound of an automatic rate comes, too.
+# What an explicit rate needs for nothing else, in a quarter of its steps: squared lengths of rows, from which the bound of
+# an automatic rate comes, too.
 LENGTHS = {
     "            stiff += s * stiffness(loss, z, target) * square_lengths[t]\n": "",
     "            sums[2] += s * stiffness(loss, raw[t], y[rows[t]]) * square_lengths[t]\n": "",
-    "raw, scale, square_lengths, True)": "raw, scale, square_lengths, False)",
-    "        for t in range(n):\n            square_lengths[t] += fit_intercept\n": "",
+    "raw, scale, square_lengths, measure)\n        if measure:\n": "raw, scale, square_lengths, False)\n        if False:\n",
 }
 LENGTHS_OF_SPARSE = {
     "                square += x * x\n": "",

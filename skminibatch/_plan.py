@@ -55,7 +55,8 @@ class StepStats(NamedTuple):
         Squared Euclidean norm of the gradient of the loss of the batch, in the coordinates of the optimizer.
         NaN for steps in which it was not measured (most steps on sparse rows).
     row_squares : ndarray of shape (S,)
-        Sum of the squared norms of the gradients of the rows, ``sum_i (s_i r_i)^2 (|x_i|^2 + 1)``.
+        Sum of the squared norms of the gradients of the rows, ``sum_i (s_i r_i)^2 (|x_i|^2 + 1)``. NaN for steps in which
+        it was not measured (three of four on dense rows, where no bound of the rate needs these lengths).
     rates : ndarray of shape (S,)
         The rates that were used: those of the plan, or less where `Plan.safety` bound them.
     failed : int

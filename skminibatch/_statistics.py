@@ -268,8 +268,9 @@ def _largest_eigenvalue(Z, curvatures, fit_intercept) -> float:
 class Seen(NamedTuple):
     """What the batches of some steps say about the gradient (McCandlish et al. 2018, arXiv:1812.06162, appendix A).
 
-    ``tr(Sigma)`` and ``|G|^2`` are estimated without bias in each batch, ``s^2`` and ``|g|^2 - (1 / b - 1 / n) s^2`` for n
-    rows, and averaged before their ratio is taken. All are of the loss without its penalty, in the coordinates of the optimizer.
+    ``tr(Sigma)`` and ``|G|^2`` are estimated without bias, ``s^2`` and ``|g|^2 - (1 / b - 1 / n) s^2`` for n rows, each from
+    the batches that tell it, and averaged before their ratio is taken. All are of the loss without its penalty, in the
+    coordinates of the optimizer.
 
     Attributes
     ----------
@@ -305,16 +306,18 @@ class Seen(NamedTuple):
         drawn from one population, so that they do not tell the variance.
         """
         loss = float(stats.losses.sum() / sizes.sum())
-        measured = ~np.isnan(stats.square_norms)
-        norms = stats.square_norms[measured]
+        normed = ~np.isnan(stats.square_norms)
+        norms = stats.square_norms[normed]
         square_norm = float(norms.mean()) if norms.size else np.nan
-        several = sizes[measured] > 1
-        if not several.any() or np.isnan(population):
+        normed &= sizes > 1
+        measured = normed & ~np.isnan(stats.row_squares)
+        if not measured.any() or np.isnan(population):
             return cls(loss, square_norm, np.nan, np.nan, np.nan, np.nan, float(stats.rates[-1]))
-        b, norms, squares = (a[several] for a in (sizes[measured], norms, stats.row_squares[measured]))
-        rates = stats.rates[measured][several]
+        b, norms, squares, rates = (a[measured] for a in (sizes, stats.square_norms, stats.row_squares, stats.rates))
         variance = np.maximum(squares - b * norms, 0.0) / (b - 1)
-        signal = np.mean(norms - (1.0 / b - 1.0 / population) * variance)
+        shares, all_shares = 1.0 / b - 1.0 / population, 1.0 / sizes[normed] - 1.0 / population
+        noise = np.mean(shares * variance) * (all_shares.mean() / shares.mean() if shares.any() else 1.0)
+        signal = np.mean(stats.square_norms[normed]) - noise
         temperatures = rates * variance / b
         means = variance.mean(), signal, np.mean(rates * temperatures), temperatures.mean(), stats.rates[-1]
         return cls(loss, square_norm, *map(float, means))

@@ -90,9 +90,10 @@ def assert_same(ours, expected, rtol=1e-9):
     np.testing.assert_allclose(params, expected_params, rtol=rtol, atol=rtol)
     for name, numbers in stats._asdict().items():
         other = getattr(expected_stats, name)
-        if name == "square_norms":  # measured now and then only
-            assert np.isfinite(numbers[-1])
-            numbers, other = numbers[np.isfinite(numbers)], other[np.isfinite(numbers)]
+        if name in ("square_norms", "row_squares"):  # dense and sparse rows measure steps of their own
+            measured = np.isfinite(numbers) & np.isfinite(other)
+            assert measured.any()
+            numbers, other = numbers[measured], other[measured]
         np.testing.assert_allclose(numbers, other, rtol=rtol * 10, atol=rtol, err_msg=name)
 
 
@@ -394,6 +395,28 @@ def test_the_cost_of_sparse_rows_does_not_grow_with_the_features(backend):
     assert params.shape[2] == 1_000_001
     assert np.isfinite(params).all()
     assert narrow.shape[2] == D + 1
+
+
+def test_steps_that_measure(backend):
+    """The norm of each gradient of dense rows, and of the last 16 on sparse rows; the rows for a bound, or of each 4th batch."""
+    free, bound = (plan_of(SGD(), n_epochs=6, safety=safety) for safety in (NO_BOUND, (0.5, 0.1, 1.0)))
+    steps = np.arange(len(free.offsets) - 1)
+    assert len(steps) > 4 * base.MEASURED_STEPS
+    for verbs in (base, backend):
+        _, dense = run(verbs, rows_of_data(), Logistic(), SGD(), plan=free)
+        np.testing.assert_array_equal(np.isnan(dense.square_norms), False)
+        np.testing.assert_array_equal(np.isnan(dense.row_squares), steps % 4 != 0)
+        _, dense = run(verbs, rows_of_data(), Logistic(), SGD(), plan=bound)
+        np.testing.assert_array_equal(np.isnan(dense.row_squares), False)
+        _, thin = run(verbs, rows_of_data(density=0.3), Logistic(), SGD(), plan=free)
+        np.testing.assert_array_equal(np.isnan(thin.square_norms), steps < len(steps) - 16)
+        np.testing.assert_array_equal(np.isnan(thin.row_squares), False)
+
+
+def test_a_few_steps_are_all_measured():
+    few, single = (plan_of(SGD(), n_epochs=1, batch_size=size) for size in (20, 1))
+    assert base.measures_rows(few).all()
+    assert base.measures_rows(single).all()
 
 
 # -- threads

@@ -31,8 +31,10 @@ def run_dense(
     stored = _NO_TABLE if table is None else table
     spaces = WorkSpace.of(params, GROUP if center.ndim else 0, slices, n_threads)
 
+    measured = base.measures_rows(plan)
+
     def work(thread):
-        limits = (fit_intercept, plan.safety, plan.clip_norm, thread, n_threads)
+        limits = (fit_intercept, plan.safety, plan.clip_norm, measured, thread, n_threads)
         results = stats[:4] if thread == 0 else tuple(np.empty_like(a) for a in stats[:4])
         return lambda: run(
             (loss, penalty, optimizer), readonly(X), readonly(y), readonly(weights), plan.rows, plan.offsets,

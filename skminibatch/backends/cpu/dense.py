@@ -243,9 +243,12 @@ def _take_changes(table, rows, n, residuals):
 
 @inlined
 def slice_gradient(
-    loss, X, y, weights, plan_weights, center, scale, start, stop, cursor, ring, ahead, v, table, work, g, sums
+    loss, X, y, weights, plan_weights, center, scale, start, stop, cursor, ring, ahead, v, table, work, measure, g, sums
 ):
-    """Add the gradients of the rows at the positions ``start`` to ``stop - 1`` to `g`; one alone stays in `work`."""
+    """Add the gradients of the rows at the positions ``start`` to ``stop - 1`` to `g`; one alone stays in `work`.
+
+    Sums of squares and of stiffness mean something where their rows are measured.
+    """
     burst, order, offsets, n_threads, flat, fit_intercept = ahead
     rows, raw, square_lengths, row_weights, tile, out = work
     d = X.shape[1]
@@ -260,9 +263,10 @@ def slice_gradient(
         # the memory of later rows is asked for in small portions, between which there is work to do
         for t in range(0, n, TILE):
             look_ahead(min(HALF, n - t), cursor, ring, burst, order, offsets, n_threads, flat, d)
-            products(A, rows[0], t, min(t + TILE, n), d, v, raw, scale, square_lengths, True)
-        for t in range(n):
-            square_lengths[t] += fit_intercept
+            products(A, rows[0], t, min(t + TILE, n), d, v, raw, scale, square_lengths, measure)
+        if measure:
+            for t in range(n):
+                square_lengths[t] += fit_intercept
         residuals_of(loss, raw, y, rows[1], row_weights, n, square_lengths, out, sums)
         take_changes(table, rows[1], n, raw)
         for t in range(0, n, TILE):
@@ -412,7 +416,7 @@ def run(parts, X, y, weights, order, offsets, coefficients, plan_weights, axes, 
     """Carry out a plan as thread `thread` of `n_threads`; the failed step, or -1."""
     loss, penalty, optimizer = parts
     center, scale, stretch, flat = axes
-    fit_intercept, safety, clip_norm, thread, n_threads = limits
+    fit_intercept, safety, clip_norm, measured, thread, n_threads = limits
     params, summed, v, cursor, ring, burst, work, G, sums, progress = space
     rows, residuals, _, _, tile, _ = work
     A = where_read(X, center, tile)
@@ -435,7 +439,7 @@ def run(parts, X, y, weights, order, offsets, coefficients, plan_weights, axes, 
             sums[parity, part] = 0
             slice_gradient(
                 loss, X, y, weights, plan_weights, center, scale, first, last, cursor, ring, ahead, v, table, work,
-                G[parity, part], sums[parity, part],
+                measured[s], G[parity, part], sums[parity, part],
             )  # fmt: skip
         meet(progress, thread, n_threads, s)
         total, squares, stiff = 0.0, 0.0, 0.0
@@ -451,7 +455,8 @@ def run(parts, X, y, weights, order, offsets, coefficients, plan_weights, axes, 
         if size > 1:
             square_norm = square_norm_of(g, params.dtype.type(share), d, free, scale)
         rate = bounded_rate(coefficients[s, 0], safety, stiff * share)
-        losses[s], square_norms[s], row_squares[s], rates[s] = total, square_norm, squares, rate
+        losses[s], square_norms[s], rates[s] = total, square_norm, rate
+        row_squares[s] = squares if measured[s] else np.nan
         if not (finite(total) and finite(square_norm)):
             return s
         factor = params.dtype.type(clipping(square_norm, clip_norm) * share)

@@ -62,7 +62,9 @@ def run_dense(loss, penalty, optimizer, X, y, weights, plan, coordinates, params
     """Carry out a plan on dense rows."""
     task = _task((loss, penalty, optimizer), X, y, weights, plan, coordinates, params, fit_intercept)
     found = _narrow(task) if is_narrow(task.params.dtype, *task.shape) else _wide(task)
-    return _finished(found, task, params)
+    stats = _finished(found, task, params)
+    stats.row_squares[~base.measures_rows(plan)] = np.nan
+    return stats
 
 
 def run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept):
