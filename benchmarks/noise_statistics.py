@@ -39,7 +39,7 @@ LENGTHS = {
     "raw, scale, square_lengths, measure)\n        if measure:\n": "raw, scale, square_lengths, False)\n        if False:\n",
 }
 LENGTHS_OF_SPARSE = {
-    "                square += x * x\n": "",
+    "                if measure:\n                    square += x * x\n": "",
     "            squares[t] += fit_intercept\n": "            pass\n",
 }
 VARIANTS = {

@@ -36,7 +36,7 @@ FLOORS = [
     {"_statistics", "_gradients"},
     {"_plan"},
     {"losses", "penalties", "optimizers", "samplers", "schedules", "layers", "cost_model", "_docs", "_network_docs"},
-    {"_parts", "_permutation", "_step_costs"},
+    {"_parts", "_permutation", "_step_costs", "_cost_measurements"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 GROUND = FLOORS[-1] | FLOORS[-2] | {"_plan"}

@@ -398,7 +398,7 @@ def test_the_cost_of_sparse_rows_does_not_grow_with_the_features(backend):
 
 
 def test_steps_that_measure(backend):
-    """The norm of each gradient of dense rows, and of the last 16 on sparse rows; the rows for a bound, or of each 4th batch."""
+    """Dense: the norm of each gradient, the rows of each 4th batch; sparse: those of the last 16. A bound: all rows."""
     free, bound = (plan_of(SGD(), n_epochs=6, safety=safety) for safety in (NO_BOUND, (0.5, 0.1, 1.0)))
     steps = np.arange(len(free.offsets) - 1)
     assert len(steps) > 4 * base.MEASURED_STEPS
@@ -410,6 +410,8 @@ def test_steps_that_measure(backend):
         np.testing.assert_array_equal(np.isnan(dense.row_squares), False)
         _, thin = run(verbs, rows_of_data(density=0.3), Logistic(), SGD(), plan=free)
         np.testing.assert_array_equal(np.isnan(thin.square_norms), steps < len(steps) - 16)
+        np.testing.assert_array_equal(np.isnan(thin.row_squares), steps < len(steps) - 16)
+        _, thin = run(verbs, rows_of_data(density=0.3), Logistic(), SGD(), plan=bound)
         np.testing.assert_array_equal(np.isnan(thin.row_squares), False)
 
 

@@ -66,7 +66,9 @@ class Acting(NamedTuple):
 
 
 MEASURED_STEPS = 16  # at least, of a chunk, where what they measure serves the statistics alone
-MEASURED_EVERY = 4  # steps on dense rows: lengths cost a fifth of an epoch of short numbers, a quarter of them a twentieth
+MEASURED_EVERY = (
+    4  # steps on dense rows: lengths cost a fifth of an epoch of short numbers, a quarter of them a twentieth
+)
 
 
 def run_dense(
@@ -80,7 +82,7 @@ def run_dense(
 
     stretch = 1.0 if coordinates is None else coordinates.stretch
     stats = _run(loss, penalty, optimizer, batch, y, weights, plan, stretch, params, fit_intercept, table, lazy=False)
-    stats.row_squares[~measures_rows(plan)] = np.nan
+    stats.row_squares[~measures_rows(plan, table)] = np.nan
     return stats
 
 
@@ -94,23 +96,38 @@ def run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, 
     lazy = is_lazy(optimizer, penalty)
     stretch = 1.0 if coordinates is None else coordinates.stretch
     stats = _run(loss, penalty, optimizer, batch, y, weights, plan, stretch, params, fit_intercept, table, lazy=lazy)
-    if not lazy:
-        stats.square_norms[: measured_from(plan)] = np.nan
+    return stats if lazy else measured_at_end(stats, plan, table)
+
+
+def measured_from(plan, table=None) -> int:
+    """The first step of a linear optimizer on sparse rows whose gradient has its norm measured; others need it anyway.
+
+    With a table there is none: the changes of stored residuals do not tell the noise of the gradient.
+    """
+    n_steps = len(plan.offsets) - 1
+    if table is not None:
+        return n_steps
+    return 0 if plan.clip_norm < np.inf else max(0, n_steps - MEASURED_STEPS)
+
+
+def measured_at_end(stats, plan, table=None):
+    """What a linear optimizer on sparse rows tells of a plan: the norms of some gradients, and what only they give a meaning."""
+    first = measured_from(plan, table)
+    stats.square_norms[:first] = np.nan
+    if not plan.bounds_rates:
+        stats.row_squares[:first] = np.nan
     return stats
 
 
-def measured_from(plan) -> int:
-    """The first step of a linear optimizer on sparse rows whose gradient has its norm measured; others need it anyway."""
-    return 0 if plan.clip_norm < np.inf else max(0, len(plan.offsets) - 1 - MEASURED_STEPS)
-
-
-def measures_rows(plan) -> np.ndarray:
+def measures_rows(plan, table=None) -> np.ndarray:
     """The steps on dense rows that measure the gradients of these, a mask: all, where a bound of the rate needs their lengths.
 
-    Otherwise a part of them, and batches of one row, whose gradient is the row's.
+    Otherwise a part of them, and batches of one row, whose gradient is the row's; with a table none, see `measured_from`.
     """
     sizes = np.diff(plan.offsets)
-    every = 1 if plan.safety[0] < np.inf else min(MEASURED_EVERY, max(1, len(sizes) // MEASURED_STEPS))
+    if table is not None and not plan.bounds_rates:
+        return np.zeros(len(sizes), bool)
+    every = 1 if plan.bounds_rates else min(MEASURED_EVERY, max(1, len(sizes) // MEASURED_STEPS))
     return (np.arange(len(sizes)) % every == 0) | (sizes == 1)
 
 

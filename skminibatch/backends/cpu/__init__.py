@@ -31,7 +31,7 @@ def run_dense(
     stored = _NO_TABLE if table is None else table
     spaces = WorkSpace.of(params, GROUP if center.ndim else 0, slices, n_threads)
 
-    measured = base.measures_rows(plan)
+    measured = base.measures_rows(plan, table)
 
     def work(thread):
         limits = (fit_intercept, plan.safety, plan.clip_norm, measured, thread, n_threads)
@@ -56,8 +56,8 @@ def run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, 
     stats = empty_stats(len(plan.offsets) - 1)
     plan_weights = _NONE if plan.weights is None else plan.weights
     lazy = base.is_lazy(optimizer, penalty)
-    measured_from = base.measured_from(plan) if table is None else len(plan.offsets) - 1
-    limits = (fit_intercept, plan.safety, plan.clip_norm, measured_from, penalty.l1)
+    measured_from = base.measured_from(plan, table)
+    limits = (fit_intercept, plan.safety, plan.bounds_rates, plan.clip_norm, measured_from, penalty.l1)
     scale, kinds, stretches = np.array(1.0), np.array(0), np.ones(1)  # see run_dense
     if coordinates is not None:
         scale = np.ascontiguousarray(coordinates.scale, np.float64)

@@ -124,8 +124,8 @@ def ask_for(data, indices, indptr, y, rows, t, size):
 
 
 @inlined
-def outputs(data, indices, indptr, y, rows, size, flat, K, e, axes, raw, squares):
-    """Raw outputs of the rows of a batch without the intercept, and their squared lengths."""
+def outputs(data, indices, indptr, y, rows, size, flat, K, e, axes, raw, squares, measure):
+    """Raw outputs of the rows of a batch without the intercept, and their squared lengths (zero where they are not asked for)."""
     scale, kinds, _ = axes
     common = e[0]
     for t in range(size):
@@ -138,7 +138,8 @@ def outputs(data, indices, indptr, y, rows, size, flat, K, e, axes, raw, squares
             for q in range(start, stop):
                 j = np.uint64(indices[q])
                 x = scaled(np.float64(data[q]), scale, j)
-                square += x * x
+                if measure:
+                    square += x * x
                 total += x * state_dot(pick(common, e[1], kinds, j), flat, j)
             raw[t, 0] = total
         else:
@@ -147,7 +148,8 @@ def outputs(data, indices, indptr, y, rows, size, flat, K, e, axes, raw, squares
             for q in range(start, stop):
                 j = np.uint64(indices[q])
                 x, first = scaled(np.float64(data[q]), scale, j), j * np.uint64(K)
-                square += x * x
+                if measure:
+                    square += x * x
                 mine = pick(common, e[1], kinds, j)
                 for k in range(K):
                     raw[t, k] += x * state_dot(mine, flat, first + np.uint64(k))
@@ -318,7 +320,7 @@ def run_linear(parts, X, y, weights, order, offsets, coefficients, plan_weights,
     """Carry out a plan for a linear optimizer; `U` is the state by coordinate, (d, K * m). The failed step, or -1."""
     loss, penalty, optimizer = parts
     data, indices, indptr = X
-    fit_intercept, safety, clip_norm, measured_from, l1 = limits
+    fit_intercept, safety, bounds_rates, clip_norm, measured_from, l1 = limits
     (rows, burst, raw, squares, row_weights, out, sums, intercept), matrices, thresholds, (g, touched), table = space
     _, P, _, _, h, _, eP, scratch, _, _ = matrices
     since, Q, C, R = thresholds
@@ -342,7 +344,9 @@ def run_linear(parts, X, y, weights, order, offsets, coefficients, plan_weights,
                     catch_up(U, indices[q], K, m, since, now, Q[kind], C[kind], R[kind])
         look(penalty, optimizer, params, coefficients, s, coefficients[s, 0], matrices, axes, intercept)
         points = (scalars(optimizer, eP[0]), eP)
-        outputs(data, indices, indptr, y_flat, rows, size, flat, K, points, axes, raw, squares)
+        measured = s >= measured_from
+        measure = measured or bounds_rates
+        outputs(data, indices, indptr, y_flat, rows, size, flat, K, points, axes, raw, squares, measure)
         for t in range(size):
             squares[t] += fit_intercept
             for k in range(K):
@@ -351,13 +355,14 @@ def run_linear(parts, X, y, weights, order, offsets, coefficients, plan_weights,
         residuals_of(loss, raw, y, rows, row_weights, size, squares, out, sums)
         take_changes(table, rows, size, raw)
         square_norm = np.nan
-        if s >= measured_from:
+        if measured:
             n_touched = touch(data, indices, indptr, rows, size, axes[0], raw, share, g, touched)
             square_norm = square_norm_of(g, touched, n_touched, raw, size, share, fit_intercept)
             clear(g, touched, n_touched)
         rate = bounded_rate(coefficients[s, 0], safety, sums[2] * share)
-        losses[s], square_norms[s], row_squares[s], rates[s] = sums[0], square_norm, sums[1], rate
-        if not finite(sums[0]) or (s >= measured_from and not finite(square_norm)):
+        losses[s], square_norms[s], rates[s] = sums[0], square_norm, rate
+        row_squares[s] = sums[1] if measure else np.nan
+        if not finite(sums[0]) or (measured and not finite(square_norm)):
             make_explicit(U, K, P, scratch, kinds, thresholded, thresholds, now)
             return s
         ratio = clipping(square_norm, clip_norm)
@@ -381,7 +386,7 @@ def run_lazy(
     """Carry out a plan for any optimizer, updating the coordinates that a batch touches. The failed step, or -1."""
     loss, penalty, optimizer = parts
     data, indices, indptr = X
-    fit_intercept, safety, clip_norm, _, _ = limits
+    fit_intercept, safety, _, clip_norm, _, _ = limits
     (rows, burst, raw, squares, row_weights, out, sums, _), _, _, (g, touched), table = space
     losses, square_norms, row_squares, rates = stats
     K, d = params.shape[1], params.shape[2] - 1

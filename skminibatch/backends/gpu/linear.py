@@ -72,9 +72,7 @@ def run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, 
     lazy = base.is_lazy(optimizer, penalty)
     task = _task((loss, penalty, optimizer), _csr(X), y, weights, plan, coordinates, params, fit_intercept)
     stats = _finished(_sparse(task, lazy), task, params)
-    if not lazy:
-        stats.square_norms[: base.measured_from(plan)] = np.nan
-    return stats
+    return stats if lazy else base.measured_at_end(stats, plan)
 
 
 def loss_dense(loss, X, y, weights, rows, coef, intercept):
