@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,6 +12,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from skminibatch import MiniBatchMLPClassifier
 from skminibatch.backends import threads
+from skminibatch.backends.cpu import network
 from skminibatch.backends.cpu.stacks import most_pieces
 from skminibatch.layers import Dense, Identity, ReLU, Stack
 
@@ -36,6 +38,25 @@ def test_large_products_are_cut_into_pieces():
     """The test above would prove nothing otherwise."""
     stack = Stack((Dense(784, 80, ReLU()), Dense(80, 3, Identity())))
     assert most_pieces(stack, 1050) > 4 > most_pieces(stack, 32) == 1
+
+
+def test_helpers_go_home_where_the_kernel_cannot_start(monkeypatch):
+    """In a thread of its own: otherwise they would wait for ever, and this test with them."""
+
+    def fail(*arguments):
+        raise ZeroDivisionError
+
+    def fit():
+        with pytest.raises(ZeroDivisionError):
+            model.fit(X, y)
+        ended.set()
+
+    rng, ended = np.random.default_rng(0), threading.Event()
+    X, y = rng.standard_normal((1050, 784)), rng.integers(0, 3, 1050)
+    model = MiniBatchMLPClassifier(hidden_layer_sizes=(80,), batch_size=1050, n_jobs=2)
+    monkeypatch.setattr(network, "run", fail)
+    threading.Thread(target=fit, daemon=True).start()
+    assert ended.wait(60)
 
 
 def test_fits_at_the_same_time_keep_their_bits():

@@ -119,7 +119,7 @@ def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params, n_thre
     Large products are cut into pieces, always the same ones, which so many threads share.
     """
     from skminibatch.backends.cpu.compile import is_ours
-    from skminibatch.backends.cpu.crew import help_with
+    from skminibatch.backends.cpu.crew import help_with, send_home
     from skminibatch.backends.cpu.network import run
     from skminibatch.backends.cpu.stacks import Network, WorkSpace, most_pieces
 
@@ -137,7 +137,11 @@ def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params, n_thre
     limits = float(plan.clip_norm), not stack.couples_rows, *plan.key
 
     def lead():
-        return run((), *arrays, *steps, network[:4], network[4:6], limits, params, space, stats[:4])
+        try:
+            return run((), *arrays, *steps, network[:4], network[4:6], limits, params, space, stats[:4])
+        except BaseException:
+            send_home(space.crew)
+            raise
 
     def help_on():
         help_with((), space.crew, space.point)

@@ -105,6 +105,13 @@ def dismiss(crew):
     store_release(places, TICKET, (places[TICKET] // TICKETS + 1) * TICKETS)
 
 
+def send_home(crew) -> None:
+    """Dismiss the others where the kernel that leads could not be called, so that it has left no job."""
+    places, job = crew
+    job[N_PIECES] = 0
+    places[TICKET] += TICKETS
+
+
 @Kernel
 def help_with(parts, crew, number_type):
     """Do pieces of products until there is no more to come; `number_type`: an array of the type of the matrices.
