@@ -343,9 +343,8 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         recipe = self._recipe(model, data, (sampler, rates, sizes), smooth, None, seed, None)
         state = old.state if old else TrainState()
         if old is None:
-            state = replace(state, **first_statistic(model, data, sampled, params, recipe.scaling))
-        state = replace(
-            state,
+            state = state._replace(**first_statistic(model, data, sampled, params, recipe.scaling))
+        state = state._replace(
             **stiffness_of(recipe.smoothness),
             population=float(STREAM_ROWS),
             sampler_memory=sampler.start(X.shape[0], data.rows, seed, epoch, strata),
@@ -473,7 +472,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         params = progress.params
         if params is None:  # the best epoch was restored: go on from there
             params = progress.model.start(*progress.predicts)
-        state = replace(progress.state, sampler_memory=None)
+        state = progress.state._replace(sampler_memory=None)
         history = progress.history.arrays()
         attributes = {
             **self._attributes(*progress.predicts, fitted.target),

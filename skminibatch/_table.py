@@ -55,7 +55,7 @@ def with_table(recipe: Recipe, solver: tuple, schedule: tuple, data: Data, seed:
         table, mean, each = model.stored(data, *progress.predicts)
         params = model.start(*progress.predicts)
         params[1] = mean
-        state, rows, smooth = replace(progress.state, optimizer_memory=None), data.rows, None
+        state, rows, smooth = progress.state._replace(optimizer_memory=None), data.rows, None
         if recipe.smoothness is not None:
             smooth = TableSmoothness(recipe.smoothness, model.strong_convexity())
             size = min(recipe.sizes.start, data.n_rows)
@@ -63,7 +63,7 @@ def with_table(recipe: Recipe, solver: tuple, schedule: tuple, data: Data, seed:
             table[:, 0], smooth = 1.0 / visits, smooth._replace(factor=factor)
             rows = repeated(visits, data.rows)
         if rows is not data.rows:
-            state = replace(state, sampler_memory=recipe.sampler.start(len(table), rows, seed, state.epoch))
+            state = state._replace(sampler_memory=recipe.sampler.start(len(table), rows, seed, state.epoch))
         progress = replace(progress, model=model, params=params, state=state)
         return progress, data._replace(table=table, rows=rows), replace(recipe, schedule=schedule, smoothness=smooth)
 

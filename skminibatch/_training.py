@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,16 +21,15 @@ LONGEST_HISTORY = 500  # entries
 CHECKED_OFTEN, CHECKS = 2048, 6  # epochs of so many updates are checked so often, where that is cheap
 
 
-@dataclass(frozen=True)
-class TrainState:
+class TrainState(NamedTuple):
     """Where training stands; a new one after each chunk.
 
     ``samples``, ``step`` and ``epoch`` count over all calls of `partial_fit`; ``reductions`` counts how often an adaptive
     rate was lowered; ``smoothness`` is that of the batches to come and ``typical`` their usual stiffness, in units of
     ``unit``; ``batch_size`` is that of the last step and ``coefficients`` are its; ``noise_scale`` is that of the last epoch
     in which it was seen, ``peak_batch_size`` that of the start. For the schedule of batch sizes, ``population`` is the number
-    of rows, ``seen`` what the last chunk showed and ``examined`` ``(tr Sigma, Var(g_i . g), |g|^2)`` in its last batch, each
-    given once.
+    of rows, ``seen`` what the last chunk showed, where the schedule looks at that, and ``examined``
+    ``(tr Sigma, Var(g_i . g), |g|^2)`` in its last batch, each given once.
     """
 
     step: int = 0
@@ -172,7 +172,7 @@ def next_chunk(
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     samples = state.samples + offsets[:-1]
     if recipe.smoothness is not None:
-        state = replace(state, smoothness=recipe.smoothness.of_batch(float(nominal.mean()), state.population))
+        state = state._replace(smoothness=recipe.smoothness.of_batch(float(nominal.mean()), state.population))
     rates = shares * np.asarray(recipe.schedule.rates(samples.astype(float), state), float)
     if recipe.scaling is not None:
         rates = rates * recipe.scaling.factor(nominal, recipe.base_batch_size, state.statistic(recipe.scaling.reads))
@@ -181,8 +181,7 @@ def next_chunk(
     order, weights, sampler_memory = recipe.sampler.draw(state.sampler_memory, sizes)
     safety = recipe.schedule.safety(state) if hasattr(recipe.schedule, "safety") else NO_BOUND
     plan = Plan(order, offsets, coefficients, weights, safety, recipe.clip_norm, (recipe.seed, state.step))
-    state = replace(
-        state,
+    state = state._replace(
         step=state.step + len(sizes),
         samples=state.samples + int(offsets[-1]),
         batch_size=int(nominal[-1]),
@@ -206,7 +205,7 @@ def run_part(
     chunks, n_done = [], 0
     if hasattr(recipe.sampler, "observe"):
         gradients = Gradients(model, data, model.what_predicts(params, state.coefficients))
-        state = replace(state, sampler_memory=recipe.sampler.observe(state.sampler_memory, gradients))
+        state = state._replace(sampler_memory=recipe.sampler.observe(state.sampler_memory, gradients))
     while n_done < n_part:
         plan, after = next_chunk(model, recipe, state, n_left - n_done, n_part - n_done)
         stats = model.run(plan, params, data)
@@ -214,10 +213,12 @@ def run_part(
             raise Diverged(state.epoch, stats.rates[max(stats.failed, 0)])
         sizes = np.diff(plan.offsets)
         n_done += int(plan.offsets[-1])
-        state = replace(after, seen=Seen.of(sizes, stats, _drawn_from(recipe, state)))
+        state = after
+        if hasattr(recipe.sizes, "every"):
+            state = state._replace(seen=Seen.of(sizes, stats, _drawn_from(recipe, state)))
         if hasattr(recipe.sizes, "examines") and sizes[-1] > 1:
             gradients = Gradients(model, data, model.what_predicts(params, state.coefficients))
-            state = replace(state, examined=gradients.products(rows_of(plan.rows, *plan.offsets[-2:])))
+            state = state._replace(examined=gradients.products(rows_of(plan.rows, *plan.offsets[-2:])))
         chunks.append((sizes, stats))
     return state, n_done, chunks
 
@@ -270,7 +271,7 @@ def train(
                 progress, time.perf_counter() - began, 1.0 / checks
             )
             if stalled:
-                progress.state = replace(progress.state, reductions=progress.state.reductions + 1)
+                progress.state = progress.state._replace(reductions=progress.state.reductions + 1)
             if progress.reason:
                 break
         sizes, stats = _joined(chunks)
@@ -281,7 +282,7 @@ def train(
         seconds = before + time.perf_counter() - began
         history.append(**_entry(progress, *losses, float(sizes.mean()), seen, seconds))
         noise = progress.state.noise_scale if np.isnan(seen.noise_scale) else seen.noise_scale
-        progress.state = replace(progress.state, epoch=progress.state.epoch + 1, noise_scale=noise)
+        progress.state = progress.state._replace(epoch=progress.state.epoch + 1, noise_scale=noise)
         if best is None or not recipe.keep_best or progress.score > best.score:
             best = replace(progress)
         if on_epoch(progress):

@@ -2,9 +2,10 @@
 
 ``sizes(memory, state, n_rows, n_steps)`` returns the sizes of the next steps, float64, no more than `n_rows` rows need and
 `n_steps` at most, and what it remembers. An adaptive schedule returns `every` steps of one size and then looks at what came
-of them, ``state.seen`` (see `skminibatch._statistics.Seen`); with ``examines``, at ``state.examined``, the gradients of the
-rows of the last batch. The first size is `start`. Sizes are rounded up and end at `largest` and at the number of rows; where a
-schedule ``anneals``, a growing batch standing for a falling rate, the rate falls from `largest` on.
+of them, ``state.seen`` (see `skminibatch._statistics.Seen`), which is there for a schedule with the attribute ``every``; with
+``examines``, at ``state.examined``, the gradients of the rows of the last batch. The first size is `start`. Sizes are rounded
+up and end at `largest` and at the number of rows; where a schedule ``anneals``, a growing batch standing for a falling rate,
+the rate falls from `largest` on.
 """
 
 from __future__ import annotations
