@@ -31,7 +31,7 @@ SUMS = {
     "                sums[1] += s * out[k] * s * out[k] * square_lengths[t]\n": "",
     "square_norm = square_norm_of(g, params.dtype.type(share), d, free, scale)": "square_norm = 0.0",
 }
-# What an explicit rate needs for nothing else, in a quarter of its steps: squared lengths of rows, from which the bound of
+# What an explicit rate needs for nothing else, in half of its steps: squared lengths of rows, from which the bound of
 # an automatic rate comes, too.
 LENGTHS = {
     "            stiff += s * stiffness(loss, z, target) * square_lengths[t]\n": "",

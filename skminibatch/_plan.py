@@ -61,7 +61,7 @@ class StepStats(NamedTuple):
         NaN for steps in which it was not measured (most steps on sparse rows).
     row_squares : ndarray of shape (S,)
         Sum of the squared norms of the gradients of the rows, ``sum_i (s_i r_i)^2 (|x_i|^2 + 1)``. NaN for steps in which
-        it was not measured (where no bound of the rate needs these lengths: three of four on dense rows, most on sparse ones).
+        it was not measured (where no bound of the rate needs these lengths: every other one on dense rows, most on sparse ones).
     rates : ndarray of shape (S,)
         The rates that were used: those of the plan, or less where `Plan.safety` bound them.
     failed : int

@@ -268,9 +268,9 @@ def _largest_eigenvalue(Z, curvatures, fit_intercept) -> float:
 class Seen(NamedTuple):
     """What the batches of some steps say about the gradient (McCandlish et al. 2018, arXiv:1812.06162, appendix A).
 
-    ``tr(Sigma)`` and ``|G|^2`` are estimated without bias, ``s^2`` and ``|g|^2 - (1 / b - 1 / n) s^2`` for n rows, each from
-    the batches that tell it, and averaged before their ratio is taken. All are of the loss without its penalty, in the
-    coordinates of the optimizer.
+    ``tr(Sigma)`` and ``|G|^2`` are estimated without bias in each batch whose rows were measured, ``s^2`` and
+    ``|g|^2 - (1 / b - 1 / n) s^2`` for n rows, and averaged before their ratio is taken. All are of the loss without its
+    penalty, in the coordinates of the optimizer.
 
     Attributes
     ----------
@@ -308,15 +308,13 @@ class Seen(NamedTuple):
         loss, rate = float(stats.losses.sum() / sizes.sum()), float(stats.rates[-1])
         normed = ~np.isnan(stats.square_norms)
         square_norm = _mean(stats.square_norms[normed])
-        normed &= sizes > 1
-        measured = normed & ~np.isnan(stats.row_squares)
+        measured = normed & ~np.isnan(stats.row_squares) & (sizes > 1)
         if not measured.any() or np.isnan(population):
             return cls(loss, square_norm, np.nan, np.nan, np.nan, np.nan, rate)
         b, norms, squares, rates = (a[measured] for a in (sizes, stats.square_norms, stats.row_squares, stats.rates))
         variance = np.maximum(squares - b * norms, 0.0) / (b - 1)
-        shares, all_shares = 1.0 / b - 1.0 / population, 1.0 / sizes[normed] - 1.0 / population
-        noise = _mean(shares * variance) * (_mean(all_shares) / _mean(shares) if shares.any() else 1.0)
-        signal, temperatures = _mean(stats.square_norms[normed]) - noise, rates * variance / b
+        # of the same batches: the products of a row's gradient with itself are in both, and leave no trace of long rows
+        signal, temperatures = _mean(norms - (1.0 / b - 1.0 / population) * variance), rates * variance / b
         return cls(loss, square_norm, _mean(variance), signal, _mean(rates * temperatures), _mean(temperatures), rate)
 
     def told(self, signal: float, variance: float, sizes: np.ndarray, rates: np.ndarray) -> Seen:
