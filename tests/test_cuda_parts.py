@@ -21,7 +21,7 @@ from skminibatch.backends.gpu.source import has_cuda, numbers, order_numbers, st
 from skminibatch.layers import ACTIVATIONS
 from skminibatch.layers.dropout import drawn
 from skminibatch.losses import LOSSES, ROWWISE_LOSSES, EachOutput, Huber, OneVsRest, SquaredError
-from skminibatch.optimizers import OPTIMIZERS, SAGA, Adam, Averaging, Momentum
+from skminibatch.optimizers import OPTIMIZERS, Adam, Averaging, Momentum
 from skminibatch.penalties import ElasticNet
 
 N_OUTPUTS = 3
@@ -37,7 +37,7 @@ def of_the_guide() -> type:
 
 
 LOSSES_ALONE = [cls() for cls in (*LOSSES.values(), of_the_guide())]
-OPTIMIZERS_ALONE = [cls() for cls in OPTIMIZERS.values() if not cls.per_row]
+OPTIMIZERS_ALONE = [cls() for cls in OPTIMIZERS.values()]
 PARTS = {
     "loss": LOSSES_ALONE,
     "rowwise": [
@@ -316,13 +316,6 @@ def test_a_part_that_is_not_all_in_cuda():
     assert not has_cuda(Huber("0.1"))
     assert not has_cuda(None)
     assert has_cuda(type("Own", (Doubled,), {"cuda": Huber.cuda})())
-
-
-def test_a_table_of_residuals_is_not_kept_in_cuda():
-    with_body = type("WithBody", (SAGA,), {"cuda": {"update": "return c[0];"}})
-    for optimizer in (SAGA(), with_body()):
-        assert not has_cuda(optimizer)
-        assert not has_cuda(Averaging(optimizer))
 
 
 # -- the order of the rows and the masks of dropout

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import types
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +33,7 @@ from skminibatch._parts import n_slots
 from skminibatch._plan import Coordinates
 from skminibatch.backends import base, choose, cpu, crossover, device_of
 from skminibatch.backends import gpu as gpu_backend
-from skminibatch.backends.gpu import device, placement, streamed
+from skminibatch.backends.gpu import device, linear, placement, streamed
 from skminibatch.diagnostics import gradient_noise_scale
 from skminibatch.layers import GELU, Batch, Hybrid, Layer
 from skminibatch.losses import EachOutput, Logistic, OneVsRest, Softmax, SquaredError
@@ -621,7 +622,6 @@ def test_gradients_of_rows_that_are_there(loss, at_once, gpu, monkeypatch):
 @pytest.mark.parametrize("optimizer", [ScheduleFree(), Adam(), SAGA(N)], ids=repr)
 @pytest.mark.parametrize("density", [1.0, 0.3])
 def test_parts_of_the_user_run_by_their_formulas(loss, optimizer, density, gpu):
-    """And those without a kernel: SAGA."""
     X, rng = rows_of_data(density=density), np.random.default_rng(0)
     y = targets_of(EachOutput(SquaredError()) if isinstance(loss, Angle) else loss)
     K = OUTPUTS if several_outputs(loss) else 1
@@ -639,6 +639,68 @@ def test_parts_of_the_user_run_by_their_formulas(loss, optimizer, density, gpu):
             np.testing.assert_allclose(mine, expected, rtol=1e-10, atol=1e-12)
     for mine, expected in zip(found[1], found[0], strict=True):
         np.testing.assert_allclose(mine, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("storage", ["dense", "csr"])
+def test_a_table_stays_beside_the_rows(storage, gpu):
+    """It is copied once, and comes back when the rows are freed; what is written on the host in between is seen."""
+    X, loss, optimizer = rows_of_data(density=0.3 if storage == "csr" else 1.0), Softmax(), SAGA(float(N))
+    start = np.random.default_rng(0).uniform(0.1, 1.0, (N, 1 + OUTPUTS))
+    w, axes, ends = np.zeros((1 + n_slots(optimizer), OUTPUTS, X.shape[1] + 1)), Coordinates(*np.ones((3, 7))), []
+
+    def carry_out(backend, X, params, table, n_times):
+        for _ in range(n_times):
+            arrays = X, targets_of(loss), np.empty(0), plan_of(optimizer), None, params, True
+            getattr(backend, f"run_{storage}")(loss, NET, optimizer, *arrays, table=table)
+        return params, table
+
+    for backend, place in ((base, nullcontext), (gpu_backend, placement.placed)):
+        params, table = w.copy(), start.copy()
+        with place(X) as rows:
+            carry_out(backend, rows, params, table, 2)
+            if backend is gpu_backend:
+                np.testing.assert_array_equal(table, start)
+            if storage == "dense":
+                backend.gradient_dense(loss, rows, targets_of(loss), np.empty(0), axes, params[0], table)
+                carry_out(backend, rows, params, table, 1)
+        ends.append((params, table, *carry_out(backend, X, params.copy(), table.copy(), 1)))
+    for mine, expected in zip(*ends, strict=True):
+        np.testing.assert_allclose(mine, expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("storage", ["dense", "csr"])
+@pytest.mark.parametrize("sampler", ["shuffle", "replacement"])
+def test_saga_is_fitted_by_the_kernels(storage, sampler, gpu, several, monkeypatch):
+    """With a row of unusual length, which comes twice in an epoch, or with rows that come twice in a batch."""
+    X, visits, count = several.X.copy(), [], linear._visits
+    X[3] *= 30.0
+    X, settings = stored(X, storage), {**QUICK, "solver": "saga", "max_iter": 5, "sampler": sampler}
+    expected = MiniBatchSGDClassifier(**settings, device="cpu").fit(X, several.y)
+    for verb in ("run_dense", "run_csr"):
+        monkeypatch.delattr(base, verb)
+    monkeypatch.setattr(linear, "_visits", lambda plan: visits.append(count(plan)) or visits[-1])
+    found = MiniBatchSGDClassifier(**settings, device="cuda").fit(X, several.y)
+    np.testing.assert_allclose(found.coef_, expected.coef_, rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(found.loss_curve_, expected.loss_curve_, rtol=1e-9)
+    assert len(visits) == 4
+    assert all(one.max() == 1 if sampler == "shuffle" else one.max() > 1 for one in visits)
+
+
+def test_saga_moves_its_table_once(stand_in, regression):
+    """And gives its memory back; an epoch copies its order, the rates and the parameters."""
+    Y, copied, taken = np.tile(regression.y[:, None], 20), [], stand_in.used.bytes
+    for max_iter in (3, 7):
+        before = stand_in.used.copied
+        MiniBatchSGDRegressor(**{**QUICK, "max_iter": max_iter}, solver="saga", device="cuda").fit(regression.X, Y)
+        copied.append(stand_in.used.copied - before)
+        assert stand_in.used.bytes == placement.pool().left == taken
+    assert copied[1] - copied[0] < 240 * (1 + 20) * 8
+
+
+def test_saga_needs_rows_that_fit(stand_in, binary, monkeypatch):
+    monkeypatch.setattr(placement, "SHARE", 0.0)
+    with pytest.raises(MemoryError, match="they have to fit on the GPU"):
+        MiniBatchSGDClassifier(**QUICK, solver="saga", device="cuda").fit(*binary)
 
 
 def test_a_network_without_kernels_runs_by_its_formulas(gpu):

@@ -12,18 +12,18 @@ from emulated import nvrtc
 from scipy import sparse
 
 from skminibatch._parts import stiffness
-from skminibatch._permutation import explicit_order
+from skminibatch._permutation import explicit_order, keyed_order
 from skminibatch._plan import Coordinates
 from skminibatch.backends import base
 from skminibatch.backends.gpu import compile as compiled
 from skminibatch.backends.gpu import device, linear
 from skminibatch.backends.gpu.source import structs
 from skminibatch.losses import LOSSES, EachOutput, Hinge, Logistic, Poisson, Softmax, SquaredError
-from skminibatch.optimizers import SGD, Adam, AdamW, Averaging, Momentum, ScheduleFree
+from skminibatch.optimizers import SAGA, SGD, Adam, AdamW, Averaging, Momentum, ScheduleFree
 from skminibatch.penalties import ElasticNet
 
 KINDS = ("narrow", "wide", "sparse")
-OPTIMIZERS = [*(part for part in shared.OPTIMIZER_CASES if not part.per_row), Averaging(Momentum())]
+OPTIMIZERS = [*shared.OPTIMIZER_CASES, Averaging(Momentum())]
 ON_GPU = device.problem() is None
 pytestmark = pytest.mark.skipif(not ON_GPU and emulated.COMPILER is None, reason="neither a GPU nor a C++ compiler")
 
@@ -295,6 +295,116 @@ def test_rows_may_come_twice_in_a_batch(kind):
     assert_agree(rows_for(kind), *shared.SOME, plan=shared.plan_of(ScheduleFree(), order=explicit_order(rows)))
 
 
+# -- tables of residuals
+
+
+WEIGHTS = np.random.default_rng(5).uniform(0.1, 3.0, shared.N)
+REPEATED = {
+    "with replacement": explicit_order(np.random.default_rng(9).integers(shared.N, size=2 * shared.N)),
+    "one row": explicit_order(np.full(2 * shared.N, 7)),
+    "keyed": shared.KEYED_SUBSET,
+}
+
+
+def run_with_table(backend, X, loss, dtype=np.float64, **settings):
+    """The parameters after a plan, its statistics, and the table."""
+    rng, optimizer = np.random.default_rng(11), SAGA(float(X.shape[0]))
+    settings = {"plan": shared.plan_of(optimizer, X.shape[0]), **settings}
+    table = rng.standard_normal((X.shape[0], 1 + shared.start_of(loss, optimizer).shape[1])).astype(dtype)
+    table[:, 0] = rng.choice([1.0, 0.5, 0.2], X.shape[0])
+    stored = table if backend is base else device.cupy().asarray(table)
+    found = shared.run(backend, X, loss, optimizer, table=stored, **settings)
+    return *found, device.cupy().asnumpy(stored)
+
+
+def assert_tables_agree(X, loss, rtol=1e-9, **settings):
+    ours, theirs = (run_with_table(backend, X, loss, **settings) for backend in (linear, base))
+    assert np.isfinite(theirs[0]).all()
+    assert np.isnan(ours[1].square_norms).all()
+    for mine, expected in zip((ours[0], ours[2], *ours[1]), (theirs[0], theirs[2], *theirs[1]), strict=True):
+        np.testing.assert_allclose(mine, expected, rtol=10 * rtol, atol=rtol)
+    return ours
+
+
+@pytest.mark.parametrize("loss", [Logistic(), Softmax(), EachOutput(SquaredError())], ids=repr)
+@pytest.mark.parametrize("blocks", [1, 3])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"weights": WEIGHTS, "penalty": ElasticNet(0.3, 0.0)},
+        {"limits": {"safety": (0.02, 0.1, 1.0), "batch_size": 30}, "fit_intercept": False},
+    ],
+    ids=list,
+)
+def test_tables_agree(settings, loss, blocks, kind, monkeypatch):
+    use_blocks(blocks, monkeypatch)
+    settings = dict(settings)
+    plan = shared.plan_of(SAGA(float(shared.N)), **settings.pop("limits", {}))
+    assert_tables_agree(rows_for(kind), loss, plan=plan, **settings)
+
+
+@pytest.mark.parametrize("order", REPEATED.values(), ids=REPEATED)
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_a_row_that_comes_again_finds_what_was_stored(order, blocks, kind, monkeypatch):
+    """In one batch, wherever its visits are carried out, and whatever thread comes first."""
+    use_blocks(blocks, monkeypatch)
+    X, optimizer = rows_for(kind), SAGA(float(shared.N))
+    plan = shared.plan_of(optimizer, batch_size=40, n_epochs=1 if order.subset.size else 2, order=order)
+    found = assert_tables_agree(X, Softmax(), plan=plan)
+    monkeypatch.setattr(emulated.settings, "order", 1)
+    again = run_with_table(linear, X, Softmax(), plan=plan)
+    assert bits(again[:2]) == bits(found[:2])
+    assert again[2].tobytes() == found[2].tobytes()
+
+
+def test_visits_are_counted_in_each_batch():
+    order = explicit_order([4, 4, 1, 4, 1, 4, 2, 1])
+    plan = shared.plan_of(SGD(), n=8, n_epochs=1, order=order)._replace(offsets=np.array([0, 4, 5, 8]))
+    np.testing.assert_array_equal(linear._visits(plan), [3, 0, 1, 0, 1, 1, 1, 1])
+    assert not linear._visits(plan._replace(rows=explicit_order(np.arange(8)))).size
+    assert not linear._visits(plan._replace(rows=keyed_order(8, shared.KEYS))).size
+    assert not linear._visits(plan._replace(rows=keyed_order(8, shared.KEYS, subset=np.arange(9, 1, -1)))).size
+    same = linear._visits(plan._replace(rows=keyed_order(8, shared.KEYS, subset=np.zeros(8, np.int64))))
+    np.testing.assert_array_equal(same, [4, 0, 0, 0, 1, 3, 0, 0])
+
+
+def test_tables_agree_in_coordinates(dense_kind):
+    scale = np.random.default_rng(7).uniform(0.5, 2.0, shared.D)
+    assert_tables_agree(rows_for(dense_kind), Logistic(), coordinates=Coordinates(scale - 1.0, scale, scale))
+
+
+def test_tables_of_float32_agree(dense_kind):
+    X = rows_for(dense_kind, dtype=np.float32)
+    params, _, table = assert_tables_agree(X, Softmax(), rtol=1e-5, dtype=np.float32)
+    assert params.dtype == table.dtype == np.float32
+
+
+def test_a_table_of_large_residuals_bounds_the_sums():
+    """What a residual changed by may be far larger than the residual itself."""
+    X, optimizer = rows_for("sparse"), SAGA(float(shared.N))
+    start, ends = 1e9 * np.random.default_rng(12).standard_normal((shared.N, 2)), []
+    start[:, 0] = 1.0
+    plan = shared.plan_of(optimizer, batch_size=60, rate=1e-9, n_epochs=1)
+    for backend, place in ((linear, device.cupy().asarray), (base, np.array)):
+        ends.append(shared.run(backend, X, Logistic(), optimizer, plan=plan, table=place(start))[0])
+    np.testing.assert_allclose(*ends, rtol=1e-9)
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_a_step_with_a_table_that_fails_is_not_made(blocks, kind, monkeypatch):
+    use_blocks(blocks, monkeypatch)
+    X = rows_for(kind).copy()
+    if sparse.issparse(X):
+        X.data[X.indptr[50]] = np.inf
+    else:
+        X[50, 2] = np.inf
+    with np.errstate(invalid="ignore"):
+        ours, theirs = (run_with_table(backend, X, SquaredError()) for backend in (linear, base))
+    assert ours[1].failed == theirs[1].failed > 0
+    np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(ours[2], theirs[2], rtol=1e-9, atol=1e-12)
+
+
 # -- the compiler of NVIDIA
 
 
@@ -306,14 +416,14 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("name", "table"), [*((name, 0) for name in CASES), *((name, 1) for name in list(CASES)[:3])])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("architecture", nvrtc.ARCHITECTURES)
-def test_a_gpu_takes_the_kernels(name, dtype, architecture):
-    constants = {"THREADS": 512, **CASES[name]}
+def test_a_gpu_takes_the_kernels(name, table, dtype, architecture):
+    constants = {"THREADS": 512, "TABLE": table, **CASES[name]}
     if name == "narrow.cu" and dtype == "float64":
         constants["ROWS"] = 4
-    parts = {"Loss": Logistic(), "Penalty": ElasticNet(), "Optimizer": Averaging(Adam())}
+    parts = {"Loss": Logistic(), "Penalty": ElasticNet(), "Optimizer": SAGA() if table else Averaging(Adam())}
     types = "typedef float Value;\ntypedef int Column;\n"
     files = ["rows.cu", "sums.cu", *(["chunk.cu"] if name != "loss.cu" else []), name]
     source = compiled.source_of(constants, types + structs(parts, dtype), *files)

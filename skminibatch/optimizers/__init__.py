@@ -9,8 +9,7 @@ stretched (-1 like a parameter, 1 like a gradient, 2 like its square); ``linear`
 shrinks w instead of entering the gradient; ``per_row``: the loop stores the last residual of each row, and g is what the
 gradients of a batch changed by since; ``auto_rate``: the constant rate of ``learning_rate='auto'``, None where it is
 ``auto_multiple()`` over the smoothness of a batch; ``cuda``, a dict from ``update``, ``follow`` and ``point`` to the bodies of
-the same formulas in CUDA C++ (see ``backends/gpu/source.py``). SAGA has none, as no optimizer that is ``per_row``: on a GPU it
-works in array operations.
+the same formulas in CUDA C++ (see ``backends/gpu/source.py``).
 """
 
 from skminibatch.optimizers.adaptive import AdaGrad, Adam, AdamW, RMSProp

@@ -30,6 +30,13 @@ class SAGA(NamedTuple):
     decoupled = True
     per_row = True
     auto_rate = None
+    cuda = {
+        "update": """
+            w -= c[0] * (g + slots[0]);
+            slots[0] += c[1] * g;
+            return c[0];
+        """,
+    }
 
     def auto_multiple(self):
         return 0.25

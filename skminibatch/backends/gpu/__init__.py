@@ -45,9 +45,8 @@ def _run_linear(verb, parts, X, y, weights, plan, coordinates, params, fit_inter
 
     def run(X, y, weights, plan, coordinates, params, table):
         arrays = X, y, weights, plan, coordinates, params, fit_intercept
-        if table is None and _compiled(parts):
-            return getattr(linear, verb)(*parts, *arrays)
-        return getattr(base, verb)(*_by_formula(parts), *arrays, table=table)
+        found, mine = (linear, parts) if _compiled(parts) else (base, _by_formula(parts))
+        return getattr(found, verb)(*mine, *arrays, table=table)
 
     return _carried_out(run, X, y, weights, plan, params, coordinates, table)
 
@@ -96,6 +95,7 @@ def gradient_dense(loss, X, y, weights, coordinates, w, table):
     if not _is_there(X):
         return _host().gradient_dense(loss, getattr(X, "host", X), y, weights, coordinates, w, table)
     sums, lengths = np.zeros(w.shape), np.empty(len(table))
+    X.forget(table)
     with working():
         there = [X.beside(y), X.beside(weights), _there(X, coordinates), cupy().asarray(w)]
         for start in range(0, len(table), AT_ONCE):
@@ -112,21 +112,19 @@ def gradient_dense(loss, X, y, weights, coordinates, w, table):
 def _carried_out(run, X, y, weights, plan, params, coordinates=None, table=None) -> StepStats:
     """``run(X, y, weights, plan, coordinates, params, table)`` on the device; what it changed comes back in place."""
     with _on_device(X) as rows, working():
-        cp, axes = cupy(), _there(rows, coordinates)
-        learnt, stored = cp.asarray(params), None if table is None else cp.asarray(table)
+        if table is not None and rows.array is None:
+            raise MemoryError("solver='saga' reads rows over and over: they have to fit on the GPU.")
+        learnt, axes = cupy().asarray(params), _there(rows, coordinates)
+        stored = None if table is None else rows.kept(table)
 
         def step(X, y, weights, plan):
             return _fetched(run(X, y, weights, plan, axes, learnt, stored))
 
         if rows.array is not None:
             stats = step(rows.array, rows.beside(y), rows.beside(weights), plan)
-        elif table is not None:
-            raise MemoryError("solver='saga' reads rows over and over: they have to fit on the GPU.")
         else:
             stats = streamed.run(step, rows, y, weights, plan)
         params[...] = learnt.get()
-        if table is not None:
-            table[...] = stored.get()
     return stats
 
 

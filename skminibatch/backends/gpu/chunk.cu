@@ -1,5 +1,6 @@
 // What the kernels of linear chunks share: the plan on the device, sums in a fixed order, barriers, and the update of a
-// coordinate. Stands behind the structs of the parts, rows.cu and sums.cu.
+// coordinate. Stands behind the structs of the parts, rows.cu and sums.cu; TABLE (whether residuals are stored) is
+// defined before.
 
 constexpr int SLOTS = Optimizer::n_slots > 0 ? Optimizer::n_slots : 1, COEFFICIENTS = Optimizer::n_coefficients;
 // What the blocks tell each other besides the gradient: three sums, on sparse rows also the largest residual.
@@ -7,7 +8,7 @@ enum { LOSS, ROW_SQUARES, STIFFNESS, N_SUMS, LARGEST = N_SUMS };
 
 /* A plan as it comes from the host in one copy: words of 8 bytes, the first of which say where the others stand. */
 struct Layout {
-    Index n_steps, offsets, coefficients, weights, stored, parts;
+    Index n_steps, offsets, coefficients, weights, visits, stored, parts;
     double share, smoothness, typical, clip_norm;
     Index order[RowOrder::n_numbers];
 };
@@ -32,6 +33,7 @@ struct Plan {
         const double own = of_rows ? of_rows[row] : 1.0;
         return layout->weights ? own * reinterpret_cast<const double*>(words + layout->weights)[position] : own;
     }
+    HD Index visits(Index position) const { return layout->visits ? words[layout->visits + position] : 1; }
     HD double bounded(double rate, double stiffness) const {  // within the bound of the batch
         const double excess = stiffness - layout->typical;
         const double bound = layout->share / (layout->smoothness + (excess > 0 ? excess : 0));
@@ -53,6 +55,26 @@ struct Slice {
         begin = start + min(rows, each * blockIdx.x);
         end = start + min(rows, each * (blockIdx.x + 1));
         size = double(rows);
+    }
+};
+
+/* What is stored of the row at a position: the share of its changes that counts, and its residuals. All visits of a row
+   in a batch meet the same residual, so that they are one change, at the first of them. */
+struct TableRow {
+    T *residuals = nullptr, share = 0;
+
+    HD TableRow(T* table, const Plan& plan, Index row, Index position, int n_outputs) {
+        if (!TABLE) return;
+        residuals = table + row * (1 + n_outputs) + 1;
+        for (Index visit = plan.visits(position); visit > 0; --visit) share += residuals[-1] * (T(1) - share);
+    }
+    /* What enters the gradient: what the residual changed by, which is stored; without a table, the residual itself. */
+    HD T change(int k, T residual) const {
+        if (!TABLE) return residual;
+        if (share == T(0)) return 0;
+        const T change = share * (residual - residuals[k]);
+        residuals[k] += change;
+        return change;
     }
 };
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skminibatch._permutation import rows_of
 from skminibatch._plan import StepStats
 from skminibatch.backends import base
 from skminibatch.backends.gpu import device
@@ -42,6 +43,7 @@ class Task(NamedTuple):
     axes: tuple
     fit_intercept: bool
     params: object
+    table: object
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -58,21 +60,21 @@ class Task(NamedTuple):
         return int(np.diff(self.plan.offsets).max())
 
 
-def run_dense(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept):
-    """Carry out a plan on dense rows."""
-    task = _task((loss, penalty, optimizer), X, y, weights, plan, coordinates, params, fit_intercept)
+def run_dense(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, table=None):
+    """Carry out a plan on dense rows; a table is on the device."""
+    task = _task((loss, penalty, optimizer), X, y, weights, plan, coordinates, params, fit_intercept, table)
     found = _narrow(task) if is_narrow(task.params.dtype, *task.shape) else _wide(task)
     stats = _finished(found, task, params)
-    stats.row_squares[~base.measures_rows(plan)] = np.nan
+    stats.row_squares[~base.measures_rows(plan, table)] = np.nan
     return stats
 
 
-def run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept):
-    """Carry out a plan on sparse rows."""
+def run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, table=None):
+    """Carry out a plan on sparse rows; a table is on the device."""
     lazy = base.is_lazy(optimizer, penalty)
-    task = _task((loss, penalty, optimizer), _csr(X), y, weights, plan, coordinates, params, fit_intercept)
+    task = _task((loss, penalty, optimizer), _csr(X), y, weights, plan, coordinates, params, fit_intercept, table)
     stats = _finished(_sparse(task, lazy), task, params)
-    return stats if lazy else base.measured_at_end(stats, plan)
+    return stats if lazy else base.measured_at_end(stats, plan, table)
 
 
 def loss_dense(loss, X, y, weights, rows, coef, intercept):
@@ -183,10 +185,10 @@ def _sparse(task: Task, lazy: bool):
     states, stats = cupy.empty((2, *task.params.shape), dtype), _empty_stats(task.plan)
     states[0] = task.params
     arguments = (
-        values, columns, starts, task.y, _or_nothing(task.weights), scale, stretch, *_packed(task), exponents,
-        states, stats, cupy.empty(width, dtype), cupy.empty(width, dtype), cupy.empty(size * n_outputs, dtype),
-        cupy.empty(size * n_outputs, dtype), cupy.zeros(2 * width, np.uint64), cupy.zeros(d, np.int32),
-        cupy.empty(n_blocks * (N_SUMS + 2)), cupy.zeros(1, np.uint32),
+        values, columns, starts, task.y, *map(_or_nothing, (task.weights, task.table)), scale, stretch, *_packed(task),
+        exponents, states, stats, cupy.empty(width, dtype), cupy.empty(width, dtype),
+        cupy.empty(size * n_outputs, dtype), cupy.empty(size * n_outputs, dtype), cupy.zeros(2 * width, np.uint64),
+        cupy.zeros(d, np.int32), cupy.empty(n_blocks * (N_SUMS + 2)), cupy.zeros(1, np.uint32),
         *map(np.int32, (d, n_outputs, task.n_targets, task.fit_intercept)),
     )  # fmt: skip
     shared_bytes = 8 * (N_SUMS + 1) * (_warps() + 1)
@@ -195,12 +197,15 @@ def _sparse(task: Task, lazy: bool):
 
 
 def _start(kernel, task: Task, n_blocks: int, arguments: tuple, shared_bytes: int) -> None:
-    arguments = (task.X, task.y, _or_nothing(task.weights), *task.axes, *_packed(task), *arguments)
+    arguments = (
+        task.X, task.y, *map(_or_nothing, (task.weights, task.table)), *task.axes, *_packed(task), *arguments
+    )  # fmt: skip
     launch(kernel, n_blocks, THREADS, arguments, shared_bytes, together=n_blocks > 1)
 
 
 def _source(task: Task, constants: dict[str, int], name: str, types: str = "") -> str:
     parts = dict(zip(("Loss", "Penalty", "Optimizer"), task.parts, strict=True))
+    constants = {"TABLE": int(task.table is not None), **constants}
     return _written(parts, task.params.dtype, constants, types, ("rows.cu", "sums.cu", "chunk.cu", name))
 
 
@@ -217,16 +222,15 @@ def _written(parts: dict, dtype, constants: dict[str, int], types: str, files: t
 _sources: dict[tuple, str] = {}
 
 
-def _task(parts, X, y, weights, plan, coordinates, params, fit_intercept) -> Task:
+def _task(parts, X, y, weights, plan, coordinates, params, fit_intercept, table) -> Task:
     """Everything on the device, of the types that the kernels read; what is there already stays where it is."""
     asarray, dtype = device.cupy().asarray, params.dtype
     axes = (NOTHING,) * 3
     if coordinates is not None:
         axes = tuple(asarray(axis, dtype) for axis in (coordinates.center, coordinates.scale, coordinates.stretch))
     X = tuple(map(asarray, X)) if isinstance(X, tuple) else asarray(X, dtype, order="C")
-    return Task(
-        parts, X, asarray(y, dtype, order="C"), asarray(weights), plan, axes, bool(fit_intercept), asarray(params)
-    )
+    y, weights, params = asarray(y, dtype, order="C"), asarray(weights), asarray(params)
+    return Task(parts, X, y, weights, plan, axes, bool(fit_intercept), params, table)
 
 
 def _csr(X) -> tuple:
@@ -238,7 +242,7 @@ def _types(values, columns) -> str:
 
 
 def _or_nothing(array):
-    return array if array.size else NOTHING
+    return NOTHING if array is None or not array.size else array
 
 
 def _packed(task: Task) -> tuple:
@@ -248,17 +252,31 @@ def _packed(task: Task) -> tuple:
     """
     plan, order, weights = task.plan, task.plan.rows, task.plan.weights
     arrays = [plan.offsets, plan.coefficients, np.empty(0) if weights is None else weights]
-    arrays += [order.explicit, numbers(*task.parts)]
+    arrays += [_visits(plan) if task.table is not None else np.empty(0), order.explicit, numbers(*task.parts)]
     words = [np.ascontiguousarray(one).reshape(-1).view(np.int64) for one in arrays]
     limits = np.array([*plan.safety, plan.clip_norm], np.float64).view(np.int64)
     layout = order_numbers(order)
-    head = 1 + len(words) + len(limits) + len(layout)
-    places = head + np.cumsum([0, *(len(one) for one in words[:-1])])
-    if weights is None:
-        places[2] = 0
+    head, lengths = 1 + len(words) + len(limits) + len(layout), np.array([len(one) for one in words])
+    places = np.where(lengths > 0, head + np.cumsum(lengths) - lengths, 0)  # zero: not there
     packed = np.concatenate([[len(plan.offsets) - 1], places, limits, layout, *words])
     asarray = device.cupy().asarray
     return asarray(packed), asarray(order.subset) if order.subset.size else NOTHING
+
+
+def _visits(plan) -> np.ndarray:
+    """How often the row at each position comes in its batch, at the first of its positions there; zero at the others.
+
+    Empty where the order names no row twice.
+    """
+    named = plan.rows.explicit if plan.rows.explicit.size else plan.rows.subset
+    if not named.size or np.bincount(named).max() == 1:
+        return np.empty(0, np.int64)
+    rows = rows_of(plan.rows, 0, plan.offsets[-1])
+    batches = np.repeat(np.arange(len(plan.offsets) - 1), np.diff(plan.offsets))
+    _, firsts, counts = np.unique(batches * (rows.max() + 1) + rows, return_index=True, return_counts=True)
+    visits = np.zeros(len(rows), np.int64)
+    visits[firsts] = counts
+    return visits
 
 
 def _empty_stats(plan):
@@ -272,6 +290,8 @@ def _finished(found, task: Task, params) -> StepStats:
     stats = cupy.asnumpy(stats)
     failed = int(stats[-1])
     losses, square_norms, row_squares, rates = stats[:-1].reshape(4, -1)
+    if task.table is not None:
+        square_norms[:] = np.nan
     if failed >= 0:  # the steps behind were not carried out
         for numbers_of_steps, nothing in ((losses, 0), (square_norms, np.nan), (row_squares, 0), (rates, 0)):
             numbers_of_steps[failed + 1 :] = nothing

@@ -15,6 +15,7 @@ constexpr int LINE = 128, LINES = PADDED * sizeof(T) / LINE;  // bytes of a line
 struct Tiles {
     const T *X, *y;
     const double* weights;
+    T* table;
     const Plan& plan;
     int d;
 
@@ -23,8 +24,8 @@ struct Tiles {
     Index row;
     int n, first;  // rows of the tile, and the lane that knows the first one
 
-    HD Tiles(const T* X, const T* y, const double* weights, const Plan& plan, int d)
-        : X(X), y(y), weights(weights), plan(plan), d(d), step(-1), at(0), end(0), first(0) {}
+    HD Tiles(const T* X, const T* y, const double* weights, T* table, const Plan& plan, int d)
+        : X(X), y(y), weights(weights), table(table), plan(plan), d(d), step(-1), at(0), end(0), first(0) {}
 
     HD void advance() {
         at += ROWS, first += ROWS;
@@ -47,6 +48,7 @@ struct Tiles {
             const Index position = min(at + lane(), end - 1);
             row = plan.row_at(position);
             weight = T(plan.weight(weights, row, position));
+            if (TABLE) PREFETCH(table + row * (1 + OUTPUTS));  // not read: another block may be about to write
 #pragma unroll
             for (int q = 0; q < TARGETS; ++q) targets[q] = y[row * TARGETS + q];
         }
@@ -120,6 +122,7 @@ struct Gradient {
         const int mine = lane() % ROWS;
         const bool there = mine < tile.n;
         const T weight = __shfl_sync(ALL, tile.weight, tile.first + mine);
+        const Index row = TABLE ? __shfl_sync(ALL, tile.row, tile.first + mine) : 0;
         T targets[TARGETS];
 #pragma unroll
         for (int q = 0; q < TARGETS; ++q) targets[q] = __shfl_sync(ALL, tile.targets[q], tile.first + mine);
@@ -134,8 +137,9 @@ struct Gradient {
         if (there && lane() < ROWS) {
             sums[LOSS] += double(weight) * value;
             if (fit_intercept) sums[ROW_SQUARES] += square, sums[STIFFNESS] += stiffness;
+            const TableRow stored(tile.table, tile.plan, row, tile.at + mine, OUTPUTS);
 #pragma unroll
-            for (int k = 0; k < OUTPUTS; ++k) bias[k] += residual[k];
+            for (int k = 0; k < OUTPUTS; ++k) bias[k] += residual[k] = stored.change(k, residual[k]);
         }
         add_rows(tile, residual, square, stiffness);
     }
@@ -219,9 +223,9 @@ HD double whole_gradient(const T* partials, T* g, double* space, double* scratch
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS) run_narrow(
-    const T* X, const T* y, const double* weights, const T* center, const T* scale, const T* stretch, const Index* words,
-    const Index* subset, T* params, double* stats, T* partials, double* told, unsigned* arrived, int d, int fit_intercept,
-    int at_once) {
+    const T* X, const T* y, const double* weights, T* table, const T* center, const T* scale, const T* stretch,
+    const Index* words, const Index* subset, T* params, double* stats, T* partials, double* told, unsigned* arrived,
+    int d, int fit_intercept, int at_once) {
     const Plan plan(words, subset);
     const Loss loss(plan.numbers());
     const Penalty penalty(plan.numbers() + Loss::n_numbers);
@@ -260,7 +264,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) run_narrow(
     for (int i = threadIdx.x; i < width; i += THREADS) look(i, State(state, width, i), 0);
     __syncthreads();
 
-    Tiles tile(X, y, weights, plan, d);
+    Tiles tile(X, y, weights, table, plan, d);
     Gradient gradient;
     unsigned expected = 0;
     Index step = 0, failed = -1;

@@ -61,6 +61,17 @@ class Rows:
             self._beside[id(array)] = array, cupy().asarray(array)  # what has an id has to stay
         return self._beside[id(array)][1]
 
+    def kept(self, array):
+        """A copy on the GPU of an array that verbs change there; the array itself changes when these rows are freed."""
+        there = self.beside(array)
+        self.at_end[id(array)] = lambda: np.copyto(array, there.get())
+        return there
+
+    def forget(self, array) -> None:
+        """Make a new copy of an array when it is asked for: this one is about to be written on the host."""
+        self._beside.pop(id(array), None)
+        self.at_end.pop(id(array), None)
+
     def free(self) -> None:
         """Forget everything on the GPU."""
         for call in self.at_end.values():

@@ -80,11 +80,10 @@ def text(name: str) -> str:
 def has_cuda(part) -> bool:
     """Whether a part and those inside it can be a struct: each of their formulas has a body in CUDA C++.
 
-    A class that overrides a formula has to bring its own bodies; an optimizer that is ``per_row`` cannot be one, since no
-    kernel keeps a table of residuals.
+    A class that overrides a formula has to bring its own bodies.
     """
     cls = type(part)
-    if not hasattr(cls, "cuda") or getattr(part, "per_row", False):
+    if not hasattr(cls, "cuda"):
         return False
     bodies_from, formulas = _level(cls, "cuda"), [verb for verb in KINDS[_kind(part)] if hasattr(cls, verb)]
     written = all(verb in cls.cuda and _level(cls, verb) >= bodies_from for verb in formulas)

@@ -83,7 +83,7 @@ HD double raw_outputs(const Matrix& X, Index row, const T* point, T* raw, bool w
 }
 
 /* Raw outputs, residuals and sums of the rows of a warp; the residuals stand by position. */
-HD void find_residuals(const Loss& loss, const Matrix& X, const T* y, const double* weights, const Plan& plan,
+HD void find_residuals(const Loss& loss, const Matrix& X, const T* y, const double* weights, T* table, const Plan& plan,
                        const Slice& slice, const T* point, T* raw, T* residuals, double (&sums)[N_SUMS + 1], int d,
                        int n_outputs, int n_targets, bool fit_intercept) {
     const Part part(slice);
@@ -103,11 +103,13 @@ HD void find_residuals(const Loss& loss, const Matrix& X, const T* y, const doub
         const T* const target = y + row * n_targets;
         sums[LOSS] += weight * loss.value_gradient(raw + place, target, residuals + place, n_outputs);
         sums[STIFFNESS] += weight * loss.stiffness(raw + place, target, n_outputs) * length;
+        const TableRow stored(table, plan, row, position, n_outputs);
         double square = 0;
         for (int k = 0; k < n_outputs; ++k) {
-            const T residual = residuals[place + k] = T(residuals[place + k] * weight);
+            const T residual = T(residuals[place + k] * weight);
             square += double(residual) * residual;
-            sums[LARGEST] = max(sums[LARGEST], isfinite(residual) ? double(abs(residual)) : infinity());
+            const T change = residuals[place + k] = stored.change(k, residual);
+            sums[LARGEST] = max(sums[LARGEST], isfinite(change) ? double(abs(change)) : infinity());
         }
         sums[ROW_SQUARES] += square * length;
     }
@@ -158,10 +160,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) find_exponents(const Value
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS) run_sparse(
-    const Value* values, const Column* columns, const Column* starts, const T* y, const double* weights, const T* scale,
-    const T* stretch, const Index* words, const Index* subset, const int* exponents, T* states, double* stats, T* point,
-    T* gradient, T* raw, T* residuals, Pair* sums_of_all, int* touched, double* told, unsigned* arrived, int d,
-    int n_outputs, int n_targets, int fit_intercept) {
+    const Value* values, const Column* columns, const Column* starts, const T* y, const double* weights, T* table,
+    const T* scale, const T* stretch, const Index* words, const Index* subset, const int* exponents, T* states,
+    double* stats, T* point, T* gradient, T* raw, T* residuals, Pair* sums_of_all, int* touched, double* told,
+    unsigned* arrived, int d, int n_outputs, int n_targets, int fit_intercept) {
     const Plan plan(words, subset);
     const Loss loss(plan.numbers());
     const Penalty penalty(plan.numbers() + Loss::n_numbers);
@@ -183,7 +185,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) run_sparse(
     for (; step < n_steps; ++step) {
         const Slice slice(plan, step);
         double own[N_SUMS + 1] = {};
-        find_residuals(loss, X, y, weights, plan, slice, point, raw, residuals, own, d, n_outputs, n_targets, fit_intercept);
+        find_residuals(loss, X, y, weights, table, plan, slice, point, raw, residuals, own, d, n_outputs, n_targets,
+                       fit_intercept);
         put(own, scratch);
         __syncthreads();
         tell<N_SUMS + 1>(told, scratch);

@@ -8,9 +8,9 @@
 constexpr int ROWS = 4;  // at once
 
 /* Raw outputs, residuals and sums of the rows of a slice; the residuals and rows stand by position for all to read. */
-HD void find_residuals(const Loss& loss, const T* X, const T* y, const double* weights, const Axes& axes, const Plan& plan,
-                       const Slice& slice, const T* point, Index* rows, T* raw, T* residuals, double (&sums)[N_SUMS],
-                       int d, int n_outputs, int n_targets, bool fit_intercept) {
+HD void find_residuals(const Loss& loss, const T* X, const T* y, const double* weights, T* table, const Axes& axes,
+                       const Plan& plan, const Slice& slice, const T* point, Index* rows, T* raw, T* residuals,
+                       double (&sums)[N_SUMS], int d, int n_outputs, int n_targets, bool fit_intercept) {
     for (Index at = slice.begin + warp() * ROWS; at < slice.end; at += WARPS * ROWS) {
         const int n = int(min(Index(ROWS), slice.end - at));
         const Index position = at + min(lane() % ROWS, n - 1), row = plan.row_at(position);
@@ -51,10 +51,12 @@ HD void find_residuals(const Loss& loss, const T* X, const T* y, const double* w
         const T *const outputs = raw + place * n_outputs, *const target = y + row * n_targets;
         sums[LOSS] += weight * loss.value_gradient(outputs, target, out, n_outputs);
         sums[STIFFNESS] += weight * loss.stiffness(outputs, target, n_outputs) * length;
+        const TableRow stored(table, plan, row, position, n_outputs);
         double square = 0;
         for (int k = 0; k < n_outputs; ++k) {
-            out[k] = T(out[k] * weight);
-            square += double(out[k]) * out[k];
+            const T residual = T(out[k] * weight);
+            square += double(residual) * residual;
+            out[k] = stored.change(k, residual);
         }
         sums[ROW_SQUARES] += square * length;
     }
@@ -107,9 +109,9 @@ HD double gradient_of(const Units& units, int unit, const T* X, const Axes& axes
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS) run_wide(
-    const T* X, const T* y, const double* weights, const T* center, const T* scale, const T* stretch, const Index* words,
-    const Index* subset, T* states, double* stats, T* point, T* gradient, Index* rows, T* raw, T* residuals, double* told,
-    unsigned* arrived, int d, int n_outputs, int n_targets, int fit_intercept) {
+    const T* X, const T* y, const double* weights, T* table, const T* center, const T* scale, const T* stretch,
+    const Index* words, const Index* subset, T* states, double* stats, T* point, T* gradient, Index* rows, T* raw,
+    T* residuals, double* told, unsigned* arrived, int d, int n_outputs, int n_targets, int fit_intercept) {
     const Plan plan(words, subset);
     const Loss loss(plan.numbers());
     const Penalty penalty(plan.numbers() + Loss::n_numbers);
@@ -135,8 +137,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) run_wide(
     for (; step < n_steps; ++step) {
         const Slice slice(plan, step);
         double sums[N_SUMS] = {};
-        find_residuals(loss, X, y, weights, axes, plan, slice, point, rows, raw, residuals, sums, d, n_outputs, n_targets,
-                       fit_intercept);
+        find_residuals(loss, X, y, weights, table, axes, plan, slice, point, rows, raw, residuals, sums, d, n_outputs,
+                       n_targets, fit_intercept);
         put(sums, scratch);
         __syncthreads();
         tell<N_SUMS>(told, scratch);
