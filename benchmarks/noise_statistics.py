@@ -197,8 +197,8 @@ def run(context):
         note=(
             "Without: the same kernels, on one thread, from a copy of their source without the lines that sum squared "
             "gradients of rows and of batches, and nothing made of them after a chunk; with an explicit rate, without the "
-            "squared lengths of the rows, too, which otherwise bound the automatic rate: there every other batch is measured, and "
-            "of sparse rows the last ones of a chunk. Both train to the same coefficients."
+            "squared lengths of the rows, too, which otherwise bound the automatic rate: there every other batch is measured, "
+            "and of sparse rows the last ones of a chunk. Both train to the same coefficients."
         ),
     )
     records, within = [], 0
