@@ -190,13 +190,13 @@ def stiffnesses(loss, raw, y):
 
 def _run(loss, penalty, optimizer, batch, y, weights, plan, stretch, params, fit_intercept, table, lazy):
     stats, acting = empty_stats(len(plan.offsets) - 1), _acting(stretch, params)
-    touched = np.ones(params.shape[2], bool, like=params)
+    touched = np.ones_like(params, bool, shape=params.shape[2])
     for s, (start, stop) in enumerate(zip(plan.offsets[:-1], plan.offsets[1:], strict=True)):
         chosen = rows_of(plan.rows, start, stop)
         rows, size = np.asarray(chosen, like=y), len(chosen)
         row_weights = _weights_at(weights, plan, rows, start, stop)
         Xb = batch(rows)
-        ones = np.ones((size, 1), Xb.dtype, like=Xb)
+        ones = np.ones_like(Xb, shape=(size, 1))
         c = plan.coefficients[s].copy()
         w, slots = params[0], tuple(params[1:])
         v = point(optimizer, w, slots, c)
@@ -230,7 +230,7 @@ def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params, n_thre
     """Carry out a plan on a network."""
     stats, learnt = empty_stats(len(plan.offsets) - 1), params[:, : stack.n_parameters]
     acting = Acting(1.0, np.asarray(stack.decayed, like=params), np.asarray(stack.rates, like=params))
-    lazy, touched = is_sparse(X) and not optimizer.linear, np.ones(stack.n_parameters, bool, like=params)
+    lazy, touched = is_sparse(X) and not optimizer.linear, np.ones_like(params, bool, shape=stack.n_parameters)
     for s, (start, stop) in enumerate(zip(plan.offsets[:-1], plan.offsets[1:], strict=True)):
         rows = np.asarray(rows_of(plan.rows, start, stop), like=y)
         size, Xb = len(rows), X[rows]
@@ -258,7 +258,7 @@ def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params, n_thre
 
 def _weights_at(weights, plan, rows, start, stop):
     """Sample weights times sampler weights of the rows of a step."""
-    row_weights = np.ones(len(rows), like=weights) if not weights.size else weights[rows]
+    row_weights = np.ones_like(weights, shape=len(rows)) if not weights.size else weights[rows]
     return row_weights if plan.weights is None else row_weights * np.asarray(plan.weights[start:stop], like=weights)
 
 
@@ -279,7 +279,7 @@ def _changes(table, rows, residuals):
 def _acting(stretch, params):
     """The penalty acts on every parameter of a linear model but its intercepts."""
     n_features = params.shape[2] - 1
-    stretches = np.ones(n_features + 1, params.dtype, like=params)
+    stretches = np.ones_like(params, shape=n_features + 1)
     stretches[:n_features] = stretch
     return Acting(stretches, np.arange(n_features + 1, like=params) < n_features)
 

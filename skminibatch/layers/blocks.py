@@ -66,7 +66,7 @@ def normalized_units(X: np.ndarray, parameters: np.ndarray, n_blocks: int, epsil
 def shares_of(weights: np.ndarray | None, X: np.ndarray) -> np.ndarray:
     """Weights of the rows `X` (None: equal) as shares that sum to one, (n_rows, 1)."""
     if weights is None:
-        return np.full((len(X), 1), 1.0 / len(X), X.real.dtype, like=X)
+        return np.full_like(X, 1.0 / len(X), X.real.dtype, shape=(len(X), 1))
     return (weights / weights.sum()).astype(X.real.dtype)[:, None]
 
 

@@ -289,5 +289,5 @@ def _by_rows(place: slice, back):
 def _square_lengths(rows) -> np.ndarray:
     """Squared Euclidean lengths of rows, of the real part."""
     if hasattr(rows, "indptr"):
-        return rows.multiply(rows) @ np.ones(rows.shape[1], like=rows.data)
+        return rows.multiply(rows) @ np.ones_like(rows.data, float, shape=rows.shape[1])
     return np.sum(rows.real**2, axis=1, dtype=np.float64)

@@ -78,10 +78,10 @@ def _placed(found):
 def asarray(a, dtype=None, order=None, *, blocking=False):
     if isinstance(a, ndarray) and (dtype is None or a.dtype == dtype):
         return a
-    return _placed(np.array(a, dtype, order=order or "C"))
+    return _placed(np.array(a, dtype, order=order or "K"))
 
 
-def array(a, dtype=None, copy=True, order="C", *, blocking=False):
+def array(a, dtype=None, copy=True, order="K", *, blocking=False):
     return _placed(np.array(a, dtype, order=order))
 
 

@@ -49,6 +49,10 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801
         return wrapped(getattr(ufunc, method)(*map(bare, inputs), **{name: bare(one) for name, one in kwargs.items()}))
 
     def __array_function__(self, function, types, args, kwargs):
+        if (
+            "device" in kwargs
+        ):  # which `numpy.ones` and `numpy.full` hand on to what is like an array, and CuPy does not know
+            raise TypeError(f"{function.__name__}() got an unexpected keyword argument 'device'")
         if function is np.where and not isinstance(args[0], ndarray):
             raise AttributeError(f"{type(args[0]).__name__!r} object has no attribute 'astype'")
         if function.__name__ in MAKERS:
@@ -151,7 +155,7 @@ def device_bytes() -> int:
 settings = SimpleNamespace(bytes=1 << 33)
 
 
-def array(a, dtype=None, copy=True, order="C", *, blocking=False):
+def array(a, dtype=None, copy=True, order="K", *, blocking=False):
     if isinstance(a, (list, tuple)):
         a = bare(a)
     if isinstance(a, ndarray):
@@ -163,11 +167,11 @@ def array(a, dtype=None, copy=True, order="C", *, blocking=False):
 def asarray(a, dtype=None, order=None, *, blocking=False):
     if isinstance(a, ndarray) and (dtype is None or a.dtype == dtype) and (order is None or a.host.flags.c_contiguous):
         return a
-    return array(a, dtype, order=order or "C")
+    return array(a, dtype, order=order or "K")
 
 
 def ascontiguousarray(a, dtype=None):
-    return asarray(a if isinstance(a, ndarray) and a.host.flags.c_contiguous else array(a), dtype)
+    return asarray(a if isinstance(a, ndarray) and a.host.flags.c_contiguous else array(a, order="C"), dtype)
 
 
 def asnumpy(a, stream=None, order="C", out=None, *, blocking=True):
