@@ -1,8 +1,9 @@
 """Everything that a GPU is asked for, in one run of a few minutes: `python benchmarks/gpu.py`.
 
-Runs the tests of the GPU, then measures: an epoch of linear models and of a network against the peers that are installed, the
-wall time of `fit`, from where on the GPU is sooner than the CPU, the bandwidth and the rate of products of the device, and
-how far the backends agree. Writes docs/benchmarks/gpu.json and, from it, docs/benchmarks/gpu.md.
+Measures an epoch of linear models and of a network against the peers that are installed, the wall time of `fit`, from where
+on the GPU is sooner than the CPU, the bandwidth and the rate of products of the device, and how far the backends agree; then
+runs the tests of the GPU in what is left of `--seconds`. Writes docs/benchmarks/gpu.json and, from it, docs/benchmarks/gpu.md,
+anew with each number, so that a run that is cut off leaves those that it has found.
 
 Without a GPU it says why and ends. `--dry-run` goes through everything with small data on the stand-in of the tests, whose times
 mean nothing, and writes nothing; `--page` writes the page from the numbers that are there, and `--table` the one that
@@ -17,6 +18,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ import gpu_peers
 import numpy as np
 from gpu_page import page
 from report import facts as facts_of_machine
+from report import n_cores
 from timing import Spread
 
 from skminibatch import MiniBatchMLPClassifier, MiniBatchSGDClassifier
@@ -44,7 +47,9 @@ from skminibatch.penalties import ElasticNet
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = ROOT / "docs" / "benchmarks"
 TESTS = ["tests/test_gpu.py", "tests/test_backends.py", "tests/test_network_backends.py"]
-SECONDS_OF_TESTS = 300
+SECONDS = 540  # of a whole run
+MOST_WORKERS, LAST_LINES = 8, 40  # processes that test at once; lines of what they say that are kept
+MARKS = {"passed": ".", "failed": "F", "skipped": "s", "errors": "E"}
 HIDDEN, N_CLASSES, NETWORK_BATCH = (256, 128), 10, 256
 AGREE = [("sgd", "dense"), ("adam", "dense"), ("schedule_free", "dense"), ("sgd", "csr"), ("adam", "csr")]
 PACKAGES = ["cupy-cuda12x", "cupy-cuda13x", "jax", "torch"]
@@ -149,7 +154,6 @@ def of_linear(sizes):
 
     n, d = sizes.linear
     X, y = gpu_peers.rows(n, d)
-    records = []
     for batch_size in sizes.batch_sizes:
         parts, gpu = (Logistic(), ElasticNet(gpu_peers.ALPHA), SGD()), choose("cuda")
         plan, params = plan_of(SGD(), n, batch_size), np.zeros((1, 1, d + 1), np.float32)
@@ -157,11 +161,10 @@ def of_linear(sizes):
         with placed(X) as there:
             arrays = there, y, np.empty(0), plan, None
             found = several(lambda: gpu.run_dense(*parts, *arrays, params.copy(), True), sizes.repeats)  # noqa: B023
-        records.append({**facts, "who": "ours", **found, "bytes_per_second": rate(found, X.nbytes)})
+        yield {**facts, "who": "ours", **found, "bytes_per_second": rate(found, X.nbytes)}
         for peer, (package, make) in gpu_peers.LINEAR.items():
-            records.append({**facts, **of_peer(peer, package, lambda: make(X, y, batch_size), sizes.repeats)})  # noqa: B023
-        records.append({**facts, "who": "fit", **of_fit(X, y, batch_size, sizes.repeats)})
-    return records
+            yield {**facts, **of_peer(peer, package, lambda: make(X, y, batch_size), sizes.repeats)}  # noqa: B023
+        yield {**facts, "who": "fit", **of_fit(X, y, batch_size, sizes.repeats)}
 
 
 def of_peer(peer, package, make, repeats):
@@ -211,11 +214,10 @@ def of_network(sizes):
         choose("cuda").run_mlp(stack, Softmax(), ElasticNet(gpu_peers.ALPHA), optimizer, *arrays, params)
 
     with placed(X) as there:
-        records = [{**facts, "who": "ours", **several(run, sizes.repeats)}]
+        yield {**facts, "who": "ours", **several(run, sizes.repeats)}
     for peer, graphed in (("PyTorch, eager, fused Adam", False), ("PyTorch, CUDA graph", True)):
         make = lambda graphed=graphed: gpu_peers.torch_network(X, y, hidden, NETWORK_BATCH, graphed)  # noqa: E731
-        records.append({**facts, **of_peer(peer, "torch", make, sizes.repeats)})
-    return records
+        yield {**facts, **of_peer(peer, "torch", make, sizes.repeats)}
 
 
 # -- the CPU against the GPU
@@ -224,10 +226,11 @@ def of_network(sizes):
 def of_crossover(sizes):
     """An epoch on the CPU and on the GPU, by batch size and number of features, on rows of as many numbers in all."""
     if importlib.util.find_spec("numba") is None:
-        return [{"name": "crossover", "left_out": "numba is not installed"}]
+        yield {"name": "crossover", "left_out": "numba is not installed"}
+        return
     from skminibatch.backends.gpu.placement import placed
 
-    records, parts = [], (Logistic(), ElasticNet(gpu_peers.ALPHA), SGD())
+    parts = Logistic(), ElasticNet(gpu_peers.ALPHA), SGD()
     for d in sizes.widths:
         n = sizes.numbers // d
         X, y = gpu_peers.rows(n, d)
@@ -239,8 +242,7 @@ def of_crossover(sizes):
                     arrays = rows, y, np.empty(0), plan, None
                     run = choose(who).run_dense
                     found = several(lambda: run(*parts, *arrays, params.copy(), True), 3)  # noqa: B023
-                    records.append({**facts, "who": who, "wall_seconds": found["wall_seconds"]})
-    return records
+                    yield {**facts, "who": who, "wall_seconds": found["wall_seconds"]}
 
 
 # -- agreement
@@ -252,20 +254,18 @@ def of_agreement(sizes):
 
     n, d = sizes.agree
     X, y = gpu_peers.rows(n, d, np.float64)
-    records = []
     for solver, storage in AGREE:
         rows = sparse.random(n, d, 0.2, "csr", rng=np.random.default_rng(1)) if storage == "csr" else X
         settings = {"solver": solver, "max_iter": 1, "tol": None, "random_state": 0, "batch_size": 256}
         fits = [MiniBatchSGDClassifier(device=name, **settings).fit(rows, y).coef_ for name in ("base", "cuda", "cuda")]
-        records.append({"name": "agreement", "what": f"{solver}, {storage}", **difference(*fits)})
+        yield {"name": "agreement", "what": f"{solver}, {storage}", **difference(*fits)}
     settings = {"hidden_layer_sizes": (16,), "max_iter": 1, "tol": None, "random_state": 0, "batch_size": 256}
     for normalization in (None, "batch"):
         fits = [
             MiniBatchMLPClassifier(device=name, normalization=normalization, **settings).fit(X, y)._theta()
             for name in ("base", "cuda", "cuda")
         ]
-        records.append({"name": "agreement", "what": f"network, normalization {normalization}", **difference(*fits)})
-    return records
+        yield {"name": "agreement", "what": f"network, normalization {normalization}", **difference(*fits)}
 
 
 def difference(expected, ours, again):
@@ -279,21 +279,28 @@ def difference(expected, ours, again):
 # -- the run
 
 
-def of_tests():
-    """What the tests of the GPU say."""
+def of_tests(seconds):
+    """What the tests of the GPU say, those that are done in so many seconds; several at once, where pytest can do that."""
     if importlib.util.find_spec("pytest") is None:
-        return [{"name": "tests", "left_out": "pytest is not installed"}]
-    command = [sys.executable, "-m", "pytest", "-q", "--no-header", "--tb=line", "-p", "no:cacheprovider", *TESTS]
-    if importlib.util.find_spec("numba") is None:
-        command += ["-k", "gpu or cuda"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+        return {"name": "tests", "left_out": "pytest is not installed"}
+    command = [sys.executable, "-m", "pytest", "-q", "--no-header", "--tb=short", "--maxfail=30", "-k", "gpu or cuda"]
+    command += ["-p", "no:cacheprovider"]
+    if importlib.util.find_spec("xdist") is not None:
+        command += ["-p", "xdist.plugin", "-n", str(min(MOST_WORKERS, n_cores()))]
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    # other plugins that happen to be there may warn, which the tests take for an error
+    environment = {**os.environ, "PYTHONPATH": paths, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONUNBUFFERED": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "check": False, "timeout": max(1.0, seconds)}
     try:
-        pipes = {"capture_output": True, "text": True, "check": False, "timeout": SECONDS_OF_TESTS}
-        said = subprocess.run(command, cwd=ROOT, env=environment, **pipes).stdout
+        said = subprocess.run([*command, *TESTS], cwd=ROOT, env=environment, **pipes).stdout.decode(errors="replace")
     except subprocess.TimeoutExpired as late:
-        said = (late.stdout or b"").decode() + f"\nstopped after {SECONDS_OF_TESTS} s"
-    counts = {what: int(number) for number, what in re.findall(r"(\d+) (passed|failed|skipped|errors?)", said)}
-    return [{"name": "tests", **counts, "end": said.strip().splitlines()[-40:]}]
+        said = (late.stdout or b"").decode(errors="replace") + f"\nstopped after {seconds:.0f} s"
+    print(said, flush=True)
+    if "needs a GPU" in said:
+        return {"name": "tests", "left_out": "they found no GPU", "end": said.strip().splitlines()[-LAST_LINES:]}
+    marks = "".join(re.findall(r"^([.FEsx]+)(?: *\[ *\d+%\])?$", said, re.MULTILINE))
+    counts = {what: marks.count(mark) for what, mark in MARKS.items() if mark in marks}
+    return {"name": "tests", **counts, "end": said.strip().splitlines()[-LAST_LINES:]}
 
 
 SECTIONS = {
@@ -320,24 +327,36 @@ def facts(repeats):
     return {**found, "device": name.decode() if isinstance(name, bytes) else str(name), "cuda": versions}
 
 
-def measured(sections, sizes):
-    """The records of all sections; one that fails says so, and the others still run."""
-    records = []
+def measured(sections, sizes, deadline):
+    """The records of all sections, one after the other; a section that fails says so, and the others still run."""
     for name in sections:
         start = time.perf_counter()
         try:
-            records += SECTIONS[name](sizes)
+            if start > deadline:
+                raise TimeoutError("no time was left")
+            yield from SECTIONS[name](sizes)
         except Exception as error:
             traceback.print_exc()
-            records.append({"name": name, "failed": f"{type(error).__name__}: {error}"})
+            yield {"name": name, "failed": f"{type(error).__name__}: {error}"}
         print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
-    return records
+
+
+def keep(stored, folder):
+    """Write the numbers and the page; the files are whole at any time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in (("gpu.json", json.dumps(stored, indent=1) + "\n"), ("gpu.md", page(stored))):
+        unfinished = folder / f"{name}.part"
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(folder / name)
 
 
 def arguments(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS), metavar="SECTION")
     parser.add_argument("--no-tests", action="store_true", help="measure only")
+    parser.add_argument(
+        "--seconds", type=float, default=SECONDS, help="of the whole run; the tests get what is left of it"
+    )
     parser.add_argument("--output", type=Path, default=OUTPUT, help="where the numbers and the page go")
     parser.add_argument(
         "--dry-run", action="store_true", help="small data on the stand-in of the tests; writes nothing"
@@ -363,6 +382,13 @@ def crossover_of(records):
     return table
 
 
+def everything(options, sizes, deadline):
+    """The records of what was asked for; the tests come last, in the time that is left."""
+    yield from measured(options.only, sizes, deadline)
+    if not (options.no_tests or options.dry_run):
+        yield of_tests(deadline - time.perf_counter())
+
+
 def play_a_gpu():
     """Put the stand-in of the tests in the place of CuPy."""
     sys.path.insert(0, str(ROOT / "tests"))
@@ -374,6 +400,7 @@ def play_a_gpu():
 
 def main():
     options = arguments()
+    deadline = time.perf_counter() + options.seconds
     if not (options.page or options.table):
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX would take most of the memory
         if options.dry_run:
@@ -381,14 +408,14 @@ def main():
         if (reason := device.problem()) is not None:
             raise SystemExit(reason)
         sizes = SMALL if options.dry_run else FULL
-        tests = [] if options.no_tests or options.dry_run else of_tests()
-        stored = {"facts": facts(sizes.repeats), "records": tests + measured(options.only, sizes)}
-        text = json.dumps(stored, indent=1)
-        print("\n".join(page(stored).splitlines()))
+        stored = {"facts": facts(sizes.repeats), "records": []}
+        with tempfile.TemporaryDirectory() as scratch:
+            for record in everything(options, sizes, deadline):
+                stored["records"].append(record)
+                keep(stored, Path(scratch) if options.dry_run else options.output)
+        print(page(stored))
         if options.dry_run:
             return
-        options.output.mkdir(parents=True, exist_ok=True)
-        (options.output / "gpu.json").write_text(text + "\n", encoding="utf-8")
     path = options.output / "gpu.json"
     stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
     if options.table:

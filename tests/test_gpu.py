@@ -758,6 +758,31 @@ def test_the_page_of_measurements_is_that_of_the_numbers(monkeypatch):
 
 
 @in_a_checkout
+def test_a_benchmark_that_is_cut_off_has_written_what_it_found(stand_in, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    gpu = importlib.import_module("gpu")
+    seen = []
+
+    def section(sizes):
+        yield {"name": "device", "copy_bytes_per_second": 1e12}
+        stored = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))
+        seen.append((stored["records"], (tmp_path / "gpu.md").read_text(encoding="utf-8") == gpu.page(stored)))
+        raise ValueError("it ends here")
+
+    monkeypatch.setattr(gpu, "SECTIONS", {"device": section, "linear": section})
+    monkeypatch.setattr(gpu, "of_tests", lambda seconds: {"name": "tests", "passed": 3})
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--output", str(tmp_path)])
+    gpu.main()
+    assert seen[0] == ([{"name": "device", "copy_bytes_per_second": 1e12}], True)
+    records = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))["records"]
+    assert [one.get("failed") for one in records] == [None, "ValueError: it ends here"] * 2 + [None]
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--output", str(tmp_path), "--seconds", "-1", "--no-tests"])
+    gpu.main()
+    records = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))["records"]
+    assert [one["failed"] for one in records] == ["TimeoutError: no time was left"] * 2
+
+
+@in_a_checkout
 def test_without_a_gpu_the_benchmark_says_why():
     if device.problem() is None:
         pytest.skip("there is a GPU")
