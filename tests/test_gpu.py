@@ -333,6 +333,21 @@ def test_results_come_in_the_array_type_that_went_in(storage, gpu, estimator_cla
         assert isinstance(theirs, np.ndarray)
 
 
+@pytest.mark.parametrize("kind", ["csr_matrix", "csr_array"])
+def test_sparse_rows_of_every_kind(kind, gpu, estimator_class, problem):
+    """Matrices and arrays of CuPy, whose indices have 64 bits where those of SciPy have them."""
+    X = stored(problem.X, "csr")
+    wide = getattr(sparse, kind)(X)
+    wide.indices, wide.indptr = wide.indices.astype(np.int64), wide.indptr.astype(np.int64)
+    there = getattr(importlib.import_module("cupyx.scipy.sparse"), kind)(wide)
+    found = estimator_class(**QUICK).fit(there, problem.y)
+    assert found.device_ == "cuda"
+    expected = estimator_class(**QUICK, device="base").fit(X, problem.y)
+    np.testing.assert_allclose(learnt(found), learnt(expected), atol=1e-9)
+    output = "decision_function" if is_classifier(found) else "predict"
+    np.testing.assert_allclose(getattr(found, output)(there).get(), getattr(found, output)(X), rtol=1e-12, atol=1e-14)
+
+
 def test_string_labels_are_numpys(gpu, binary):
     labels = np.array(["no", "yes"])[binary.y]
     classifier = MiniBatchSGDClassifier(**QUICK).fit(gpu.asarray(binary.X), labels)

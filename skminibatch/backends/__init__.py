@@ -67,7 +67,8 @@ def choose(device: str, X=None) -> ModuleType:
 def on_gpu(array) -> bool:
     """Whether an array or a sparse matrix is CuPy's; CuPy is not imported for it."""
     dense, sparse = sys.modules.get("cupy"), sys.modules.get("cupyx.scipy.sparse")
-    return isinstance(array, getattr(dense, "ndarray", ())) or isinstance(array, getattr(sparse, "spmatrix", ()))
+    kinds = (dense, "ndarray"), (sparse, "spmatrix"), (sparse, "sparray")
+    return isinstance(array, tuple(getattr(module, kind) for module, kind in kinds if hasattr(module, kind)))
 
 
 def is_sparse(X) -> bool:

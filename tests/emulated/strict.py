@@ -279,8 +279,8 @@ cuda.alloc_pinned_memory = bytearray
 cuda.get_elapsed_time = lambda first, last: 1e3 * (last.seconds - first.seconds)
 
 
-class spmatrix:  # noqa: N801
-    """A CSR or CSC matrix of CuPy, by one of SciPy on the same memory."""
+class _Sparse:
+    """Sparse rows or columns of CuPy, by a matrix of SciPy on the same memory."""
 
     __array_ufunc__ = None
 
@@ -291,15 +291,15 @@ class spmatrix:  # noqa: N801
             made = self.kind(tuple(one.host for one in arrays), shape=shape)
         self.made, self.shape, self.dtype, self.nnz, self.format = made, made.shape, made.dtype, made.nnz, made.format
         self.data, self.indices, self.indptr = (ndarray(one) for one in (made.data, made.indices, made.indptr))
-        assert self.indices.dtype == self.indptr.dtype == np.int32
+        assert self.indices.dtype == self.indptr.dtype
 
     ndim = 2
     kind = sparse.csr_matrix
     has_canonical_format = property(lambda self: self.made.has_canonical_format)
-    T = property(lambda self: spmatrix(self.made.T))
+    T = property(lambda self: type(self)(self.made.T))
 
     def __getitem__(self, index):
-        return spmatrix(self.made[indexed(index)])
+        return type(self)(self.made[indexed(index)])
 
     def __matmul__(self, other):
         return wrapped(self.made @ bare(other))
@@ -311,36 +311,50 @@ class spmatrix:  # noqa: N801
         return self.made.copy()
 
     def copy(self):
-        return spmatrix(self.made.copy())
+        return type(self)(self.made.copy())
 
     def astype(self, dtype):
-        return spmatrix(self.made.astype(dtype))
+        return type(self)(self.made.astype(dtype))
 
     def tocsr(self, copy=False):
-        return self if self.format == "csr" else spmatrix(self.made.tocsr())
+        return self if self.format == "csr" else type(self)(self.made.tocsr())
 
     def tocsc(self, copy=False):
-        return spmatrix(self.made.tocsc())
+        return type(self)(self.made.tocsc())
 
     def toarray(self, order=None, out=None):
         return wrapped(self.made.toarray())
 
     def multiply(self, other):
-        return spmatrix(self.made.multiply(other.made).tocsr())
+        return type(self)(self.made.multiply(other.made).tocsr())
 
     def sum_duplicates(self):
         self.made.sum_duplicates()
         self.__init__(self.made)
 
 
+class spmatrix(_Sparse):  # noqa: N801
+    """What CuPy calls matrices."""
+
+
 class csr_matrix(spmatrix):  # noqa: N801
     """What rows are stored in."""
+
+
+class sparray(_Sparse):  # noqa: N801
+    """What CuPy calls arrays, which are no matrices."""
+
+
+class csr_array(sparray):  # noqa: N801
+    """Rows that are stored as such."""
+
+    kind = sparse.csr_array
 
 
 def modules() -> dict[str, ModuleType]:
     """What stands in for CuPy, by the names under which it is imported."""
     made = {name: ModuleType(name) for name in ("cupyx", "cupyx.scipy", "cupyx.scipy.sparse", "cupyx.scipy.special")}
-    made["cupyx.scipy.sparse"].spmatrix = spmatrix
-    made["cupyx.scipy.sparse"].csr_matrix = csr_matrix
+    for kind in (spmatrix, csr_matrix, sparray, csr_array):
+        setattr(made["cupyx.scipy.sparse"], kind.__name__, kind)
     made["cupyx.scipy.special"].ndtr = lambda x: wrapped(special.ndtr(bare(x)))
     return {"cupy": importlib.import_module(__name__), **made}

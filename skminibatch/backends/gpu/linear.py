@@ -13,7 +13,7 @@ from skminibatch._plan import StepStats
 from skminibatch.backends import base
 from skminibatch.backends.gpu import device
 from skminibatch.backends.gpu.compile import NOTHING, kernel_of, launch, source_of
-from skminibatch.backends.gpu.source import NUMBER_TYPES, _layout, numbers, order_numbers, structs
+from skminibatch.backends.gpu.source import COLUMN_TYPES, NUMBER_TYPES, _layout, numbers, order_numbers, structs
 
 THREADS, WARP = 512, 32
 # What a thread of a narrow model holds, in words of 4 bytes, of the 128 registers that it has in a block of so many.
@@ -29,7 +29,6 @@ MOST_OUTPUTS = 4  # that a warp computes at once
 FEATURES = 8  # sparse ones that a thread updates in a step
 NO_EXPONENT = -2000
 LOSS_ROWS, BLOCKS_OF_LOSSES = 4, 2  # rows of a warp at once; blocks of a multiprocessor
-COLUMN_TYPES = {"int32": "int", "int64": "long long"}
 
 
 class Task(NamedTuple):

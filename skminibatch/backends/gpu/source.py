@@ -26,6 +26,7 @@ from skminibatch._parts import curvature_of, n_coefficients, n_slots
 from skminibatch._permutation import RowOrder
 
 NUMBER_TYPES = {"float32": "float", "float64": "double"}
+COLUMN_TYPES = {"int32": "int", "int64": "long long"}  # of the indices of sparse rows
 
 # Functions of each kind of part; the first one tells the kind, in this order.
 KINDS = {
