@@ -46,7 +46,7 @@ from skminibatch.penalties import ElasticNet
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = ROOT / "docs" / "benchmarks"
-TESTS = ["tests/test_gpu.py", "tests/test_backends.py", "tests/test_network_backends.py"]
+TESTS = [f"tests/test_{name}.py" for name in ("gpu", "gpu_linear", "backends", "network_backends")]
 SECONDS = 540  # of a whole run
 MOST_WORKERS, LAST_LINES = 8, 40  # processes that test at once; lines of what they say that are kept
 MARKS = {"passed": ".", "failed": "F", "skipped": "s", "errors": "E"}

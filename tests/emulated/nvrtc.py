@@ -25,6 +25,8 @@ def library() -> ctypes.CDLL | str:
     if not found:
         return "NVRTC is not installed (package nvidia-cuda-nvrtc-cu12)"
     try:
+        for part in sorted(found[0].parent.glob("libnvrtc-builtins.so.*")):  # which it looks for by its name alone
+            ctypes.CDLL(str(part))
         return ctypes.CDLL(str(found[0]))
     except OSError as error:
         return f"NVRTC cannot be loaded: {error}"
