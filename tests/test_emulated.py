@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from emulated import cupy
+from emulated import cupy, strict
 
 pytestmark = pytest.mark.skipif(cupy.COMPILER is None, reason=cupy.NO_COMPILER)
 
@@ -139,6 +139,31 @@ def test_arguments_are_those_of_cupy(kernel):
         kernel("unwritten")((1,), (1,), (np.zeros(3),))
     with pytest.raises(TypeError, match="Unsupported type"):
         out + np.zeros(6)
+    with pytest.raises(TypeError, match="tuples"):
+        kernel("numbers")([1], (1,), (out, 2**40, 0.1, np.int32(-7), True))
+
+
+@pytest.mark.parametrize("module", [cupy, strict], ids=["kernels", "arrays"])
+def test_arrays_are_made_as_those_of_cupy(module):
+    columns = module.asarray(np.zeros((3, 2), order="F"))
+    assert columns.flags.f_contiguous
+    assert module.asarray(columns, order="C").flags.c_contiguous
+    if module is strict:
+        with pytest.raises(TypeError, match="device"):
+            np.ones(3, like=columns)
+        with pytest.raises(TypeError, match="device"):
+            np.full(3, 2.0, like=columns)
+
+
+def test_a_capture_takes_no_memory_and_no_copies():
+    stream, array = cupy.cuda.Stream(non_blocking=True), cupy.zeros(3)
+    stream.begin_capture()
+    try:
+        for forbidden in (lambda: cupy.empty(3), array.get, lambda: array.set(np.ones(3)), stream.synchronize):
+            with pytest.raises(RuntimeError, match="captur"):
+                forbidden()
+    finally:
+        stream.end_capture()
 
 
 def test_what_was_not_written_shows(kernel):

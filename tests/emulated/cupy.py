@@ -44,6 +44,8 @@ class ndarray(np.ndarray):  # noqa: N801
         return np.array(self, subok=False)
 
     def set(self, array, stream=None) -> None:
+        if settings.captured is not None:
+            raise RuntimeError("the current stream is capturing, so H2D transfers are disallowed")
         if array.shape != self.shape or array.dtype != self.dtype:
             raise ValueError("an array of another shape or type")
         self[...] = np.asarray(array).view(ndarray)
@@ -76,7 +78,8 @@ def _placed(found):
 
 
 def asarray(a, dtype=None, order=None, *, blocking=False):
-    if isinstance(a, ndarray) and (dtype is None or a.dtype == dtype):
+    laid_out = order is None or np.asarray(a).flags["F_CONTIGUOUS" if order == "F" else "C_CONTIGUOUS"]
+    if isinstance(a, ndarray) and (dtype is None or a.dtype == dtype) and laid_out:
         return a
     return _placed(np.array(a, dtype, order=order or "K"))
 
@@ -94,7 +97,12 @@ def asnumpy(a, stream=None, order="C", out=None, *, blocking=True):
 
 
 def empty(shape, dtype=float, order="C"):
-    """What stands in new memory is not known; here all bits are set."""
+    """What stands in new memory is not known; here all bits are set.
+
+    CuPy gives memory to a graph that is captured, and to others when it is free again; the graph writes it all the same.
+    """
+    if settings.captured is not None:
+        raise RuntimeError("memory of a graph that is captured is not its own")
     shape, dtype = (tuple(shape) if np.ndim(shape) else (shape,)), np.dtype(dtype)
     memory = np.full(int(np.prod(shape)) * dtype.itemsize + 2 * GUARD, 0xFF, np.uint8)
     return memory[GUARD:-GUARD].view(dtype).reshape(shape, order=order).view(ndarray)
@@ -163,6 +171,8 @@ class RawKernel:
         return self
 
     def __call__(self, grid, block, args, shared_mem=0, stream=None, enable_cooperative_groups=False):
+        if not (type(grid) is type(block) is tuple):
+            raise TypeError("grid and block have to be tuples")
         grid, block = ((*grid, 1, 1)[:3], (*block, 1, 1)[:3])
         shared_mem = int(shared_mem)
         if not 0 <= shared_mem <= min(self.max_dynamic_shared_size_bytes, SHARED_BYTES):
