@@ -140,7 +140,7 @@ def captured(steps, restart):
     torch.cuda.current_stream().wait_stream(stream)
     restart()
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # JAX has threads of its own
         steps()
     return graph
 
