@@ -22,7 +22,7 @@ def arrays_of(X, plan, dtype) -> dict:
     return {
         "data": xp.ascontiguousarray(xp.asarray(X.data, dtype)),
         "indices": xp.ascontiguousarray(xp.asarray(X.indices, np.int32)),
-        "indptr": xp.ascontiguousarray(xp.asarray(X.indptr, np.int32)),
+        "indptr": xp.ascontiguousarray(xp.asarray(X.indptr, np.int64)),
         "rows": xp.empty(n_positions, np.int64),
         "marks": xp.zeros(X.shape[1] + 1, np.int64),
     }

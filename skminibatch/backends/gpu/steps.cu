@@ -15,8 +15,8 @@ struct Chunk {
     const double* coefficients;
     double *losses, *square_norms, *row_squares, *rates;
     const T* data;
-    const int *indices, *indptr;
-    const Index* rows;
+    const int* indices;
+    const Index *indptr, *rows;
     Index* marks;
     const T* values;
     const int *owners, *features;
