@@ -29,6 +29,7 @@ from skminibatch._statistics import (
     Reservoir,
     Smoothness,
     sample_rows,
+    seed_of,
     stream,
 )
 from skminibatch._table import staged, with_table
@@ -167,7 +168,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             rows = self._active_rows(weights, "fit")
             with self._placed_rows(X) as X:
                 validation, rows = validation_score(self, target, (X, y, sample_weight), rows, rng, separate)
-                seed = int(rng.randint(np.iinfo(np.int32).max))
+                seed = seed_of(rng)
                 sampler = _resolve.sampler(self.sampler, self.shuffle)
                 data = Data(X, target.encode(y, np.dtype(X.dtype)), of_mean_one(weights, rows), rows)
                 strata = _resolve.strata(sampler, strata, given[0], data.y, target)
@@ -304,7 +305,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
                         "All sample weights are zero: the first call of partial_fit needs a row that counts."
                     )
                 return self
-            seed = old.seed if old else int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+            seed = old.seed if old else seed_of(self.random_state)
             sampler = _resolve.sampler(self.sampler, self.shuffle)
             strata = _resolve.strata(sampler, strata, given, y_encoded, target)
             with self._placed_rows(X) as X:
@@ -463,9 +464,10 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         if fitted is not None:
             device = "cpu" if fitted.model.device == "cuda" else fitted.model.device  # a few rows, on the host
             return replace(fitted.model, device=device), *self._predicts(), data
-        model, sampled = one._model(target, X), sample_rows(X.shape[0], EXAMINED, stream(0, OF_SCALE), rows)
+        seed = 0 if one.random_state is None else seed_of(one.random_state)
+        model, sampled = one._model(target, X), sample_rows(X.shape[0], EXAMINED, stream(seed, OF_SCALE), rows)
         model, _ = one._placed(model, data, sampled, Moments.none(X.shape[1]), None)
-        return model, *one._start(model, target, data, model.unset, 0), data
+        return model, *one._start(model, target, data, model.unset, seed), data
 
     def _publish(self, fitted: Fitted, progress: Progress, recipe: Recipe) -> None:
         """Write every fitted attribute."""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, eigsh
+from sklearn.utils import check_random_state
 
 from skminibatch._plan import Coordinates
 
@@ -28,6 +29,11 @@ OF_START, OF_NOISE = 1 << 36, 1 << 37
 def stream(seed: int, purpose: int, turn: int = 0) -> np.random.Generator:
     """Random numbers for one purpose, the same at each call."""
     return np.random.Generator(np.random.Philox(key=[seed, purpose + turn]))
+
+
+def seed_of(random_state) -> int:
+    """The seed of all random numbers of a training, the next one that `random_state` gives."""
+    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
 
 
 def sample_rows(n_rows: int, size: int, rng: np.random.Generator, rows: np.ndarray | None = None) -> np.ndarray:

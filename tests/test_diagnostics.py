@@ -84,6 +84,15 @@ def test_the_estimator_is_left_alone(diagnostic, estimator_class, problem):
         assert pickle.dumps(estimator) == before
 
 
+def test_a_new_estimator_is_where_fit_would_start(estimator_class, problem):
+    """`fit` with a rate that moves nothing stays at its start."""
+    rate = {"eta0": 1e-300, "learning_rate_init": 1e-300}
+    settings = {"solver": "sgd", "learning_rate": "constant", "max_iter": 1, "tol": None, "random_state": 7, **rate}
+    new, fitted = (small(estimator_class, **settings) for _ in range(2))
+    found, expected = (gradient_noise_scale(one, *problem, random_state=0) for one in (new, fitted.fit(*problem)))
+    np.testing.assert_allclose(numbers(found), numbers(expected), rtol=1e-9)
+
+
 @every_diagnostic
 def test_the_same_random_state_gives_the_same_record(diagnostic, binary):
     estimator = MiniBatchSGDClassifier()
