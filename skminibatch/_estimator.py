@@ -190,14 +190,15 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         if previous is not None and all(given is None for given in init):
             init = previous.model.what_predicts(previous.params, None)
         params = model.start(*self._start(model, target, data, init, seed))
-        smooth, reservoir, chosen = None, None, None
+        smooth, reservoir, chosen, memory = None, None, None, sampler.start(X.shape[0], data.rows, seed, 0, strata)
         if self._follows_smoothness(model):
             smooth, reservoir = first_smoothness(model, data, sampled, params, seed)
         if hasattr(sizes, "chosen") and solver is not None and smooth is not None:
             sizes, _ = chosen = derived_size(sizes, model, data, smooth)
         elif hasattr(sizes, "chosen"):
             rates = self._schedule(model, self.max_iter * data.n_rows, sampled.size / PILOT)
-            sizes, _ = chosen = chosen_size(sizes, model, data, sampled, params, rates, smooth, data.n_rows, seed)
+            settings = (sizes, model, data, sampled, params, rates, smooth, data.n_rows, seed, memory)
+            sizes, _ = chosen = chosen_size(*settings)
         model = replace(model, optimizer=self._scaled_optimizer(model.optimizer, sizes))
         rates = self._schedule(model, self.max_iter * data.n_rows, data.n_rows / min(sizes.start, data.n_rows))
         recipe = self._recipe(model, data, (sampler, rates, sizes), smooth, validation, seed, self.max_iter)
@@ -208,7 +209,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             **stiffness_of(recipe.smoothness),
             population=float(data.n_rows),
             **first_statistic(model, data, sampled, params, recipe.scaling),
-            sampler_memory=sampler.start(X.shape[0], data.rows, seed, 0, strata),
+            sampler_memory=memory,
         )
         return Fitted(target, model, params, state, seed, moments, reservoir, smooth, History(), counts, chosen), recipe
 
@@ -334,21 +335,19 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         if self._follows_smoothness(model):
             reservoir, smooth = stream_smoothness(model, data, params, old, seed, epoch)
         sizes = _resolve.batch_sizes(self.batch_size, data.n_rows, sampler, model)
-        chosen = None
+        chosen, memory = None, sampler.start(X.shape[0], data.rows, seed, epoch, strata)
         if hasattr(sizes, "chosen"):
             rates = self._schedule(model, None, None)
-            settings = (sizes, model, data, sampled, params, rates, smooth, STREAM_ROWS, seed)
+            settings = (sizes, model, data, sampled, params, rates, smooth, STREAM_ROWS, seed, memory)
             sizes, _ = chosen = (old.chosen if old else None) or chosen_size(*settings)
         model = replace(model, optimizer=self._scaled_optimizer(model.optimizer, sizes))
         rates = self._schedule(model, None, None)
         recipe = self._recipe(model, data, (sampler, rates, sizes), smooth, None, seed, None)
-        state = old.state if old else TrainState()
-        if old is None:
-            state = state._replace(**first_statistic(model, data, sampled, params, recipe.scaling))
+        state = old.state if old else TrainState(**first_statistic(model, data, sampled, params, recipe.scaling))
         state = state._replace(
             **stiffness_of(recipe.smoothness),
             population=float(STREAM_ROWS),
-            sampler_memory=sampler.start(X.shape[0], data.rows, seed, epoch, strata),
+            sampler_memory=memory,
         )
         history = History({name: list(numbers) for name, numbers in old.history.items()}) if old else History()
         fitted = Fitted(target, model, params, state, seed, moments, reservoir, smooth, history, counts, chosen)

@@ -28,10 +28,15 @@ def chosen_size(
     smooth: Smoothness | None,
     n_rows: float,
     seed: int,
+    memory=None,
 ) -> tuple[ConstantSize, str]:
-    """The size that ``batch_size='auto'`` takes for rows like those in `sampled`, and why; `params` stay as they are."""
+    """The size that ``batch_size='auto'`` takes for rows like those in `sampled`, and why; `params` stay as they are.
+
+    It is no less than a row of each stratum, where a sampler with the given memory draws from strata.
+    """
+    fewest = getattr(memory, "smallest_batch", 1)
     if sampled.size < PILOT:
-        size = min(PILOT, n_rows)
+        size = min(max(PILOT, fewest), n_rows)
         return ConstantSize(float(size)), f"batch_size='auto' took {size:g} rows: there were too few to tell the noise"
     count = max(1, min(data.n_rows // ROWS_A_PILOT, MOST_PILOTS))
     samples = [sample_rows(data.X.shape[0], EXAMINED, stream(seed, OF_PILOT, k), data.rows) for k in range(1, count)]
@@ -39,6 +44,8 @@ def chosen_size(
     noises = [noise_scale_after_a_pass(model, data, s, *settings, seed + k) for k, s in enumerate([sampled, *samples])]
     noise = float(np.median(noises))
     size, why = part.chosen(noise, n_rows, *model.cost_of_rows(data))
+    if size < fewest:
+        size, why = fewest, f"batch_size='auto' took {fewest} rows: one of each stratum"
     return ConstantSize(float(size)), why
 
 

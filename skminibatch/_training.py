@@ -156,6 +156,8 @@ def next_sizes(recipe: Recipe, state: TrainState, n_left: int, n_part: int, smal
     wanted, memory = recipe.sizes.sizes(state.sizes_memory, state, n_left, LONGEST_CHUNK)
     nominal = np.minimum(wanted, min(recipe.sizes.largest, state.population))
     nominal = np.maximum(np.ceil(nominal * (1.0 - 1e-12)), 1.0).astype(np.int64)
+    of_sampler = getattr(state.sampler_memory, "smallest_batch", 1)
+    smallest = max(smallest, min(of_sampler, int(nominal.min())))
     sizes = epoch_sizes(n_left, nominal, smallest)
     n_steps = min(len(sizes), int(np.searchsorted(np.cumsum(sizes), n_part)) + 1)
     if recipe.smoothness is not None:

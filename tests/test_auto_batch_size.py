@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 from scipy import sparse
+from sklearn.base import clone
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor, _estimator, _step_costs, calibrate
 from skminibatch._pilot import chosen_size, noise_scale_after_a_pass
@@ -131,7 +132,7 @@ def test_features_that_the_pilot_does_not_meet_change_nothing(learning_rate, rng
     np.testing.assert_allclose(noises[0], noises[2], rtol=0.5 if learning_rate == "auto" else 1e-9)  # other coordinates
 
 
-def noise_of(part, model, data, sampled, params, schedule, smooth, n_rows, seed):
+def noise_of(part, model, data, sampled, params, schedule, smooth, n_rows, seed, memory):
     """The noise scale after a pilot; the parameters stay as they are."""
     before = params.copy()
     noise = noise_scale_after_a_pass(model, data, sampled, params, schedule, smooth, seed)
@@ -189,3 +190,18 @@ def test_there_is_always_a_choice(case, rng):
         model = MiniBatchSGDClassifier(solver="adam", **settings).fit(X, y)
     assert 1 <= model.batch_size_ <= len(X)
     assert np.isfinite(model.coef_).all()
+
+
+@pytest.mark.parametrize("sampler", ["stratified", "neyman"])
+def test_a_batch_has_a_row_of_each_stratum(sampler, rng):
+    """The least noisy of all gradients ask for batches of a few rows, which ten strata do not fit into."""
+    X, y = noisy(rng, n_rows=95, noise=0.01)
+    model = MiniBatchSGDRegressor(
+        batch_size="auto", sampler=sampler, device="base", max_iter=3, tol=None, random_state=0
+    )
+    assert model.fit(X, y).batch_size_ == 10
+    assert model.stop_reason_.endswith("batch_size='auto' took 10 rows: one of each stratum")
+    stream = clone(model)
+    for rows in np.array_split(np.arange(95), 3):
+        stream.partial_fit(X[rows], y[rows])
+    assert stream.t_ == 95

@@ -352,3 +352,12 @@ def test_every_sampler_says_how_it_draws():
         .history_["noise_scale"]
     ).all()
     assert _resolve.sampler("neyman", shuffle=True) == Neyman()
+
+
+def test_batches_that_are_cut_evenly_have_a_row_of_each_stratum(rng):
+    """Batches of 4 rows: 90 rows are cut into two of 3 rows and 21 of 4; the small ones join the next."""
+    X, strata = rng.standard_normal((90, 2)), np.arange(90) % 4
+    model = MiniBatchSGDRegressor(batch_size=4, sampler="stratified", device="base", max_iter=2, tol=None)
+    assert model.fit(X, X[:, 0], strata=strata).n_updates_ == 2 * 21
+    with pytest.raises(ValueError, match="A batch of 3 rows cannot have a row of each of 4 strata"):
+        model.set_params(batch_size=3).fit(X, X[:, 0], strata=strata)

@@ -74,6 +74,11 @@ class StrataMemory(NamedTuple):
         """Rows of each stratum."""
         return np.diff(self.ends, prepend=0)
 
+    @property
+    def smallest_batch(self) -> int:
+        """Rows of the smallest batch, one of each stratum."""
+        return len(self.ends)
+
     def generator(self) -> np.random.Generator:
         """Random numbers of this turn."""
         return numbers(self.seed, self.epoch, self.turn)
