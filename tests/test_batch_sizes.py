@@ -250,6 +250,24 @@ def test_chunks_of_one_row_are_one_step(name, regression):
     assert np.isfinite(model.coef_).all()
 
 
+def test_a_stream_that_never_ends_is_no_error(regression):
+    """After so many chunks, `factor` to the power of their number is no floating-point number any more."""
+    X, y = regression
+    model = MiniBatchSGDRegressor(batch_size=Geometric(epochs=1), device="base", random_state=0).fit(X, y)
+    model._fitted.state = model._fitted.state._replace(epoch=2000)
+    assert model.partial_fit(X, y).batch_size_ > 1e9
+    assert np.isfinite(model.coef_).all()
+
+
+@pytest.mark.parametrize("name", ["norm_test", "inner_product_test", "cabs", "noise_scale"])
+def test_measurements_that_overflow_say_nothing(name):
+    part = SIZE_SCHEDULES[name]()
+    seen = Seen(1.0, np.inf, np.inf, np.nan, np.inf, np.inf, 0.1)
+    state = SimpleNamespace(seen=seen, examined=(np.inf, np.nan, np.inf), population=1000.0)
+    sizes, _ = part.sizes(None, state, 1000, 100)
+    np.testing.assert_array_equal(sizes, 64.0)
+
+
 def test_sizes_in_training_are_those_of_the_schedule(regression):
     model = fitted(Geometric(start=10, factor=3, epochs=2), *regression)
     np.testing.assert_allclose(model.history_["batch_size"], [10, 10, 30, 30, 80, 80, 240, 240])

@@ -16,6 +16,8 @@ import numpy as np
 
 from skminibatch.schedules.auto import AutoSize
 
+LARGEST_LOGARITHM = 600.0  # of a growth: more would be no number
+
 
 def needed_by_norm_test(variance, square_norm, theta, n_rows=np.inf):
     """The size at which the norm test holds, ``E|g - G|^2 = theta^2 |G|^2`` for batches g drawn without replacement.
@@ -89,7 +91,8 @@ class Geometric(NamedTuple):
     anneals = True
 
     def sizes(self, memory, state, n_rows, n_steps):
-        return _steady(self.start * self.factor ** (state.epoch // self.epochs), n_rows, n_steps), memory
+        growths = min(state.epoch // self.epochs, LARGEST_LOGARITHM / np.log(self.factor))
+        return _steady(self.start * self.factor**growths, n_rows, n_steps), memory
 
 
 class Logarithmic(NamedTuple):
@@ -133,7 +136,7 @@ class AdaDamp(NamedTuple):
 
 def _tells(seen):
     """Whether the last block shows how far rows differ."""
-    return seen is not None and not np.isnan(seen.variance)
+    return seen is not None and np.isfinite(seen.variance) and np.isfinite(seen.signal)
 
 
 def _sizes_of_a_test(self, memory, state, n_rows, n_steps):
@@ -191,7 +194,9 @@ class InnerProductTest(NamedTuple):
     def needed(self, state):
         """The size that the last batch asks for, None where it does not tell."""
         found = state.examined
-        return None if found is None else needed_by_inner_product_test(*found, self.theta, self.nu)
+        if found is None or not np.isfinite(found).all():
+            return None
+        return needed_by_inner_product_test(*found, self.theta, self.nu)
 
 
 class _Averages(NamedTuple):
