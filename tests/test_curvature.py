@@ -151,6 +151,27 @@ def test_expected_improvement_is_the_best_of_all_steps(rng):
     assert found.confidence_interval[0] < found.noise_scale < found.confidence_interval[1]
 
 
+def test_the_best_step_from_some_rows():
+    """The noise of a part of the rows is taken off: close to the optimum it would be nearly all of their gradient."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((4000, 3))
+    y = X @ [1.0, -1.0, 0.5] + rng.standard_normal(4000)
+    far, near = np.zeros(3), np.array([1.0, -1.0, 0.5]) + 0.03
+    for u in (far, near):
+        exact = expected_improvement(at(u, 0.0, alpha=0.0), X, y, batch_sizes=[64])
+        found = [
+            expected_improvement(at(u, 0.0, alpha=0.0), X, y, batch_sizes=[64], max_samples=400, random_state=seed)
+            for seed in range(60)
+        ]
+        median = np.median([record.largest_improvement for record in found])
+        assert median == pytest.approx(exact.largest_improvement, rel=0.15 if u is far else 1.0)
+    assert any(record.noise_scale == np.inf for record in found)
+    for record in found:
+        hidden = record.noise_scale == np.inf
+        assert (record.step[0] == 0) == (record.improvement[0] == 0) == (record.largest_improvement == 0) == hidden
+        assert np.isfinite(record.largest_step)
+
+
 def test_the_interval_of_the_hessian_noise_scale_covers():
     rng, inside = np.random.default_rng(1), []
     u, model = np.array([0.6, -0.3]), at(np.array([0.6, -0.3]), 0.4, alpha=0.0)

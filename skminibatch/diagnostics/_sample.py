@@ -165,6 +165,12 @@ class Sample:
         """Share of the population that was not drawn: all of it where the rows are a sample themselves."""
         return 1.0 if self.complete else 1.0 - self.rows.size / self.data.n_rows
 
+    @property
+    def share_of_noise(self) -> float:
+        """Share of tr(Sigma) in the square of the mean gradient of the rows, beside that of all rows."""
+        n, size = self.data.n_rows, self.rows.size
+        return (n - size) / (size * (n - 1.0))
+
     def statistics(self, groups: list[np.ndarray]) -> GradientStatistics:
         """Those of the gradients of groups of rows, drawn from all rows."""
         return self.model.gradient_statistics(self.data, groups, *self.predicts, self.data.n_rows)

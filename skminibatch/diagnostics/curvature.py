@@ -318,6 +318,10 @@ def expected_improvement(
     -----
     The common form ``|G|^2 / (2 (1 + S / b))`` is this one with a Hessian that is the identity.
 
+    With `max_samples`, the share of their noise is taken off ``|G|^2`` and ``G' H G``. Where nothing is left, as close to the
+    optimum, the noise scale is infinite, steps and improvements are zero, and `largest_step` is that along the gradient of
+    the rows that were drawn.
+
     For more than 2,048 parameters (256 of a network) the Hessian is not written out: ``G' H G`` is as exact as before, and
     ``g' H g`` is that of at most 1,024 of the rows (128 for a network), from which the interval follows.
 
@@ -339,7 +343,7 @@ def expected_improvement(
     """
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
     b = batch_sizes_up_to(batch_sizes, sample.data.n_rows)
-    hessian = products(sample)
+    hessian, share = products(sample), sample.share_of_noise
     pull, groups = sample.model.penalty_gradient(*sample.predicts), sample.micro_batches()
     gradient = sample.model.loss_gradient(*sample.at()) + pull
     statistics = _in_metric(sample, groups, hessian, pull)
@@ -351,13 +355,16 @@ def expected_improvement(
         raise ValueError(
             "The noise of the gradients lies where the curvature is negative: to second order, no step is too long."
         )
-    scale = float(trace / along)
+    largest_step, scale = square / along, np.inf
+    square, along = square - share * sample.statistics(groups).moments()[1], along - share * trace
+    if square > 0 and along > 0:
+        largest_step, scale = square / along, float(trace / along)
     interval = (0.0, 0.0)
     if trace > 0:
         moved = _moved_by_the_hessian(sample, groups, gradient, Covariance(sample, groups))[:2]
         left = share_left(sample, groups)
         interval = inverted(*sample.interval_of_ratio(statistics, confidence_level, moved, left))
-    largest_step, largest = square / along, square**2 / (2.0 * along)
+    largest = square * largest_step / 2.0 if np.isfinite(scale) else 0.0
     return ExpectedImprovement(
         *sample.facts(interval, confidence_level),
         scale,
