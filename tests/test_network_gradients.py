@@ -278,3 +278,5 @@ def test_what_needs_a_linear_model_says_why(several):
         inverse_hessian_bias(classifier(), *several)
     found = stationary_covariance(classifier(), *several, learning_rate=0.01)
     assert not np.isnan(found.variances).any()
+    assert np.isinf(found.variances[found.eigenvalues < 0]).all()
+    assert found.eigenvalues.sum() == pytest.approx(hessian_eigenvalues(classifier(), *several).trace, rel=1e-9)

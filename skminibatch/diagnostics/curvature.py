@@ -472,12 +472,12 @@ def stationary_covariance(
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
     values, vectors = np.linalg.eigh(written_out(sample))
     values, vectors = values[::-1], vectors[:, ::-1]
-    values = np.where(values > ROUNDING * max(values[0], 0.0), values, 0.0)
+    eigenvalues = np.where(np.abs(values) > ROUNDING * max(values[0], 0.0), values, 0.0)
     if learning_rate * values[0] >= 2.0:
         raise ValueError(
             f"learning_rate={learning_rate:g} is not stable: it must be below 2 / lambda_max = {2.0 / values[0]:.4g}."
         )
-    groups = sample.micro_batches()
+    values, groups = np.maximum(eigenvalues, 0.0), sample.micro_batches()
     noise, by_group = noise_in(sample, vectors, groups)
     sums = values[:, None] + values[None, :] - learning_rate * np.outer(values, values)
     settled = np.divide(learning_rate * noise / batch_size, sums, out=np.zeros_like(noise), where=sums > 0)
@@ -489,7 +489,7 @@ def stationary_covariance(
     return StationaryCovariance(
         *sample.facts(sample.interval_of_mean(by_group @ share, groups, confidence_level), confidence_level),
         float(np.diag(noise) @ share),
-        values,
+        eigenvalues,
         np.diag(noise).copy(),
         np.where(drifting, np.inf, np.diag(settled)),
         covariance,
