@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
+from scipy.linalg import norm
 
 
 class GradientStatistics(NamedTuple):
@@ -104,12 +105,15 @@ def correlation_interval(statistics: GradientStatistics, level: float) -> tuple[
     """Interval of the intra-group correlation, by a jackknife over groups of ``log(MSB / MSW)``.
 
     The correlation is a function of that ratio, whose logarithm is closer to normal: of 30 groups, the jackknife of the
-    correlation itself covers too seldom. Where the logarithm has no value, that is taken.
+    correlation itself covers too seldom. Where the logarithm has no value, that is taken. Where all gradients but those of one
+    group are equal, nothing is known.
     """
     within, between, size = statistics.within_and_between()
     each_within, each_between, each_size = statistics.within_and_between_without_each()
     with np.errstate(divide="ignore", invalid="ignore"):
         log, each = np.log(between / within), np.log(each_between / each_within)
+    if np.any(each_within + each_between <= 0):
+        return -np.inf, np.inf
     if not (np.isfinite(log) and np.isfinite(each).all()):
         rho = correlation(within, between, size)
         return jackknife(correlation(each_within, each_between, each_size), rho, level)
@@ -124,7 +128,7 @@ def jackknife(without_each: np.ndarray, estimate: float, level: float, left: flo
     `left` is the share of the population that was not drawn: a finite population leaves less to doubt.
     """
     k = len(without_each)
-    error = np.sqrt(left * (k - 1) * np.mean((without_each - without_each.mean()) ** 2))
+    error = np.sqrt(left * (k - 1) / k) * norm(without_each - without_each.mean(), check_finite=False)
     half = stats.t.ppf(0.5 + level / 2.0, k - 1) * error
     return float(estimate - half), float(estimate + half)
 

@@ -218,8 +218,8 @@ class LinearModel:
 
     def _square_lengths(self, X) -> np.ndarray:
         """Squared lengths of rows as the optimizer sees them, without writing these out."""
-        axes = self._axes()
-        squares = axes.scale**2
+        axes, X = self._axes(), X.astype(np.float64, copy=False)
+        squares = axes.scale.astype(np.float64) ** 2
         if sparse.issparse(X):
             return np.asarray(X.multiply(X) @ squares).ravel()
         moved = X - axes.center if np.any(axes.center) else X

@@ -17,12 +17,14 @@ from sklearn.datasets import load_digits
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import scale
 
-from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor, diagnostics
+from skminibatch import MiniBatchMLPRegressor, MiniBatchSGDClassifier, MiniBatchSGDRegressor, diagnostics
 from skminibatch.diagnostics import (
     adam_signal_to_noise,
+    expected_improvement,
     gradient_noise_scale,
     gradient_variance,
     intra_batch_correlation,
+    noise_anisotropy,
 )
 from skminibatch.diagnostics._sample import Sample
 
@@ -158,6 +160,44 @@ def test_wrong_rows(diagnostic, binary):
     fitted = MiniBatchSGDClassifier(max_iter=2, tol=None).fit(*binary)
     with pytest.raises(ValueError, match="features"):
         diagnostic(fitted, binary.X[:, :2], binary.y)
+
+
+def test_gradients_beyond_all_numbers_are_an_error(regression):
+    X, y = regression
+    network = MiniBatchMLPRegressor(hidden_layer_sizes=(4,), random_state=0)
+    with np.errstate(all="ignore"), pytest.raises(ValueError, match="is not a number: the gradients of these rows are"):
+        gradient_noise_scale(network, X * 1e150, y)
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1e150])
+def test_the_unit_of_the_target_cancels(scale, regression):
+    """Squared gradients come close to the limits of floating-point numbers."""
+    X, y = regression
+    looks = {expected_improvement: "noise_scale", noise_anisotropy: "cosine", gradient_variance: "tau"}
+    for diagnostic, name in looks.items():
+        found, expected = (
+            diagnostic(MiniBatchSGDRegressor(alpha=0.0), X, factor * y, random_state=0) for factor in (scale, 1.0)
+        )
+        assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-6)
+
+
+def test_five_rows_give_an_interval(rng):
+    """Without some of them, there is no noise along the curvature."""
+    for _ in range(20):
+        X, y = rng.standard_normal((5, 3)), 10 * np.arange(5.0)
+        low, high = expected_improvement(MiniBatchSGDRegressor(), X, y, random_state=0).confidence_interval
+        assert 0 <= low <= high
+
+
+def test_lengths_of_rows_in_float32():
+    """Their squares are beyond float32 long before the rows are."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((40, 3)).astype(np.float32), np.arange(40) % 2
+    settings = {"alpha": 0.0, "learning_rate": "constant", "fit_intercept": False}
+    small, large = (
+        gradient_variance(MiniBatchSGDClassifier(**settings), np.float32(factor) * X, y) for factor in (1.0, 1e20)
+    )
+    assert large.tau == pytest.approx(small.tau, rel=1e-6)
 
 
 @every_diagnostic
@@ -397,6 +437,23 @@ def test_consecutive_rows_of_a_random_order_are_independent(regression):
 def test_wrong_batches(arguments, message, regression):
     with pytest.raises(ValueError, match=message):
         intra_batch_correlation(MiniBatchSGDRegressor(), *regression, **arguments)
+
+
+def test_fewer_rows_than_a_batch(regression):
+    X, y = regression
+    with pytest.raises(ValueError, match=r"needs at least 3 of them. Got 0."):
+        intra_batch_correlation(MiniBatchSGDRegressor(), X[:40], y[:40])
+
+
+def test_gradients_in_one_group_alone_tell_no_interval():
+    """Of a hinge loss, whose other rows are beyond the margin: without that group there is no variance at all."""
+    X, y = np.where(np.arange(40) % 2, 3.0, -3.0)[:, None], np.arange(40) % 2
+    X[10:15] *= -0.1
+    model = MiniBatchSGDClassifier(
+        loss="hinge", solver="sgd", learning_rate="constant", eta0=1e-12, max_iter=1, tol=None
+    )
+    found = intra_batch_correlation(model.fit(X, y, coef_init=[[1.0]]), X, y, groups=np.arange(40) // 5)
+    assert found.confidence_interval == (-0.25, 1.0)
 
 
 def test_equal_gradients_have_no_correlation():

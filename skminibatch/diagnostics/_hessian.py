@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.linalg import norm
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from skminibatch.diagnostics._sample import Sample
@@ -53,18 +54,18 @@ def is_written_out(sample: Sample) -> bool:
     return n_parameters(sample) <= (MOST_PRODUCTS if sample.model.hessian_by_products else MOST_PARAMETERS)
 
 
-def square_norm(hessian: np.ndarray | LinearOperator, rng) -> float:
-    """``tr(H^2)``; of a Hessian that is not written out, the mean of ``|H v|^2`` over random signs v (Hutchinson 1990).
+def frobenius_norm(hessian: np.ndarray | LinearOperator, rng) -> float:
+    """``|H|``; of a Hessian that is not written out, from the mean of ``|H v|^2`` over random signs v (Hutchinson 1990).
 
     The relative standard error of the mean is at most ``sqrt(2 / DIRECTIONS)``, one in eleven.
     """
     if isinstance(hessian, np.ndarray):
-        return float(np.sum(hessian**2))
+        return float(norm(hessian.ravel()))
     total = 0.0
     for _ in range(DIRECTIONS // AT_ONCE):
         signs = 2.0 * rng.randint(2, size=(hessian.shape[0], AT_ONCE)) - 1.0
         total += np.sum((hessian @ signs) ** 2)
-    return float(total / DIRECTIONS)
+    return float(np.sqrt(total / DIRECTIONS))
 
 
 def written_rows(sample: Sample, groups) -> list[np.ndarray]:
@@ -114,15 +115,17 @@ class Covariance:
         along = np.sum((hessian @ self.gradients.T).T * self.gradients)
         return float(self.per_row * along / len(self.gradients))
 
-    def square_norm(self) -> float:
-        """``tr(C^2)``; from few rows, by the products of the gradients of each pair of them."""
+    def frobenius_norm(self) -> float:
+        """``|C|``; from few rows, by the products of the gradients of each pair of them."""
         if self.matrix is not None:
-            return float(np.sum(self.matrix**2))
-        squares = (self.gradients @ self.gradients.T) ** 2
+            return float(norm(self.matrix.ravel()))
+        products = self.gradients @ self.gradients.T
+        squares = products**2
         m, n = len(squares), self.n_observations
         same = np.trace(squares) / m
         mean = same / n + (1.0 - 1.0 / n) * (np.sum(squares) - m * same) / (m * (m - 1.0))
-        return float(self.per_row**2 * mean)
+        least = np.trace(products) ** 2 / (m**2 * self.gradients.shape[1])  # that of noise alike in all directions
+        return float(self.per_row * np.sqrt(max(mean, least)))
 
 
 def n_parameters(sample: Sample) -> int:

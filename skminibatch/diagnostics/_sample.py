@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_consistent_length
 
 from skminibatch._gradients import GradientStatistics, jackknife, mean_without_each, sizes_of
 
+NO_NOISE = 1e-150  # of the square of the gradient
 MICRO_BATCHES = 64  # of which one at a time is left out for an interval
 
 _ROWS = """\
@@ -61,10 +62,22 @@ class Record:
     'micro-batches' of a few of the rows, each normalised by its own statistics.
     """
 
+    UNKNOWN_OF_MICRO_BATCHES = ()  # fields that are NaN there
+
     confidence_interval: tuple[float, float]
     confidence_level: float
     n_samples: int
     estimator: str
+
+    def __post_init__(self):
+        unknown = self.UNKNOWN_OF_MICRO_BATCHES if self.estimator == "micro-batches" else ()
+        for field in fields(self):
+            quantity = getattr(self, field.name)
+            if field.name not in unknown and not isinstance(quantity, str) and np.isnan(quantity).any():
+                raise ValueError(
+                    f"{field.name} is not a number: the gradients of these rows are too large for floating-point numbers. "
+                    "Scaling X and y with StandardScaler or MinMaxScaler might help."
+                )
 
     def __repr__(self):
         lines = [f"{type(self).__name__}("]
@@ -120,7 +133,7 @@ class Sample:
         """The batches of some groups or of consecutive rows, drawn up to `max_samples` rows."""
         if groups is None:
             n_batches = self.drawn.size // batch_size
-            found = list(self.drawn[: n_batches * batch_size].reshape(n_batches, -1))
+            found = list(self.drawn[: n_batches * batch_size].reshape(n_batches, batch_size))
         else:
             check_consistent_length(self.data.X, groups)
             _, codes = np.unique(np.asarray(groups)[self.drawn], return_inverse=True)
@@ -195,8 +208,8 @@ class Sample:
 
 
 def ratio(square_norm, trace):
-    """``|G|^2 / tr(Sigma)``; very large where there is no noise at all."""
-    return square_norm / np.maximum(trace, np.finfo(float).tiny)
+    """``|G|^2 / tr(Sigma)``; very large, but with a finite square, where there is no noise at all."""
+    return square_norm / np.maximum(trace, np.maximum(NO_NOISE * np.abs(square_norm), np.finfo(float).tiny))
 
 
 def batch_sizes_up_to(batch_sizes, n_rows: int) -> np.ndarray:

@@ -16,12 +16,12 @@ from skminibatch._statistics import square_lengths
 from skminibatch.diagnostics._hessian import (
     Covariance,
     curvatures_along,
+    frobenius_norm,
     largest_eigenvalues,
     n_parameters,
     noise_in,
     products,
     share_left,
-    square_norm,
     written_out,
     written_rows,
 )
@@ -347,8 +347,8 @@ def expected_improvement(
     pull, groups = sample.model.penalty_gradient(*sample.predicts), sample.micro_batches()
     gradient = sample.model.loss_gradient(*sample.at()) + pull
     statistics = _in_metric(sample, groups, hessian, pull)
-    along, trace = statistics.moments()
-    square = float(gradient @ gradient)
+    _, trace = statistics.moments()
+    square, along = float(gradient @ gradient), float(gradient @ (hessian @ gradient))
     if along <= 0:
         raise ValueError("The objective has no curvature along its gradient: no step is the best one.")
     if trace < 0:
@@ -583,11 +583,11 @@ def noise_anisotropy(
     _, moved_along, moved_curvature = _moved_by_the_hessian(sample, groups, mean, noise)
     without_each = p * (along_without + moved_along) / ((curvature + moved_curvature) * total_without)
     low, high = jackknife(without_each, alignment, confidence_level, share_left(sample, groups))
-    square_norms = square_norm(hessian, sample.rng) * noise.square_norm()
+    norms = frobenius_norm(hessian, sample.rng) * noise.frobenius_norm()
     return NoiseAnisotropy(
         *sample.facts((max(low, min(alignment, 0.0)), min(high, float(max(p, alignment)))), confidence_level),
         alignment,
-        float(along / np.sqrt(square_norms)),
+        float(along / norms),
         p,
     )
 

@@ -134,6 +134,8 @@ class GradientVariance(Record):
         the second moment of a gradient by ``tau^2``, and its variance by at least as much.
     """
 
+    UNKNOWN_OF_MICRO_BATCHES = ("by_importance", "tau")
+
     batch_sizes: np.ndarray
     with_replacement: np.ndarray
     without_replacement: np.ndarray
