@@ -405,7 +405,7 @@ class NoiseScaleDisplay:
             level = "" if self.confidence_level is None else f"{100 * self.confidence_level:g} % "
             band = {"label": f"{prefix}{level}interval, {low:.3g} to {limit}", "color": "0.3", "alpha": 0.15}
             band = style(interval_kwargs, **band, linewidth=0)
-            self.interval_ = ax.axvspan(max(low, sizes[0]), min(high, sizes[-1]), **band)
+            self.interval_ = ax.axvspan(*np.clip((low, high), sizes[0], sizes[-1]), **band)
         ax.set_xscale("log")
         ax.set_yscale("log", base=2)
         ax.yaxis.set_major_formatter("{x:g}")

@@ -160,6 +160,14 @@ def test_an_interval_without_end():
     display.figure_.canvas.draw()
 
 
+@pytest.mark.parametrize(("interval", "end"), [((np.inf, np.inf), -1), ((1e-9, 1e-8), 0)])
+def test_an_interval_beyond_the_curves_is_at_their_end(interval, end):
+    """Of a model that was fitted to the same rows, the gradient may be smaller than the noise of rows at random makes it."""
+    display = NoiseScaleDisplay(noise_scale=30.0, confidence_interval=interval).plot()
+    assert display.interval_.get_x() == display.steps_line_.get_xdata()[end]
+    assert display.interval_.get_width() == 0
+
+
 @pytest.mark.parametrize(("scale", "why"), [(0.0, "no noise"), (np.inf, "hidden by its noise"), (np.nan, "")])
 def test_noise_scales_without_a_choice(scale, why):
     with pytest.raises(ValueError, match=f"A noise scale of {scale:g} leaves nothing to choose.*{why}"):
