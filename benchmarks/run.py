@@ -30,6 +30,7 @@ NAMES = [
     "cost_model",
     "auto_batch_size",
     "noise_statistics",
+    "noise_scale_sample",
     "networks",
     "mnist",
     "normalization",
