@@ -114,7 +114,7 @@ default='shuffle'
         One entry an epoch: epoch, samples, updates, rate (of the last step), batch_size, loss, penalty,
         validation_score, gradient_norm, noise_scale ``tr(Sigma) / |G|^2``, update_variance ``rate^2 tr(Sigma) / b`` and
         temperature ``rate tr(Sigma) / b`` (of the loss, in the coordinates of the optimizer), seconds. Of a long history,
-        every second entry is dropped.
+        every second entry but the best is dropped.
     stop_reason_ : str
         Why training ended, and why 'auto' took its batch size; a sentence.
     device_ : {{'cpu', 'cuda', 'base'}}

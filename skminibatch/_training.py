@@ -87,14 +87,19 @@ class Recipe:
 
 
 class History(dict):
-    """One list a quantity, one entry an epoch; every second entry is dropped when it grows long."""
+    """One list a quantity, one entry an epoch; every second entry but the best is dropped when it grows long."""
 
     def append(self, **entry):
         for name, number in entry.items():
             self.setdefault(name, []).append(number)
-        if len(next(iter(self.values()))) >= LONGEST_HISTORY:
-            for numbers in self.values():
-                del numbers[::2]
+        if len(self["epoch"]) >= LONGEST_HISTORY:
+            kept = sorted({*range(1, len(self["epoch"]), 2), *self._best()})
+            self.update({name: [numbers[i] for i in kept] for name, numbers in self.items()})
+
+    def _best(self) -> set[int]:
+        """The entries with the smallest objective and the largest score."""
+        best, scores = {int(np.argmin(np.add(self["loss"], self["penalty"])))}, np.array(self["validation_score"])
+        return best | ({int(np.nanargmax(scores))} if np.isfinite(scores).any() else set())
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {name: np.array(numbers) for name, numbers in self.items()}

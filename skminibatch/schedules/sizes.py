@@ -81,7 +81,7 @@ class Geometric(NamedTuple):
     """`factor` times as many rows after every `epochs` epochs (Smith, Kindermans, Ying and Le 2018, arXiv:1711.00489).
 
     It stands for a rate that is divided by the factor: the noise of the updates depends on rate / size alone while the
-    rate is small.
+    rate is small. On a stream, a call of `partial_fit` is an epoch.
     """
 
     start: float = 64.0

@@ -466,6 +466,19 @@ def test_the_history_of_a_stream_is_thinned(estimator_class, problem, monkeypatc
         assert np.all(np.diff(estimator.history_[name]) > 0), name
 
 
+def test_a_thinned_history_keeps_the_best_epochs(estimator_class, problem, monkeypatch):
+    X, y = problem
+    settings = {"max_iter": 60, "tol": None, **family_of(estimator_class).restless, **QUICK}
+    validation = {"X_val": X[:60] + 0.5, "y_val": y[:60]}
+    long = estimator_class(**settings).fit(X, y, **validation)
+    for longest in range(12, 20):  # whichever entries are dropped
+        monkeypatch.setattr("skminibatch._training.LONGEST_HISTORY", longest)
+        thinned = estimator_class(**settings).fit(X, y, **validation)
+        assert len(thinned.loss_curve_) <= longest
+        assert thinned.best_loss_ == long.loss_curve_.min()
+        assert thinned.best_validation_score_ == long.validation_scores_.max()
+
+
 def test_loss_curve_is_the_objective_of_what_predicts(regression):
     X, y = regression
     regressor = MiniBatchSGDRegressor(alpha=0.5, max_iter=4, tol=None, **QUICK).fit(X, y)
