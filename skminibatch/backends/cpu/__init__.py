@@ -30,7 +30,6 @@ def run_dense(
     plan_weights = _NONE if plan.weights is None else plan.weights
     stored = _NO_TABLE if table is None else table
     spaces = WorkSpace.of(params, GROUP if center.ndim else 0, slices, n_threads)
-
     measured = base.measures_rows(plan, table)
 
     def work(thread):
