@@ -73,7 +73,8 @@ def gradient_noise_scale(
     record : NoiseScale
         With all rows, ``noise_scale`` is that of these rows, exactly, and the interval is one for the population from
         which they come. With some of them, both stand for all rows of `X`. The interval has no upper end where the
-        gradient may be zero; the noise scale is infinite where it is.
+        gradient may be zero, and is (inf, inf) where these rows show none beyond their noise, as at the optimum of these
+        rows; the noise scale is infinite where the gradient is zero.
 
     Raises
     ------
