@@ -353,6 +353,15 @@ def test_wrong_schedules_are_an_error(parameters, message, regression):
 # -- phenomena -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("factor", [0.5, 1.0, 2.0])
+def test_geometric_sizes_grow_stay_or_fall(factor):
+    part = Geometric(start=64, factor=factor, epochs=1)
+    for epoch in (0, 1, 3, 2000):
+        sizes, _ = part.sizes(None, state(epoch=epoch), 1000, 4)
+        assert np.all((sizes > 0) & np.isfinite(sizes))
+        assert epoch > 3 or np.all(sizes == 64.0 * factor**epoch)
+
+
 def noisy_quadratic(part, rows, rate=0.1, rows_an_epoch=1000):
     """(E w^2 of f = w^2 / 2 with unit noise after so many rows, steps): the exact recursion of the second moment."""
     second, steps, used, memory = 1.0, 0, 0, None

@@ -91,7 +91,8 @@ class Geometric(NamedTuple):
     anneals = True
 
     def sizes(self, memory, state, n_rows, n_steps):
-        growths = min(state.epoch // self.epochs, LARGEST_LOGARITHM / np.log(self.factor))
+        most = LARGEST_LOGARITHM / max(abs(np.log(self.factor)), np.finfo(float).eps)
+        growths = min(state.epoch // self.epochs, most)
         return _steady(self.start * self.factor**growths, n_rows, n_steps), memory
 
 
