@@ -8,7 +8,14 @@ from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
 from skminibatch.diagnostics import gradient_noise_scale
 
 NEEDS_DATA = True
-SETS = ["california_housing", "bike_hour", "blog_feedback", "a9a", "higgs_7500", "hflights"]
+SETS = {
+    "california_housing": MiniBatchSGDRegressor,
+    "bike_hour": MiniBatchSGDRegressor,
+    "blog_feedback": MiniBatchSGDRegressor,
+    "a9a": MiniBatchSGDClassifier,
+    "higgs_7500": MiniBatchSGDClassifier,
+    "hflights": MiniBatchSGDClassifier,
+}
 EPOCHS = {"no epoch": 0, "an epoch": 1}
 SHARE, N_DRAWS = 0.05, 100
 GOAL, COVERAGE = 0.1, (0.92, 0.98)  # of the median error, and of the coverage of intervals of 95 %
@@ -33,12 +40,11 @@ def run(context):
         ),
     )
     records, within = [], dict.fromkeys(EPOCHS, 0)
-    for name in SETS:
+    for name, make in SETS.items():
         X, y = problems.load(context.data, name)
-        is_regression = problems.loader(context.data).load(name)["task"] == "regression"
-        X, y = problems.scale(X), problems.encode(y, is_regression)
+        X, y = problems.scale(X), problems.encode(y, make is MiniBatchSGDRegressor)
         for after, n_epochs in EPOCHS.items():
-            estimator = (MiniBatchSGDRegressor if is_regression else MiniBatchSGDClassifier)(random_state=0, tol=None)
+            estimator = make(random_state=0, tol=None)
             if n_epochs:
                 estimator.set_params(max_iter=n_epochs).fit(X, y)
             exact, errors, covered = measured(estimator, X, y)

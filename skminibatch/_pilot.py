@@ -9,7 +9,7 @@ from skminibatch._models import Data, LinearModel
 from skminibatch._scale import noise_at, stiffness_of
 from skminibatch._statistics import EXAMINED, OF_PILOT, Smoothness, sample_rows, stream
 from skminibatch._step_costs import load
-from skminibatch._training import Diverged, Recipe, TrainState, run_part
+from skminibatch._training import Diverged, Recipe, TrainState, run_part, smallest_batch_of
 from skminibatch.optimizers.saga import saga_batch_size
 from skminibatch.samplers import Shuffle
 from skminibatch.schedules import ConstantSize
@@ -28,13 +28,13 @@ def chosen_size(
     smooth: Smoothness | None,
     n_rows: float,
     seed: int,
-    memory=None,
+    memory,
 ) -> tuple[ConstantSize, str]:
     """The size that ``batch_size='auto'`` takes for rows like those in `sampled`, and why; `params` stay as they are.
 
     It is no less than a row of each stratum, where a sampler with the given memory draws from strata.
     """
-    fewest = getattr(memory, "smallest_batch", 1)
+    fewest = smallest_batch_of(memory)
     if sampled.size < PILOT:
         size = min(max(PILOT, fewest), n_rows)
         return ConstantSize(float(size)), f"batch_size='auto' took {size:g} rows: there were too few to tell the noise"

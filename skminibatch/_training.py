@@ -152,6 +152,11 @@ def _joined_sizes(n_rows: int, sizes: np.ndarray, smallest: int) -> np.ndarray:
     return np.diff(kept, prepend=0)
 
 
+def smallest_batch_of(sampler_memory) -> int:
+    """Rows of the smallest batch that a sampler draws, given what it remembers."""
+    return getattr(sampler_memory, "smallest_batch", 1)
+
+
 def next_sizes(recipe: Recipe, state: TrainState, n_left: int, n_part: int, smallest: int = 1):
     """The sizes of the next steps of an epoch that has `n_left` rows left, to the step that ends the `n_part` rows to come.
 
@@ -161,8 +166,7 @@ def next_sizes(recipe: Recipe, state: TrainState, n_left: int, n_part: int, smal
     wanted, memory = recipe.sizes.sizes(state.sizes_memory, state, n_left, LONGEST_CHUNK)
     nominal = np.minimum(wanted, min(recipe.sizes.largest, state.population))
     nominal = np.maximum(np.ceil(nominal * (1.0 - 1e-12)), 1.0).astype(np.int64)
-    of_sampler = getattr(state.sampler_memory, "smallest_batch", 1)
-    smallest = max(smallest, min(of_sampler, int(nominal.min())))
+    smallest = max(smallest, min(smallest_batch_of(state.sampler_memory), int(nominal.min())))
     sizes = epoch_sizes(n_left, nominal, smallest)
     n_steps = min(len(sizes), int(np.searchsorted(np.cumsum(sizes), n_part)) + 1)
     if recipe.smoothness is not None:

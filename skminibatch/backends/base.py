@@ -80,8 +80,7 @@ def run_dense(
 
     stretch = 1.0 if coordinates is None else coordinates.stretch
     stats = _run(loss, penalty, optimizer, batch, y, weights, plan, stretch, params, fit_intercept, table, lazy=False)
-    stats.row_squares[~measures_rows(plan, table)] = np.nan
-    return stats
+    return measured_in_part(stats, plan, table)
 
 
 def run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, table=None):
@@ -114,6 +113,12 @@ def measured_at_end(stats, plan, table=None):
     stats.square_norms[:first] = np.nan
     if not plan.bounds_rates:
         stats.row_squares[:first] = np.nan
+    return stats
+
+
+def measured_in_part(stats, plan, table=None):
+    """What dense rows tell of a plan, see `measures_rows`."""
+    stats.row_squares[~measures_rows(plan, table)] = np.nan
     return stats
 
 

@@ -215,11 +215,19 @@ HD double norm_and_update(const Plan& plan, double squares, double* norms, doubl
     return square_norm;
 }
 
-/* What became of a step; `stats` has a row of all steps for each of losses, square_norms, row_squares and rates, then
-   the step that failed. */
-HD void record(double* stats, Index n_steps, Index step, const double* totals, double square_norm, double rate) {
-    stats[step] = totals[LOSS];
-    stats[n_steps + step] = square_norm;
-    stats[2 * n_steps + step] = totals[ROW_SQUARES];
-    stats[3 * n_steps + step] = rate;
+/* What became of a step, and whether training can go on; `stats` has a row of all steps for each of losses, square_norms,
+   row_squares and rates, then the step that failed. */
+HD bool record(double* stats, Index n_steps, Index step, const double* totals, double square_norm, double rate) {
+    if (blockIdx.x == 0 && threadIdx.x == 0) {
+        stats[step] = totals[LOSS];
+        stats[n_steps + step] = square_norm;
+        stats[2 * n_steps + step] = totals[ROW_SQUARES];
+        stats[3 * n_steps + step] = rate;
+    }
+    return isfinite(totals[LOSS] + square_norm);
+}
+
+/* Which step was the last one, where it is not the last of the plan: it failed. */
+HD void record_end(double* stats, Index n_steps, Index step) {
+    if (blockIdx.x == 0 && threadIdx.x == 0) stats[4 * n_steps] = step < n_steps ? double(step) : -1.0;
 }

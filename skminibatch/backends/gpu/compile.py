@@ -57,6 +57,26 @@ def _kernel(source: str, name: str, number: int):
     return module_of(source, number).get_function(name)
 
 
+def or_nothing(array):
+    """An array as a kernel takes it that may do without."""
+    return NOTHING if array is None or not array.size else array
+
+
+def record_of(dtype, arrays: dict, **numbers) -> np.ndarray:
+    """A structure for kernels: the places of arrays, and numbers."""
+    record = np.zeros(1, dtype)
+    for name, array in arrays.items():
+        record[name] = address_of(array)
+    for name, number in numbers.items():
+        record[name] = number
+    return record
+
+
+def address_of(array) -> int:
+    """Where an array starts; zero for none, or one without numbers."""
+    return 0 if array is None or not array.size else array.data.ptr
+
+
 def launch(
     kernel, n_blocks: int, n_threads: int, arguments: tuple, shared_bytes: int = 0, together: bool = False
 ) -> None:

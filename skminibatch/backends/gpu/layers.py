@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from skminibatch.backends.gpu import device
-from skminibatch.backends.gpu.compile import kernel_of, source_of
+from skminibatch.backends.gpu.compile import kernel_of, record_of, source_of
 from skminibatch.backends.gpu.source import numbers, structs
 from skminibatch.layers import Identity
 from skminibatch.layers.dropout import threshold
@@ -119,19 +119,19 @@ class LevelSpace:
 
     def record(self, level: Level, b: int, **places) -> np.ndarray:
         """What the kernels of the level get, with the `places` of what does not belong to it."""
-        record = np.zeros(1, RECORD)
-        for name in ADDRESSES:
-            array = places.get(name, getattr(self, name, None))
-            record[name] = 0 if array is None or not array.size else array.data.ptr
-        record["epsilon"] = getattr(level.part, "epsilon", 0.0)
-        record["momentum"] = getattr(level.part, "momentum", 0.0)
-        record["factor"] = 1.0 / (1.0 - level.dropout)
         n_scales = 0 if level.part is None else places["parameters"].size // 2
-        record[COUNTS] = (
+        counts = (
             b, level.n, level.stride, level.has_one, level.groups(b), n_scales, level.pools == BOTH, level.number - 1,
             threshold(level.dropout),
         )  # fmt: skip
-        return record
+        return record_of(
+            RECORD,
+            {name: places.get(name, getattr(self, name, None)) for name in ADDRESSES},
+            epsilon=getattr(level.part, "epsilon", 0.0),
+            momentum=getattr(level.part, "momentum", 0.0),
+            factor=1.0 / (1.0 - level.dropout),
+            **dict(zip(COUNTS, counts, strict=True)),
+        )
 
 
 def launches(level: Level, which: dict, source: str, chunk, record) -> list:

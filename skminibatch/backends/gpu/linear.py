@@ -12,8 +12,8 @@ from skminibatch._permutation import rows_of
 from skminibatch._plan import StepStats
 from skminibatch.backends import base
 from skminibatch.backends.gpu import device
-from skminibatch.backends.gpu.compile import NOTHING, kernel_of, launch, source_of
-from skminibatch.backends.gpu.source import COLUMN_TYPES, NUMBER_TYPES, _layout, numbers, order_numbers, structs
+from skminibatch.backends.gpu.compile import NOTHING, kernel_of, launch, or_nothing, source_of
+from skminibatch.backends.gpu.source import _layout, numbers, order_numbers, sparse_types, structs
 
 THREADS, WARP = 512, 32
 # What a thread of a narrow model holds, in words of 4 bytes, of the 128 registers that it has in a block of so many.
@@ -63,9 +63,7 @@ def run_dense(loss, penalty, optimizer, X, y, weights, plan, coordinates, params
     """Carry out a plan on dense rows; a table is on the device."""
     task = _task((loss, penalty, optimizer), X, y, weights, plan, coordinates, params, fit_intercept, table)
     found = _narrow(task) if is_narrow(task.params.dtype, *task.shape) else _wide(task)
-    stats = _finished(found, task, params)
-    stats.row_squares[~base.measures_rows(plan, table)] = np.nan
-    return stats
+    return base.measured_in_part(_finished(found, task, params), plan, table)
 
 
 def run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, table=None):
@@ -84,7 +82,7 @@ def loss_dense(loss, X, y, weights, rows, coef, intercept):
 def loss_csr(loss, X, y, weights, rows, coef, intercept):
     """Weighted sum of the losses of some sparse rows."""
     values, columns, starts = _csr(X)
-    types, arrays = _types(values, columns), (values, columns, starts)
+    types, arrays = sparse_types(values.dtype, columns.dtype), (values, columns, starts)
     return _sum_of_losses(loss, arrays, np.dtype(np.float64), {"SPARSE": 1}, types, y, weights, rows, coef, intercept)
 
 
@@ -98,7 +96,7 @@ def _sum_of_losses(loss, X, dtype, constants, types, y, weights, rows, coef, int
     y, coef, intercept = (cupy.asarray(array, dtype, order="C") for array in (y, coef, intercept))
     sums = cupy.empty(n_blocks)
     arguments = (
-        *map(cupy.asarray, X), y, _or_nothing(cupy.asarray(weights)), _or_nothing(cupy.asarray(rows)), np.int64(n),
+        *map(cupy.asarray, X), y, or_nothing(cupy.asarray(weights)), or_nothing(cupy.asarray(rows)), np.int64(n),
         cupy.asarray(numbers(loss)), coef, intercept, cupy.empty(n_blocks * _warps() * 2 * LOSS_ROWS * n_outputs, dtype),
         sums, *map(np.int32, (d, n_outputs, 1 if y.ndim == 1 else y.shape[1])),
     )  # fmt: skip
@@ -174,7 +172,10 @@ def _sparse(task: Task, lazy: bool):
     cupy, dtype, (n_outputs, d), (values, columns, starts) = device.cupy(), task.params.dtype, task.shape, task.X
     n_blocks, width, size = n_sparse_blocks(task.largest, d), n_outputs * (d + 1), task.largest
     source = _source(
-        task, {"LAZY": int(lazy), "OUTPUTS": _at_once(n_outputs)}, "sparse.cu", types=_types(values, columns)
+        task,
+        {"LAZY": int(lazy), "OUTPUTS": _at_once(n_outputs)},
+        "sparse.cu",
+        types=sparse_types(values.dtype, columns.dtype),
     )
     _, scale, stretch = task.axes
     exponents = cupy.full(d, NO_EXPONENT, np.int32)
@@ -184,7 +185,7 @@ def _sparse(task: Task, lazy: bool):
     states, stats = cupy.empty((2, *task.params.shape), dtype), _empty_stats(task.plan)
     states[0] = task.params
     arguments = (
-        values, columns, starts, task.y, *map(_or_nothing, (task.weights, task.table)), scale, stretch, *_packed(task),
+        values, columns, starts, task.y, *map(or_nothing, (task.weights, task.table)), scale, stretch, *_packed(task),
         exponents, states, stats, cupy.empty(width, dtype), cupy.empty(width, dtype),
         cupy.empty(size * n_outputs, dtype), cupy.empty(size * n_outputs, dtype), cupy.zeros(2 * width, np.uint64),
         cupy.zeros(d, np.int32), cupy.empty(n_blocks * (N_SUMS + 2)), cupy.zeros(1, np.uint32),
@@ -197,7 +198,7 @@ def _sparse(task: Task, lazy: bool):
 
 def _start(kernel, task: Task, n_blocks: int, arguments: tuple, shared_bytes: int) -> None:
     arguments = (
-        task.X, task.y, *map(_or_nothing, (task.weights, task.table)), *task.axes, *_packed(task), *arguments
+        task.X, task.y, *map(or_nothing, (task.weights, task.table)), *task.axes, *_packed(task), *arguments
     )  # fmt: skip
     launch(kernel, n_blocks, THREADS, arguments, shared_bytes, together=n_blocks > 1)
 
@@ -236,18 +237,10 @@ def _csr(X) -> tuple:
     return X.data, X.indices, X.indptr
 
 
-def _types(values, columns) -> str:
-    return f"typedef {NUMBER_TYPES[values.dtype.name]} Value;\ntypedef {COLUMN_TYPES[columns.dtype.name]} Column;\n"
-
-
-def _or_nothing(array):
-    return NOTHING if array is None or not array.size else array
-
-
 def _packed(task: Task) -> tuple:
     """A plan and the numbers of the parts in one array of words of 8 bytes: `Layout` of chunk.cu, then the arrays.
 
-    The subset of its order comes beside it: it may be as long as the data, and on the device already.
+    The subset of its order, which may be as long as the data, comes beside it.
     """
     plan, order, weights = task.plan, task.plan.rows, task.plan.weights
     arrays = [plan.offsets, plan.coefficients, np.empty(0) if weights is None else weights]
@@ -259,7 +252,7 @@ def _packed(task: Task) -> tuple:
     places = np.where(lengths > 0, head + np.cumsum(lengths) - lengths, 0)  # zero: not there
     packed = np.concatenate([[len(plan.offsets) - 1], places, limits, layout, *words])
     asarray = device.cupy().asarray
-    return asarray(packed), asarray(order.subset) if order.subset.size else NOTHING
+    return asarray(packed), or_nothing(asarray(order.subset))
 
 
 def _visits(plan) -> np.ndarray:

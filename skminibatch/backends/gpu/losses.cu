@@ -1,5 +1,5 @@
 // Losses of rows whose raw outputs are known, and the raw outputs of sparse rows. Stands behind the structs of the parts;
-// `Loss` is the loss, `Stored` the type of the numbers that a sparse matrix stores, `Column` that of its indices.
+// `Loss` is the loss, `Value` the type of the numbers that a sparse matrix stores, `Column` that of its indices.
 
 /* Values, derivatives by the raw outputs (n, K) and bounds of the second derivative of the losses of n rows; y is (n, width). */
 extern "C" __global__ void losses_of_rows(const T* raw, const T* y, T* values, T* residuals, T* stiffnesses,
@@ -13,7 +13,7 @@ extern "C" __global__ void losses_of_rows(const T* raw, const T* y, T* values, T
 }
 
 /* Raw outputs (n, K) of some rows (null: the first n), a thread for each: the same bits every time, as cuSPARSE has not. */
-extern "C" __global__ void raw_of_sparse_rows(const Stored* data, const Column* indices, const Column* indptr,
+extern "C" __global__ void raw_of_sparse_rows(const Value* data, const Column* indices, const Column* indptr,
                                               const long long* rows, const T* coef, const T* intercept, T* raw, long long n,
                                               int K, int n_features) {
     const long long stride = (long long)gridDim.x * blockDim.x;

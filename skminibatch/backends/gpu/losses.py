@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from skminibatch.backends import base, on_host
-from skminibatch.backends.gpu.compile import NOTHING, kernel_of, source_of
+from skminibatch.backends.gpu.compile import kernel_of, or_nothing, source_of
 from skminibatch.backends.gpu.device import cupy
-from skminibatch.backends.gpu.source import COLUMN_TYPES, NUMBER_TYPES, has_cuda, numbers, structs
+from skminibatch.backends.gpu.source import has_cuda, numbers, sparse_types, structs
 from skminibatch.losses import SquaredError
 
 THREADS, MOST_BLOCKS = 256, 1 << 16
@@ -54,7 +54,7 @@ def raw_of_sparse_rows(X, rows, coef, intercept):
     """Raw outputs (m, K) of some rows (without any: all) in CSR, float64."""
     cp, n, (K, d) = cupy(), rows.size or X.shape[0], coef.shape
     raw = cp.empty((n, K))
-    arrays = X.data, X.indices, X.indptr, rows if rows.size else NOTHING
+    arrays = X.data, X.indices, X.indptr, or_nothing(rows)
     numbers = [cp.ascontiguousarray(array.astype(np.float64)) for array in (coef, intercept)]
     found = _kernel("raw_of_sparse_rows", SquaredError(), np.float64, X.dtype, X.indices.dtype)  # any loss will do
     found((_blocks(n * K),), (THREADS,), (*arrays, *numbers, raw, np.int64(n), np.int32(K), np.int32(d)))
@@ -66,6 +66,5 @@ def _blocks(n: int) -> int:
 
 
 def _kernel(name: str, loss, dtype, stored, column="int32"):
-    text = f"{structs({'Loss': loss}, dtype)}typedef {NUMBER_TYPES[np.dtype(stored).name]} Stored;\n"
-    text += f"typedef {COLUMN_TYPES[np.dtype(column).name]} Column;\n"
+    text = structs({"Loss": loss}, dtype) + sparse_types(stored, column)
     return kernel_of(source_of({}, text, "losses.cu"), name)

@@ -267,7 +267,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) run_narrow(
     Tiles tile(X, y, weights, table, plan, d);
     Gradient gradient;
     unsigned expected = 0;
-    Index step = 0, failed = -1;
+    Index step = 0;
     tile.advance();
     for (; step < n_steps; ++step) {
         Coefficients now(plan, step);
@@ -288,11 +288,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) run_narrow(
         gather(places, totals);
         const double square_norm = whole_gradient(parts, g, space, scratch, width, d, size, fit_intercept);
         const double rate = plan.bounded(planned, totals[STIFFNESS] / size);
-        if (blockIdx.x == 0 && threadIdx.x == 0) record(stats, n_steps, step, totals, square_norm, rate);
-        if (!isfinite(totals[LOSS] + square_norm)) {
-            failed = step;
-            break;
-        }
+        if (!record(stats, n_steps, step, totals, square_norm, rate)) break;
         const T shrink = T(plan.clipping(square_norm));
         now.c[0] = T(rate);
 #pragma unroll 1
@@ -306,8 +302,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) run_narrow(
         }
         __syncthreads();
     }
+    record_end(stats, n_steps, step);
     if (blockIdx.x) return;
 #pragma unroll 1
     for (int i = threadIdx.x; i < n_states; i += THREADS) params[i] = state[i];
-    if (threadIdx.x == 0) stats[4 * n_steps] = double(failed);
 }

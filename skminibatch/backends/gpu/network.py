@@ -9,7 +9,7 @@ import numpy as np
 
 from skminibatch._parts import identity, n_slots
 from skminibatch.backends.gpu import csr, device
-from skminibatch.backends.gpu.compile import kernel_of, source_of
+from skminibatch.backends.gpu.compile import kernel_of, record_of, source_of
 from skminibatch.backends.gpu.layers import BACKWARD, FORWARD, NOTHING, Level, LevelSpace, launches, of_rows
 from skminibatch.backends.gpu.plans import Chunk
 from skminibatch.backends.gpu.products import Products
@@ -144,7 +144,7 @@ class Network:
         first, optimizer = stack.layers[0], self.optimizer
         lazy, follows = self.is_sparse and not optimizer.linear, hasattr(optimizer, "follow")
         counts = {"n": n, "stride": stack.n_numbers, "n_sparse": sum(first.sizes) * self.is_sparse}
-        return _record(MOVED, arrays, **counts, n_units=first.n_out, lazy=lazy, follows=follows), arrays
+        return record_of(MOVED, arrays, **counts, n_units=first.n_out, lazy=lazy, follows=follows), arrays
 
     def run(self, X, y, weights, plan, params):
         """Carry out a plan: without a word from the device from the first step until all steps are done."""
@@ -325,7 +325,7 @@ class Network:
         }
         stride, has_one = (first.stride, first.has_one) if plain else (first.n, False)
         counts = {"b": b, "n": first.n, "stride": stride, "has_one": has_one}
-        return _record(BATCH, arrays, **counts, n_targets=self.n_targets, n_outputs=self.levels[-1].n)
+        return record_of(BATCH, arrays, **counts, n_targets=self.n_targets, n_outputs=self.levels[-1].n)
 
 
 def _kinds(stack) -> tuple[np.ndarray, np.ndarray]:
@@ -344,16 +344,6 @@ def _on(stream, launch) -> None:
 def _wait(stream, other, event) -> None:
     """What comes next on a stream comes after what another one has been given."""
     stream.wait_event(other.record(event))
-
-
-def _record(dtype, arrays: dict, **counts) -> np.ndarray:
-    """A structure for kernels: the places of arrays, and numbers."""
-    record = np.zeros(1, dtype)
-    for name, array in arrays.items():
-        record[name] = 0 if array is None or not array.size else array.data.ptr
-    for name, count in counts.items():
-        record[name] = count
-    return record
 
 
 def _matrix(array, n_rows: int, n_columns: int):

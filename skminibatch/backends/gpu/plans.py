@@ -6,6 +6,7 @@ import numpy as np
 
 from skminibatch._plan import Plan, StepStats, empty_stats
 from skminibatch.backends.gpu import device
+from skminibatch.backends.gpu.compile import address_of
 from skminibatch.backends.gpu.csr import LISTED
 from skminibatch.backends.gpu.source import order_numbers
 
@@ -62,7 +63,7 @@ class Chunk:
             parts.append(array.view(np.uint64))
             at += array.nbytes
         for name, array in data.items():
-            head[name] = array.data.ptr if array.size else 0
+            head[name] = address_of(array)
         seed, step = (np.asarray(key).astype(np.uint64) for key in plan.key)
         head["order"], head["seed"], head["first_step"] = order_numbers(order), seed, step
         head["clip_norm"], head["failed"], head["n_steps"] = plan.clip_norm, -1, self.n_steps

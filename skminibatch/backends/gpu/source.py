@@ -102,6 +102,12 @@ def order_numbers(order: RowOrder) -> np.ndarray:
     return np.append(np.array(counts, np.int64), order.keys.view(np.int64))
 
 
+def sparse_types(values, columns) -> str:
+    """Names for the dtypes of what sparse rows store: their numbers and their indices."""
+    names = NUMBER_TYPES[np.dtype(values).name], COLUMN_TYPES[np.dtype(columns).name]
+    return "typedef {} Value;\ntypedef {} Column;\n".format(*names)
+
+
 def structs(parts: dict, dtype) -> str:
     """Declarations of the structs of parts, and a name for each.
 

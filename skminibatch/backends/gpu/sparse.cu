@@ -181,7 +181,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) run_sparse(
         for (int j = first; j <= d; j += threads) pair.look(optimizer, plan, Index(k) * (d + 1) + j, 0, point);
     unsigned expected = 0;
     meet(arrived, expected);
-    Index step = 0, failed = -1;
+    Index step = 0;
     for (; step < n_steps; ++step) {
         const Slice slice(plan, step);
         double own[N_SUMS + 1] = {};
@@ -224,13 +224,9 @@ extern "C" __global__ void __launch_bounds__(THREADS) run_sparse(
             }
         };
         const double square_norm = norm_and_update(plan, squares, norms, scratch, arrived, expected, update);
-        if (blockIdx.x == 0 && threadIdx.x == 0) record(stats, n_steps, step, totals, square_norm, rate);
-        if (!isfinite(totals[LOSS] + square_norm)) {
-            failed = step;
-            break;
-        }
+        if (!record(stats, n_steps, step, totals, square_norm, rate)) break;
         pair.flip();
     }
     pair.finish();
-    if (blockIdx.x == 0 && threadIdx.x == 0) stats[4 * n_steps] = double(failed);
+    record_end(stats, n_steps, step);
 }
