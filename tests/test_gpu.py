@@ -506,6 +506,18 @@ def test_rows_are_moved_once(stand_in, regression):
     assert X.nbytes <= stand_in.used.copied - before < 1.5 * X.nbytes
 
 
+@pytest.mark.parametrize("model", [MiniBatchSGDClassifier, MiniBatchMLPClassifier])
+def test_the_rows_in_use_are_moved_once(stand_in, model):
+    """Those of positive weight, which an order maps its keyed permutation to: an epoch brings keys, rates and parameters."""
+    X, y = np.random.default_rng(0).standard_normal((2, 6000, 1))
+    weights, copied, settings = np.arange(6000) % 6 > 0, [], {**QUICK, "batch_size": 1000, "device": "cuda"}
+    for max_iter in (2, 4):
+        before = stand_in.used.copied
+        model(**{**settings, "max_iter": max_iter}).fit(X, y.ravel() > 0, sample_weight=weights.astype(float))
+        copied.append(stand_in.used.copied - before)
+    assert copied[0] > 5000 * 8 > 2 * (copied[1] - copied[0]) > 0
+
+
 def test_c4_memory_is_given_back(stand_in, estimator_class, problem):
     """After `fit`, and after a fit that fails; what others keep in their own pool is not touched."""
     for y in (problem.y, None):

@@ -43,10 +43,11 @@ def run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, 
 def _run_linear(verb, parts, X, y, weights, plan, coordinates, params, fit_intercept, table) -> StepStats:
     """A verb of linear models, by a kernel where there is one."""
 
-    def run(X, y, weights, plan, coordinates, params, table):
+    def run(X, y, weights, plan, subset, coordinates, params, table):
         arrays = X, y, weights, plan, coordinates, params, fit_intercept
-        found, mine = (linear, parts) if _compiled(parts) else (base, _by_formula(parts))
-        return getattr(found, verb)(*mine, *arrays, table=table)
+        if _compiled(parts):
+            return getattr(linear, verb)(*parts, *arrays, table, subset)
+        return getattr(base, verb)(*_by_formula(parts), *arrays, table=table)
 
     return _carried_out(run, X, y, weights, plan, params, coordinates, table)
 
@@ -55,12 +56,12 @@ def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params, n_thre
     """Carry out a plan on a network."""
     parts = loss, penalty, optimizer
 
-    def run(X, y, weights, plan, _, params, __):
-        found = network.has_kernels(stack, *parts, X)
-        verb, mine = (network.run_mlp, parts) if found else (base.run_mlp, _by_formula(parts))
-        stats = verb(stack, *mine, X, y, weights, plan, params, n_threads)
-        if found:
-            rows.at_end[id(stack)] = partial(network.forget, stack)
+    def run(X, y, weights, plan, subset, _, params, __):
+        arrays = X, y, weights, plan, params
+        if not network.has_kernels(stack, *parts, X):
+            return base.run_mlp(stack, *_by_formula(parts), *arrays)
+        stats = network.run_mlp(stack, *parts, *arrays, subset=subset)
+        rows.at_end[id(stack)] = partial(network.forget, stack)
         return stats
 
     with _on_device(X) as rows:
@@ -110,18 +111,22 @@ def gradient_dense(loss, X, y, weights, coordinates, w, table):
 
 
 def _carried_out(run, X, y, weights, plan, params, coordinates=None, table=None) -> StepStats:
-    """``run(X, y, weights, plan, coordinates, params, table)`` on the device; what it changed comes back in place."""
+    """``run(X, y, weights, plan, subset, coordinates, params, table)`` on the device; what it changed comes back in place.
+
+    The subset of an order stays as it is for a fit, and is as long as the data may be: it is on the device as y is.
+    """
     with _on_device(X) as rows, working():
         if table is not None and rows.array is None:
             raise MemoryError("solver='saga' reads rows over and over: they have to fit on the GPU.")
         learnt, axes = cupy().asarray(params), _there(rows, coordinates)
         stored = None if table is None else rows.kept(table)
 
-        def step(X, y, weights, plan):
-            return _fetched(run(X, y, weights, plan, axes, learnt, stored))
+        def step(X, y, weights, plan, subset=None):
+            return _fetched(run(X, y, weights, plan, subset, axes, learnt, stored))
 
         if rows.array is not None:
-            stats = step(rows.array, rows.beside(y), rows.beside(weights), plan)
+            beside = rows.beside(y), rows.beside(weights), plan, rows.beside(plan.rows.subset)
+            stats = step(rows.array, *beside)
         else:
             stats = streamed.run(step, rows, y, weights, plan)
         params[...] = learnt.get()

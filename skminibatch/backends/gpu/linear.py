@@ -43,6 +43,7 @@ class Task(NamedTuple):
     fit_intercept: bool
     params: object
     table: object
+    subset: object
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -59,17 +60,19 @@ class Task(NamedTuple):
         return int(np.diff(self.plan.offsets).max())
 
 
-def run_dense(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, table=None):
-    """Carry out a plan on dense rows; a table is on the device."""
-    task = _task((loss, penalty, optimizer), X, y, weights, plan, coordinates, params, fit_intercept, table)
+def run_dense(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, table=None, subset=None):
+    """Carry out a plan on dense rows; a table is on the device, and so is the subset of the order that is given."""
+    arrays = X, y, weights, plan, coordinates, params, fit_intercept, table, subset
+    task = _task((loss, penalty, optimizer), *arrays)
     found = _narrow(task) if is_narrow(task.params.dtype, *task.shape) else _wide(task)
     return base.measured_in_part(_finished(found, task, params), plan, table)
 
 
-def run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, table=None):
-    """Carry out a plan on sparse rows; a table is on the device."""
+def run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, table=None, subset=None):
+    """Carry out a plan on sparse rows; a table is on the device, and so is the subset of the order that is given."""
     lazy = base.is_lazy(optimizer, penalty)
-    task = _task((loss, penalty, optimizer), _csr(X), y, weights, plan, coordinates, params, fit_intercept, table)
+    arrays = _csr(X), y, weights, plan, coordinates, params, fit_intercept, table, subset
+    task = _task((loss, penalty, optimizer), *arrays)
     stats = _finished(_sparse(task, lazy), task, params)
     return stats if lazy else base.measured_at_end(stats, plan, table)
 
@@ -222,7 +225,7 @@ def _written(parts: dict, dtype, constants: dict[str, int], types: str, files: t
 _sources: dict[tuple, str] = {}
 
 
-def _task(parts, X, y, weights, plan, coordinates, params, fit_intercept, table) -> Task:
+def _task(parts, X, y, weights, plan, coordinates, params, fit_intercept, table, subset) -> Task:
     """Everything on the device, of the types that the kernels read; what is there already stays where it is."""
     asarray, dtype = device.cupy().asarray, params.dtype
     axes = (NOTHING,) * 3
@@ -230,7 +233,8 @@ def _task(parts, X, y, weights, plan, coordinates, params, fit_intercept, table)
         axes = tuple(asarray(axis, dtype) for axis in (coordinates.center, coordinates.scale, coordinates.stretch))
     X = tuple(map(asarray, X)) if isinstance(X, tuple) else asarray(X, dtype, order="C")
     y, weights, params = asarray(y, dtype, order="C"), asarray(weights), asarray(params)
-    return Task(parts, X, y, weights, plan, axes, bool(fit_intercept), params, table)
+    subset = asarray(plan.rows.subset if subset is None else subset)
+    return Task(parts, X, y, weights, plan, axes, bool(fit_intercept), params, table, subset)
 
 
 def _csr(X) -> tuple:
@@ -240,7 +244,7 @@ def _csr(X) -> tuple:
 def _packed(task: Task) -> tuple:
     """A plan and the numbers of the parts in one array of words of 8 bytes: `Layout` of chunk.cu, then the arrays.
 
-    The subset of its order, which may be as long as the data, comes beside it.
+    The subset of its order comes beside it.
     """
     plan, order, weights = task.plan, task.plan.rows, task.plan.weights
     arrays = [plan.offsets, plan.coefficients, np.empty(0) if weights is None else weights]
@@ -251,8 +255,7 @@ def _packed(task: Task) -> tuple:
     head, lengths = 1 + len(words) + len(limits) + len(layout), np.array([len(one) for one in words])
     places = np.where(lengths > 0, head + np.cumsum(lengths) - lengths, 0)  # zero: not there
     packed = np.concatenate([[len(plan.offsets) - 1], places, limits, layout, *words])
-    asarray = device.cupy().asarray
-    return asarray(packed), or_nothing(asarray(order.subset))
+    return device.cupy().asarray(packed), or_nothing(task.subset)
 
 
 def _visits(plan) -> np.ndarray:

@@ -43,10 +43,11 @@ MOST_STEPS = 16  # that are kept as graphs, each for a batch size
 MOST_KINDS = 256  # of parameters, by what multiplies their rates and whether they are decayed
 
 
-def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params, n_threads=1):
-    """Carry out a plan on a network for which there are kernels."""
+def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params, n_threads=1, subset=None):
+    """Carry out a plan on a network for which there are kernels; the subset of the order, if given, is on the device."""
     is_sparse = hasattr(X, "indptr")
-    return Network.of(stack, loss, penalty, optimizer, params.dtype, is_sparse).run(X, y, weights, plan, params)
+    found = Network.of(stack, loss, penalty, optimizer, params.dtype, is_sparse)
+    return found.run(X, y, weights, plan, plan.rows.subset if subset is None else subset, params)
 
 
 def has_kernels(stack, loss, penalty, optimizer, X) -> bool:
@@ -146,13 +147,14 @@ class Network:
         counts = {"n": n, "stride": stack.n_numbers, "n_sparse": sum(first.sizes) * self.is_sparse}
         return record_of(MOVED, arrays, **counts, n_units=first.n_out, lazy=lazy, follows=follows), arrays
 
-    def run(self, X, y, weights, plan, params):
+    def run(self, X, y, weights, plan, subset, params):
         """Carry out a plan: without a word from the device from the first step until all steps are done."""
         xp, stream, sizes = device.cupy(), self.stream, np.diff(plan.offsets)
         stream.wait_event(xp.cuda.get_current_stream().record())
         with stream:
             data = csr.arrays_of(X, plan, self.dtype) if self.is_sparse else {"X": self._placed(X)}
             data |= {"y": self._placed(y), "weights": xp.ascontiguousarray(xp.asarray(weights, np.float64))}
+            data["subset"] = xp.asarray(subset)
             moves = self.chunk.load(plan, data, stream)
             if self.is_sparse:
                 listed = csr.listed(self.chunk, data, plan, self.source, has_one=self.levels[0].has_one)

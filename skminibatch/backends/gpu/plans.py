@@ -51,7 +51,6 @@ class Chunk:
             "coefficients": np.ascontiguousarray(plan.coefficients, np.float64).ravel(),
             "plan_weights": none if plan.weights is None else np.ascontiguousarray(plan.weights, np.float64),
             "stored": order.explicit,
-            "subset": order.subset,
         }
         size = CHUNK.itemsize // 8 + sum(array.size for array in own.values())
         moves = self.words.size < size
