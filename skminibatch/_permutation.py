@@ -18,6 +18,7 @@ FIRST, SECOND = np.uint64(0x9E3779B1), np.uint64(0x85EBCA77)  # odd, their bits 
 LOW = np.uint64(0xFFFFFFFF)
 HALF_WORD = np.uint64(32)
 SMALLEST_KEYED = 1 << 12  # below, an exactly uniform order is stored; above, a keyed one has bits enough to mix
+MOST_PLACES = 1 << 62  # of a permutation, whose width then has 32 bits at most
 
 
 class RowOrder(NamedTuple):
@@ -25,7 +26,8 @@ class RowOrder(NamedTuple):
 
     Position i stands for ``explicit[i]`` if that is not empty. Otherwise it is position ``start + i`` of a permutation
     of ``n_rows`` rows in blocks of ``block``, of which the short one stands at place ``short`` of the order; where
-    ``subset`` is not empty, it maps the outcome to the rows of the data.
+    ``subset`` is not empty, it maps the outcome to the rows of the data. Each of the rows is there ``copies`` times, one
+    copy behind the other: a part of an order of many copies is a draw with replacement.
     """
 
     explicit: np.ndarray
@@ -36,6 +38,12 @@ class RowOrder(NamedTuple):
     short: int
     width: int
     start: int
+    copies: int = 1
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether it may name a row twice."""
+        return bool(self.explicit.size or self.subset.size or self.copies > 1)
 
 
 def explicit_order(rows) -> RowOrder:
@@ -44,13 +52,16 @@ def explicit_order(rows) -> RowOrder:
     return RowOrder(np.ascontiguousarray(rows, np.int64), empty, np.zeros(ROUNDS, np.uint64), 0, 1, 0, 1, 0)
 
 
-def keyed_order(n_rows: int, keys: np.ndarray, *, block: int = 1, subset: np.ndarray | None = None) -> RowOrder:
-    """A permutation of `n_rows` rows, or of blocks of `block` consecutive ones; `keys`: `ROUNDS` uint64."""
-    n_blocks = -(-n_rows // block)
+def keyed_order(
+    n_rows: int, keys: np.ndarray, *, block: int = 1, subset: np.ndarray | None = None, copies: int = 1
+) -> RowOrder:
+    """A permutation of `copies` of `n_rows` rows, or of blocks of `block` consecutive ones; `keys`: `ROUNDS` uint64."""
+    n_places = n_rows * copies
+    n_blocks = -(-n_places // block)
     width = max(2, math.isqrt(n_blocks - 1) + 1)
     subset = np.empty(0, np.int64) if subset is None else np.ascontiguousarray(subset, np.int64)
-    order = RowOrder(np.empty(0, np.int64), subset, keys, int(n_rows), int(block), n_blocks, width, 0)
-    if n_rows % block == 0:
+    order = RowOrder(np.empty(0, np.int64), subset, keys, int(n_rows), int(block), n_blocks, width, 0, int(copies))
+    if n_places % block == 0:
         return order
     places = permute(np.arange(n_blocks), n_blocks, width, keys)
     return order._replace(short=int(np.flatnonzero(places == n_blocks - 1)[0]))
@@ -94,13 +105,14 @@ def rows_of(order: RowOrder, start: int, stop: int) -> np.ndarray:
     """The rows at the positions ``start`` to ``stop - 1`` of an order, int64."""
     if order.explicit.size:
         return order.explicit[start:stop]
-    i = np.arange(start, stop) + order.start
+    i, n_places = np.arange(start, stop) + order.start, order.n_rows * order.copies
     if order.block == 1:
-        row = permute(i, order.n_rows, order.width, order.keys)
+        row = permute(i, n_places, order.width, order.keys)
     else:
-        n_blocks = -(-order.n_rows // order.block)
-        gap = n_blocks * order.block - order.n_rows if order.short < n_blocks else 0
+        n_blocks = -(-n_places // order.block)
+        gap = n_blocks * order.block - n_places if order.short < n_blocks else 0
         # positions behind the short block are shifted, as if that block were full
         i = np.where(i >= (order.short + 1) * order.block - gap, i + gap, i)
         row = permute(i // order.block, n_blocks, order.width, order.keys) * order.block + i % order.block
+    row = row // order.copies if order.copies > 1 else row
     return order.subset[row] if order.subset.size else row

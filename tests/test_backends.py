@@ -187,6 +187,7 @@ def test_optimizers_agree_on_dense_rows(backend, optimizer, penalty):
 SOME = (Logistic(), ScheduleFree())  # the default of the classifier
 KEYS = np.random.Philox(key=[1, 0]).random_raw(ROUNDS)
 KEYED = keyed_order(N, KEYS, block=4)
+KEYED_COPIES = keyed_order(N, KEYS, copies=1 << 20)
 KEYED_SUBSET = keyed_order(N, KEYS, subset=np.random.default_rng(8).integers(N, size=N))
 
 
@@ -200,6 +201,7 @@ SETTINGS = [
     {"limits": {"batch_size": N}},
     {"limits": {"order": KEYED, "n_epochs": 1}},
     {"limits": {"order": KEYED_SUBSET, "n_epochs": 1}},
+    {"limits": {"order": KEYED_COPIES}},
     {"limits": {"rate": 0.0}},
 ]
 

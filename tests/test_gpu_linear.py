@@ -303,6 +303,7 @@ REPEATED = {
     "with replacement": explicit_order(np.random.default_rng(9).integers(shared.N, size=2 * shared.N)),
     "one row": explicit_order(np.full(2 * shared.N, 7)),
     "keyed": shared.KEYED_SUBSET,
+    "copies": shared.KEYED_COPIES,
 }
 
 
@@ -366,6 +367,8 @@ def test_visits_are_counted_in_each_batch():
     assert not linear._visits(plan._replace(rows=keyed_order(8, shared.KEYS, subset=np.arange(9, 1, -1)))).size
     same = linear._visits(plan._replace(rows=keyed_order(8, shared.KEYS, subset=np.zeros(8, np.int64))))
     np.testing.assert_array_equal(same, [4, 0, 0, 0, 1, 3, 0, 0])
+    copies = linear._visits(plan._replace(rows=keyed_order(1, shared.KEYS, copies=8)))
+    np.testing.assert_array_equal(copies, [4, 0, 0, 0, 1, 3, 0, 0])
 
 
 def test_tables_agree_in_coordinates(dense_kind):

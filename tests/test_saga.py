@@ -72,6 +72,7 @@ def orders():
     yield "shuffled", explicit_order(rng.permutation(N))
     yield "with replacement", explicit_order(rng.integers(N, size=N))
     yield "keyed", keyed_order(N, keys)
+    yield "keyed, copies", keyed_order(N, keys, copies=3)
     yield "keyed, some rows again", keyed_order(N, keys, subset=np.append(np.arange(N - 9), [3] * 9))
 
 

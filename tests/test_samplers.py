@@ -38,9 +38,8 @@ def epochs(sampler, n_rows, count, rows=None, seed=0, sizes=None):
         yield rows_of(order, 0, wanted)
 
 
-def keyed(n_rows, block=1, subset=None, seed=0):
-    keys = np.random.Philox(key=[seed, 0]).random_raw(ROUNDS)
-    return keyed_order(n_rows, keys, block=block, subset=subset)
+def keyed(n_rows, seed=0, **options):
+    return keyed_order(n_rows, np.random.Philox(key=[seed, 0]).random_raw(ROUNDS), **options)
 
 
 def score(count: float, expected: float) -> float:
@@ -186,6 +185,23 @@ def test_epochs_are_independent():
         assert chi2.sf(statistic, 49) > 1e-5
 
 
+@pytest.mark.parametrize(("n_rows", "count"), [(STORED, 2000), (KEYED, 200)])
+def test_draws_with_replacement_are_independent(n_rows, count):
+    """Rows are drawn equally often; pairs of draws, neighbours or not, meet as often as independent ones do."""
+    draws = np.array(list(epochs(SAMPLERS["replacement"](), n_rows, count)))
+    often = np.array([np.bincount(rows, minlength=n_rows) for rows in draws])
+    assert 1e-5 < chisquare(often.sum(axis=0)).pvalue < 1 - 1e-5
+    pairs = np.sum(often * (often - 1) // 2)
+    assert abs(score(pairs, count * (n_rows - 1) / 2)) < 4.5
+    for lag in (1, 2, 17):
+        assert abs(score(np.sum(draws[:, lag:] == draws[:, :-lag]), count * (n_rows - lag) / n_rows)) < 4.5
+    cells = (draws[:, :-1] * 8 // n_rows) * 8 + draws[:, 1:] * 8 // n_rows  # a row and the next
+    sizes = np.bincount(np.arange(n_rows) * 8 // n_rows)
+    expected = cells.size * np.outer(sizes, sizes).ravel() / n_rows**2
+    statistic = np.sum((np.bincount(cells.ravel(), minlength=64) - expected) ** 2 / expected)
+    assert 1e-5 < chi2.sf(statistic, 63) < 1 - 1e-5
+
+
 ORDERS = {
     "rows": keyed(KEYED),
     "a square number of rows": keyed(71**2),
@@ -197,19 +213,23 @@ ORDERS = {
     "blocks of a subset": keyed(1001, block=64, subset=np.arange(1001) * 3, seed=3),
     "few rows": keyed(3),
     "one row": keyed(1),
+    "copies": keyed(KEYED, copies=2),
+    "copies of a few rows": keyed(7, copies=3),
+    "blocks of copies": keyed(101, block=4, copies=5),
+    "copies of a subset": keyed(70, subset=np.arange(70) * 2, copies=9),
     "stored": explicit_order(np.random.default_rng(0).permutation(STORED)),
 }
 each_order = pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
 
 
 def length(order) -> int:
-    return order.explicit.size or order.n_rows
+    return order.explicit.size or order.n_rows * order.copies
 
 
 @each_order
 def test_an_order_can_be_asked_in_any_sequence(order, rng):
     whole = rows_of(order, 0, length(order))
-    assert np.unique(whole).size == length(order)
+    assert set(np.unique(whole, return_counts=True)[1]) == {order.copies}
     for i in rng.integers(length(order), size=50):
         np.testing.assert_array_equal(rows_of(order, i, i + 1), whole[i : i + 1])
     cut = length(order) // 3

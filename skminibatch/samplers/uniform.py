@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skminibatch._permutation import ROUNDS, SMALLEST_KEYED, RowOrder, explicit_order, keyed_order
+from skminibatch._permutation import MOST_PLACES, ROUNDS, SMALLEST_KEYED, RowOrder, explicit_order, keyed_order
+
+COPIES = 1 << 20  # of each row, from which those of a draw with replacement are taken
 
 
 class SamplerMemory(NamedTuple):
@@ -94,7 +96,11 @@ class Blocks(NamedTuple):
 
 
 class Replacement(NamedTuple):
-    """Rows drawn independently, with replacement."""
+    """Rows drawn independently, with replacement.
+
+    Of many rows they are drawn without replacement from a million copies of each, which is the same up to a share of one in a
+    million, and needs no list of what was drawn.
+    """
 
     one_population = True
     without_replacement = False
@@ -103,9 +109,13 @@ class Replacement(NamedTuple):
 
     def draw(self, memory, sizes):
         """(order, weights or None, memory) for the next steps."""
-        rng = np.random.Generator(memory.generator())
-        drawn = rng.integers(memory.n_rows, size=int(np.sum(sizes)))
-        return explicit_order(_mapped(memory, drawn)), None, memory._replace(epoch=memory.epoch + 1)
+        n_rows, generator = memory.n_rows, memory.generator()
+        memory = memory._replace(epoch=memory.epoch + 1)
+        if n_rows >= SMALLEST_KEYED:
+            copies, keys = max(1, min(COPIES, MOST_PLACES // n_rows)), generator.random_raw(ROUNDS)
+            return keyed_order(n_rows, keys, subset=memory.rows, copies=copies), None, memory
+        drawn = np.random.Generator(generator).integers(n_rows, size=int(np.sum(sizes)))
+        return explicit_order(_mapped(memory, drawn)), None, memory
 
 
 class Sequential(NamedTuple):

@@ -24,7 +24,7 @@ def run_dense(
     sizes = np.diff(plan.offsets)
     slices = n_slices.py_func(int(sizes.max()))
     # a batch of one row is known to the thread that reads it only, and two threads may meet at a row that comes twice
-    alone = sizes.min() == 1 or (table is not None and (plan.rows.explicit.size or plan.rows.subset.size))
+    alone = sizes.min() == 1 or (table is not None and plan.rows.may_repeat)
     n_threads = 1 if alone else max(1, min(n_threads, slices))
     center, scale, stretch = _axes(coordinates, params.dtype)
     plan_weights = _NONE if plan.weights is None else plan.weights

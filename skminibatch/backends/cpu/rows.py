@@ -47,17 +47,18 @@ def share_of(size, part, count):
 
 @inlined
 def unpacked(order):
-    """A `RowOrder` as (explicit, subset, keys, layout), the layout as a tuple."""
-    return order.explicit, order.subset, order.keys, (order.n_rows, order.block, order.short, order.width, order.start)
+    """A `RowOrder` as (explicit, subset, keys, layout), the layout as a tuple that begins with the number of places."""
+    layout = (order.n_rows * order.copies, order.block, order.short, order.width, order.start, order.copies)
+    return order.explicit, order.subset, order.keys, layout
 
 
 @inlined
 def place_of(layout, i):
     """Position `i` of an order of blocks as (place of its block, position in the block)."""
-    n_rows, block, short, _, start = layout
+    n_places, block, short, _, start, _ = layout
     i += start
-    n_places = (n_rows + block - 1) // block
-    gap = n_places * block - n_rows if short < n_places else 0
+    n_blocks = (n_places + block - 1) // block
+    gap = n_blocks * block - n_places if short < n_blocks else 0
     if i >= (short + 1) * block - gap:
         i += gap
     return i // block, i % block
@@ -99,23 +100,26 @@ def scramble_burst(i, width, keys, halves):
 def find_rows(order, start, stop, out, first, mask, burst):
     """``out[first & mask], ...``: the rows at the positions ``start`` to ``stop - 1``; `burst` is written to."""
     explicit, subset, keys, layout = order
-    n_rows, block, _, width, shift = layout
+    n_places, block, _, width, shift, copies = layout
     if explicit.size:
         for t in range(stop - start):
             out[(first + t) & mask] = explicit[start + t]
     elif block > 1 or width < BURST:
         known, x = -1, 0
-        n_places = (n_rows + block - 1) // block
+        n_blocks = (n_places + block - 1) // block
         for t in range(stop - start):
             place, inside = place_of(layout, start + t)
             if place != known:
-                known, x = place, walk(scramble(np.uint64(place), width, keys), n_places, width, keys) * block
-            out[(first + t) & mask] = subset[x + inside] if subset.size else x + inside
+                known, x = place, walk(scramble(np.uint64(place), width, keys), n_blocks, width, keys) * block
+            row = x + inside if copies == 1 else (x + inside) // copies
+            out[(first + t) & mask] = subset[row] if subset.size else row
     else:
         for base in range(0, stop - start, BURST):
             scramble_burst(np.uint64(start + base + shift), width, keys, burst)
             for t in range(min(BURST, stop - start - base)):
-                row = walk(burst[0, t], n_rows, width, keys)
+                row = walk(burst[0, t], n_places, width, keys)
+                if copies > 1:
+                    row //= copies
                 out[(first + base + t) & mask] = subset[row] if subset.size else row
 
 

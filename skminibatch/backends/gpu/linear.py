@@ -60,7 +60,9 @@ class Task(NamedTuple):
         return int(np.diff(self.plan.offsets).max())
 
 
-def run_dense(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, table=None, subset=None):
+def run_dense(
+    loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, table=None, subset=None
+):
     """Carry out a plan on dense rows; a table is on the device, and so is the subset of the order that is given."""
     arrays = X, y, weights, plan, coordinates, params, fit_intercept, table, subset
     task = _task((loss, penalty, optimizer), *arrays)
@@ -264,7 +266,7 @@ def _visits(plan) -> np.ndarray:
     Empty where the order names no row twice.
     """
     named = plan.rows.explicit if plan.rows.explicit.size else plan.rows.subset
-    if not named.size or np.bincount(named).max() == 1:
+    if not plan.rows.may_repeat or (plan.rows.copies == 1 and np.bincount(named).max() == 1):
         return np.empty(0, np.int64)
     rows = rows_of(plan.rows, 0, plan.offsets[-1])
     batches = np.repeat(np.arange(len(plan.offsets) - 1), np.diff(plan.offsets))

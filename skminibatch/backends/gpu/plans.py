@@ -8,7 +8,7 @@ from skminibatch._plan import Plan, StepStats, empty_stats
 from skminibatch.backends.gpu import device
 from skminibatch.backends.gpu.compile import address_of
 from skminibatch.backends.gpu.csr import LISTED
-from skminibatch.backends.gpu.source import order_numbers
+from skminibatch.backends.gpu.source import ORDER_NUMBERS, order_numbers
 
 STATISTICS = StepStats._fields[:4]
 OF_SPARSE_ROWS = "data", "indices", "indptr", "rows", "marks", *LISTED
@@ -20,7 +20,7 @@ ARRAYS = (
 CHUNK = np.dtype(
     [
         *((name, np.uint64) for name in ARRAYS),
-        ("order", np.int64, 13),
+        ("order", np.int64, ORDER_NUMBERS),
         ("seed", np.uint64),
         ("first_step", np.uint64),
         ("clip_norm", np.float64),

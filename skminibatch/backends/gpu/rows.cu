@@ -26,16 +26,17 @@ HD Word scramble(Word x, Word w, const Index* keys) {
 
 /* An order of rows, from its arrays and from source.order_numbers of it. */
 struct RowOrder {
-    static constexpr int n_numbers = 13;
+    static constexpr int n_numbers = 14;
     const Index *stored, *subset, *keys;
-    Index n_stored, n_subset, block, width, start, n_blocks, gap, behind;
+    Index n_stored, n_subset, block, width, start, copies, n_blocks, gap, behind;
 
     HD RowOrder(const Index* stored, const Index* subset, const Index* numbers)
-        : stored(stored), subset(subset), keys(numbers + 7), n_stored(numbers[0]), n_subset(numbers[1]) {
-        const Index n_rows = numbers[2], place_of_short = numbers[4];
-        block = numbers[3], width = numbers[5], start = numbers[6];
-        n_blocks = (n_rows + block - 1) / block;
-        gap = place_of_short < n_blocks ? n_blocks * block - n_rows : 0;
+        : stored(stored), subset(subset), keys(numbers + 8), n_stored(numbers[0]), n_subset(numbers[1]) {
+        const Index place_of_short = numbers[4];
+        block = numbers[3], width = numbers[5], start = numbers[6], copies = numbers[7];
+        const Index n_places = numbers[2] * copies;
+        n_blocks = (n_places + block - 1) / block;
+        gap = place_of_short < n_blocks ? n_blocks * block - n_places : 0;
         behind = (place_of_short + 1) * block - gap;  // the first position after the short block
     }
 
@@ -50,7 +51,7 @@ struct RowOrder {
         }
         do i = Index(scramble(Word(i), Word(width), keys));
         while (i >= n_blocks);
-        const Index row = i * block + offset;
+        const Index place = i * block + offset, row = copies > 1 ? place / copies : place;
         return n_subset ? subset[row] : row;
     }
 };

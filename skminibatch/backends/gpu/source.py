@@ -23,9 +23,10 @@ from numbers import Real
 import numpy as np
 
 from skminibatch._parts import curvature_of, n_coefficients, n_slots
-from skminibatch._permutation import RowOrder
+from skminibatch._permutation import ROUNDS, RowOrder
 
 NUMBER_TYPES = {"float32": "float", "float64": "double"}
+ORDER_NUMBERS = 8 + ROUNDS  # that ``RowOrder`` in ``rows.cu`` reads
 COLUMN_TYPES = {"int32": "int", "int64": "long long"}  # of the indices of sparse rows
 
 # Functions of each kind of part; the first one tells the kind, in this order.
@@ -98,7 +99,7 @@ def numbers(*parts) -> np.ndarray:
 
 def order_numbers(order: RowOrder) -> np.ndarray:
     """What ``RowOrder`` in ``rows.cu`` reads of an order besides its two arrays, int64."""
-    counts = order.explicit.size, order.subset.size, order.n_rows, order.block, order.short, order.width, order.start
+    counts = order.explicit.size, order.subset.size, *order[3:]
     return np.append(np.array(counts, np.int64), order.keys.view(np.int64))
 
 
