@@ -141,7 +141,7 @@ def test_importance_follows_the_gradients_of_rows(rng):
     model, theta, data = regressor._examined(X, y, None)
     sampler = Importance()
     memory = sampler.observe(sampler.start(300, None, 0), Gradients(model, data, (theta,)))
-    shares = np.diff(memory.sums, prepend=0.0)
+    shares = memory.shares
     norms = np.sqrt(np.sum(np.concatenate(list(model.row_gradients(data, np.arange(300), theta))) ** 2, axis=1))
     np.testing.assert_allclose(shares, 0.5 / 300 + 0.5 * norms / norms.sum(), rtol=1e-9)
     assert shares[:10].sum() > 0.2

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats.sampling import DiscreteAliasUrn
 
 from skminibatch._permutation import explicit_order
 from skminibatch.samplers.strata import numbers
@@ -13,11 +14,14 @@ UNIFORM = 0.5  # of the draws: no weight exceeds 1 / UNIFORM, whatever the rows 
 
 
 class ImportanceMemory(NamedTuple):
-    """What importance sampling remembers: its rows, their factors, running sums of probabilities, rows drawn since a look."""
+    """What importance sampling remembers: its rows, their factors and probabilities, what draws by these (None: not made
+    yet), and how many rows were drawn since it looked at the gradients.
+    """
 
     rows: np.ndarray
     factors: np.ndarray
-    sums: np.ndarray
+    shares: np.ndarray
+    urn: DiscreteAliasUrn | None
     drawn: float
     seed: int
     epoch: int
@@ -45,8 +49,8 @@ class Importance(NamedTuple):
     @staticmethod
     def start(n_rows, rows, seed, epoch=0, strata=None):
         rows = np.arange(n_rows) if rows is None else rows
-        uniform = np.arange(1, rows.size + 1) / rows.size
-        return ImportanceMemory(rows, np.empty(0), uniform, np.inf, int(seed), int(epoch))
+        uniform = np.full(rows.size, 1.0 / rows.size)
+        return ImportanceMemory(rows, np.empty(0), uniform, None, np.inf, int(seed), int(epoch))
 
     def observe(self, memory, gradients):
         """The memory with probabilities from the gradients as they are now."""
@@ -60,7 +64,7 @@ class Importance(NamedTuple):
             sizes = np.sqrt(gradients.row_squares(memory.rows, memory.factors))
         total = sizes.sum()
         shares = sizes / total if total > 0 else np.full(sizes.size, 1.0 / sizes.size)
-        return memory._replace(sums=np.cumsum(UNIFORM / sizes.size + (1.0 - UNIFORM) * shares), drawn=0.0)
+        return memory._replace(shares=UNIFORM / sizes.size + (1.0 - UNIFORM) * shares, urn=None, drawn=0.0)
 
     def tempered(self, smoothness):
         """The smoothness of what the weighted rows add up to: the bound of a row over ``n p_i``."""
@@ -71,10 +75,9 @@ class Importance(NamedTuple):
 
     def draw(self, memory, sizes):
         """(order, weights, memory) for the next steps."""
-        rng = numbers(memory.seed, memory.epoch, memory.turn)
-        n = memory.rows.size
-        places = np.searchsorted(memory.sums, memory.sums[-1] * rng.random(int(np.sum(sizes))), side="right")
-        places = np.minimum(places, n - 1)
-        weights = memory.sums[-1] / (n * np.diff(memory.sums, prepend=0.0)[places])
-        memory = memory._replace(drawn=memory.drawn + places.size, turn=memory.turn + 1)
+        urn = DiscreteAliasUrn(memory.shares) if memory.urn is None else memory.urn
+        urn.set_random_state(numbers(memory.seed, memory.epoch, memory.turn))
+        places = urn.rvs(int(np.sum(sizes)))
+        weights = 1.0 / (memory.rows.size * memory.shares[places])
+        memory = memory._replace(urn=urn, drawn=memory.drawn + places.size, turn=memory.turn + 1)
         return explicit_order(memory.rows[places]), weights, memory
