@@ -96,10 +96,9 @@ class LinearEstimator(BaseMiniBatchEstimator):
         """Raw outputs (n, K), on the host."""
         check_is_fitted(self)
         X = rows_to_predict(self, X)
-        if backends.on_gpu(X):
-            return backends.choose("cuda").raw_outputs(X, *self._predicts())
-        coef = self.coef_ if sparse.issparse(self.coef_) else np.atleast_2d(self.coef_)
-        return raw_outputs(X, coef, self.intercept_)
+        if sparse.issparse(self.coef_) and not backends.on_gpu(X):
+            return raw_outputs(X, self.coef_, self.intercept_)
+        return raw_outputs(X, *self._predicts())
 
     def sparsify(self):
         """Store `coef_` as a SciPy sparse matrix, smaller and faster to predict with where most of it is zero.

@@ -16,6 +16,8 @@ from skminibatch._parts import curvature_of, hessian_product, n_slots, prox, res
 from skminibatch._plan import Coordinates, Plan, StepStats
 from skminibatch._statistics import EXAMINED, Smoothness, smoothness, square_lengths
 
+NUMBERS_AT_ONCE = 1 << 22  # of rows of which only their outputs are looked at
+
 
 class Data(NamedTuple):
     """Rows to learn from: `X` dense or CSR, `y` as encoded, `weights` float64 or empty, `rows` in use (None: all).
@@ -305,8 +307,10 @@ class LinearModel:
     ) -> np.ndarray:
         """Squared norms of the gradients of the losses of some rows, from the `row_factors` of these rows."""
         backend, squares = backends.choose(self.device), []
-        for _, raw, y, weights in _raw_portions(data, rows, coef, intercept):
-            residuals = backend.residuals(self.loss, raw, y, weights).astype(np.float64)
+        for some in in_portions(rows, max(EXAMINED, NUMBERS_AT_ONCE // self.n_features)):
+            weights = data.weights[some] if data.weights.size else data.weights
+            raw = raw_outputs(backends.there(data.X, some), coef, intercept).astype(data.X.dtype, copy=False)
+            residuals = backend.residuals(self.loss, raw, data.y[some], weights).astype(np.float64)
             squares.append(np.sum(residuals**2, axis=1))
         return np.concatenate(squares) * factors
 
@@ -315,17 +319,15 @@ class LinearModel:
 
         ``|z_i|^2 + 1`` for a row as the optimizer sees it (without the one where there is no intercept).
         """
-        portions = (data.X[rows[start : start + EXAMINED]] for start in range(0, len(rows), EXAMINED))
-        return np.concatenate([self._square_lengths(X) for X in portions]) + self.fit_intercept
+        lengths = [self._square_lengths(data.X[some]) for some in in_portions(rows)]
+        return np.concatenate(lengths) + self.fit_intercept
 
     def row_bounds(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
         """Bounds ``s_i curvature_i (|z_i|^2 + 1)`` of the smoothness of the losses of some rows."""
-        weights = data.weights[rows] if data.weights.size else data.weights
         bounds = []
-        for start in range(0, len(rows), EXAMINED):
-            some = slice(start, start + EXAMINED)
-            X, y = data.X[rows[some]], data.y[rows[some]]
-            bounds.append(self._row_bounds(X, y, weights[some], intercept))
+        for some in in_portions(rows):
+            weights = data.weights[some] if data.weights.size else data.weights
+            bounds.append(self._row_bounds(data.X[some], data.y[some], weights, intercept))
         return np.concatenate(bounds)
 
     def gradient_products(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray):
@@ -518,10 +520,16 @@ class LinearModel:
         return np.array([stiffness(self.loss, intercept, row) for row in y])
 
 
+def in_portions(rows: np.ndarray, size: int = EXAMINED):
+    """Rows a few at a time; neighbours as a slice, which copies nothing."""
+    for start in range(0, len(rows), size):
+        some = rows[start : start + size]
+        yield slice(some[0], some[-1] + 1) if np.all(np.diff(some) == 1) else some
+
+
 def _raw_portions(data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray):
     """Some rows as given, their raw outputs (n, K), targets and weights, a few at a time."""
-    for start in range(0, len(rows), EXAMINED):
-        some = rows[start : start + EXAMINED]
+    for some in in_portions(rows):
         X, weights = data.X[some], data.weights[some] if data.weights.size else data.weights
         yield X, np.asarray(raw_outputs(X, coef, intercept), X.dtype), data.y[some], weights
 
@@ -555,5 +563,7 @@ class Gradients(NamedTuple):
 
 
 def raw_outputs(X, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
-    """``X coef' + intercept``, (n, K)."""
+    """``X coef' + intercept``, (n, K), on the host, computed where the rows are."""
+    if backends.on_gpu(X):
+        return backends.choose("cuda").raw_outputs(X, coef, intercept)
     return np.asarray(safe_sparse_dot(X, coef.T, dense_output=True)) + intercept

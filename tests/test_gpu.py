@@ -518,6 +518,17 @@ def test_the_rows_in_use_are_moved_once(stand_in, model):
     assert copied[0] > 5000 * 8 > 2 * (copied[1] - copied[0]) > 0
 
 
+def test_importance_looks_at_rows_where_they_are(stand_in):
+    """Their lengths come to the host once; an epoch brings outputs."""
+    X, y = np.random.default_rng(0).standard_normal((500, 100)), np.arange(500) % 2
+    brought, there = [], stand_in.asarray(X)
+    for max_iter in (2, 4):
+        before = stand_in.used.brought
+        MiniBatchSGDClassifier(**{**QUICK, "max_iter": max_iter}, sampler="importance").fit(there, y)
+        brought.append(stand_in.used.brought - before)
+    assert brought[0] > X.nbytes > 4 * (brought[1] - brought[0]) > 0
+
+
 def test_c4_memory_is_given_back(stand_in, estimator_class, problem):
     """After `fit`, and after a fit that fails; what others keep in their own pool is not touched."""
     for y in (problem.y, None):

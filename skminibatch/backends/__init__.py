@@ -81,6 +81,11 @@ def on_host(array):
     return array.get() if on_gpu(array) else array
 
 
+def there(X, rows):
+    """Some rows where they are: those that a fit has placed on a GPU stay there, unlike ``X[rows]``."""
+    return X.there(rows) if hasattr(X, "there") else X[rows]
+
+
 def beside(X, array):
     """An array where `X` is: of CuPy for rows on a GPU. What CuPy has no type for, such as text, stays."""
     if not on_gpu(X) or np.asarray(array).dtype.kind not in "biuf":

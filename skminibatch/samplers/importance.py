@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats.sampling import DiscreteAliasUrn
+from scipy.stats.sampling import DiscreteGuideTable
 
 from skminibatch._permutation import explicit_order
 from skminibatch.samplers.strata import numbers
@@ -21,7 +21,7 @@ class ImportanceMemory(NamedTuple):
     rows: np.ndarray
     factors: np.ndarray
     shares: np.ndarray
-    urn: DiscreteAliasUrn | None
+    table: DiscreteGuideTable | None
     drawn: float
     seed: int
     epoch: int
@@ -64,7 +64,7 @@ class Importance(NamedTuple):
             sizes = np.sqrt(gradients.row_squares(memory.rows, memory.factors))
         total = sizes.sum()
         shares = sizes / total if total > 0 else np.full(sizes.size, 1.0 / sizes.size)
-        return memory._replace(shares=UNIFORM / sizes.size + (1.0 - UNIFORM) * shares, urn=None, drawn=0.0)
+        return memory._replace(shares=UNIFORM / sizes.size + (1.0 - UNIFORM) * shares, table=None, drawn=0.0)
 
     def tempered(self, smoothness):
         """The smoothness of what the weighted rows add up to: the bound of a row over ``n p_i``."""
@@ -75,9 +75,9 @@ class Importance(NamedTuple):
 
     def draw(self, memory, sizes):
         """(order, weights, memory) for the next steps."""
-        urn = DiscreteAliasUrn(memory.shares) if memory.urn is None else memory.urn
-        urn.set_random_state(numbers(memory.seed, memory.epoch, memory.turn))
-        places = urn.rvs(int(np.sum(sizes)))
+        table = DiscreteGuideTable(memory.shares) if memory.table is None else memory.table
+        table.set_random_state(numbers(memory.seed, memory.epoch, memory.turn))
+        places = table.rvs(int(np.sum(sizes)))
         weights = 1.0 / (memory.rows.size * memory.shares[places])
-        memory = memory._replace(urn=urn, drawn=memory.drawn + places.size, turn=memory.turn + 1)
+        memory = memory._replace(table=table, drawn=memory.drawn + places.size, turn=memory.turn + 1)
         return explicit_order(memory.rows[places]), weights, memory

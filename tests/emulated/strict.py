@@ -25,7 +25,8 @@ METHODS = set(
 )
 VALUES = {"shape", "dtype", "ndim", "size", "nbytes", "itemsize", "strides", "flags"}
 MAKERS = {"asarray", "array", "ascontiguousarray"}  # which take arrays of NumPy
-used = SimpleNamespace(bytes=0, most=0, copied=0)  # of the memory that is played; bytes that came from the host
+# of the memory that is played; bytes that came from the host, and that went there
+used = SimpleNamespace(bytes=0, most=0, copied=0, brought=0)
 
 
 class OutOfMemoryError(MemoryError):
@@ -98,6 +99,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801
     __index__ = __int__
 
     def get(self, stream=None, order="C", out=None, blocking=True):
+        used.brought += self.host.nbytes
         return self.host.copy()
 
     def set(self, array, stream=None):

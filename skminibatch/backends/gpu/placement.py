@@ -53,7 +53,14 @@ class Rows:
             start, stop, _ = rows.indices(len(self))
             # CuPy has no sparse matrices without rows
             return on_host(self.array[rows]) if start < stop else on_host(self.array[:1])[:0]
-        return on_host(self.array[cupy().asarray(rows)])
+        return on_host(self.there(rows))
+
+    def there(self, rows):
+        """Some rows, one at least, on the GPU; those that do not fit there, on the host."""
+        if self.array is None:
+            return self.host[rows]
+        with working():
+            return self.array[rows if isinstance(rows, slice) else cupy().asarray(rows)]
 
     def beside(self, array):
         """A copy on the GPU of an array that stays as it is for as long as these rows are in use; made once."""
