@@ -16,7 +16,14 @@ from skminibatch._parts import curvature_of, hessian_product, n_slots, prox, res
 from skminibatch._plan import Coordinates, Plan, StepStats
 from skminibatch._statistics import EXAMINED, Smoothness, smoothness, square_lengths
 
-NUMBERS_AT_ONCE = 1 << 22  # of rows of which only their outputs are looked at
+NUMBERS_AT_ONCE = 1 << 22  # of rows that are looked at on a GPU, or of which only outputs are wanted
+
+
+def in_portions(rows: np.ndarray, size: int = EXAMINED):
+    """Rows a few at a time; neighbours as a slice, which copies nothing."""
+    for start in range(0, len(rows), size):
+        some = rows[start : start + size]
+        yield slice(some[0], some[-1] + 1) if np.all(np.diff(some) == 1) else some
 
 
 class Data(NamedTuple):
@@ -49,6 +56,15 @@ class Data(NamedTuple):
         if self.rows is None:
             return self.y, weights
         return self.y[self.rows], None if weights is None else weights[self.rows]
+
+    def portions(self, rows: np.ndarray):
+        """Some rows for array operations, a few at a time, as (which, X): dense ones are where all of them are."""
+        X = self.X
+        if backends.is_sparse(X):
+            yield from ((some, X[some]) for some in in_portions(rows))
+            return
+        size = max(EXAMINED, NUMBERS_AT_ONCE // X.shape[1]) if hasattr(X, "there") else EXAMINED
+        yield from ((some, backends.there(X, some)) for some in in_portions(rows, size))
 
 
 @dataclass(frozen=True)
@@ -220,12 +236,18 @@ class LinearModel:
 
     def _square_lengths(self, X) -> np.ndarray:
         """Squared lengths of rows as the optimizer sees them, without writing these out."""
-        axes, X = self._axes(), X.astype(np.float64, copy=False)
+        axes = self._axes()
         squares = axes.scale.astype(np.float64) ** 2
         if sparse.issparse(X):
+            X = X.astype(np.float64, copy=False)
             return np.asarray(X.multiply(X) @ squares).ravel()
-        moved = X - axes.center if np.any(axes.center) else X
-        return (moved * moved) @ squares
+
+        def lengths(X, squares, *center):
+            X = X.astype(np.float64, copy=False)
+            moved = X - center[0] if center else X
+            return (moved * moved) @ squares
+
+        return backends.computed(lengths, X, squares, *([axes.center] if np.any(axes.center) else []))
 
     def what_predicts(self, params: np.ndarray, coefficients: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Coefficients (K, d) and intercepts (K,) of the features as given; `coefficients`: of the last step."""
@@ -319,15 +341,15 @@ class LinearModel:
 
         ``|z_i|^2 + 1`` for a row as the optimizer sees it (without the one where there is no intercept).
         """
-        lengths = [self._square_lengths(data.X[some]) for some in in_portions(rows)]
+        lengths = [self._square_lengths(X) for _, X in data.portions(rows)]
         return np.concatenate(lengths) + self.fit_intercept
 
     def row_bounds(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
         """Bounds ``s_i curvature_i (|z_i|^2 + 1)`` of the smoothness of the losses of some rows."""
         bounds = []
-        for some in in_portions(rows):
+        for some, X in data.portions(rows):
             weights = data.weights[some] if data.weights.size else data.weights
-            bounds.append(self._row_bounds(data.X[some], data.y[some], weights, intercept))
+            bounds.append(self._row_bounds(X, data.y[some], weights, intercept))
         return np.concatenate(bounds)
 
     def gradient_products(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray):
@@ -518,13 +540,6 @@ class LinearModel:
         if y.ndim == 1:
             return stiffness(self.loss, np.full(len(y), intercept[0]), y)
         return np.array([stiffness(self.loss, intercept, row) for row in y])
-
-
-def in_portions(rows: np.ndarray, size: int = EXAMINED):
-    """Rows a few at a time; neighbours as a slice, which copies nothing."""
-    for start in range(0, len(rows), size):
-        some = rows[start : start + size]
-        yield slice(some[0], some[-1] + 1) if np.all(np.diff(some) == 1) else some
 
 
 def _raw_portions(data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray):

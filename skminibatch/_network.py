@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from skminibatch import backends
-from skminibatch._models import Data
+from skminibatch._models import Data, in_portions
 from skminibatch._network_gradients import FEWEST, NetworkGradients
 from skminibatch._parts import n_slots, result
 from skminibatch._plan import Plan, StepStats
@@ -99,10 +99,13 @@ class MLPModel(NetworkGradients):
                 continue
             mean, variance = Running.moments(theta[place.running])
             moments = Moments.none(mean.size)
-            for start in range(0, len(rows), EXAMINED):
-                some = rows[start : start + EXAMINED]
-                entering, _ = self.stack.forward(theta, data.X[some], until=number)
-                moments = moments.updated(entering, data.weights[some] if data.weights.size else None)
+
+            def entering(X, theta, number=number):
+                return self.stack.forward(theta, X, until=number)[0]
+
+            for some in in_portions(rows):
+                found = backends.computed(entering, backends.there(data.X, some), theta)
+                moments = moments.updated(found, data.weights[some] if data.weights.size else None)
             mean[:], variance[:] = moments.mean, moments.squares / moments.count
         return theta
 

@@ -16,13 +16,14 @@ from skminibatch._statistics import (
     Reservoir,
     Smoothness,
     gentle_coordinates,
+    mean_and_squares,
     sample_rows,
     sparse_coordinates,
     standard_coordinates,
     stream,
     within,
 )
-from skminibatch.backends import is_sparse
+from skminibatch.backends import computed, is_sparse
 
 FEWEST_LOOKS, MOST_LOOKS = 4, 32  # micro-batches that are looked at in training
 MOST_TOGETHER = 256  # rows in these
@@ -46,8 +47,7 @@ def placed(
     """
     dense = not is_sparse(data.X)
     if standardize:
-        X, _, weights = used(data)
-        moments = moments.updated(X, weights)
+        moments = _with_all_rows(moments, data)
         axes = standard_coordinates(moments, model.dtype, dense and model.fit_intercept)
     elif automatic:
         moments = moments.updated(data.X[sampled], data.weights[sampled] if data.weights.size else None)
@@ -59,6 +59,17 @@ def placed(
     else:
         return model, moments
     return replace(model, coordinates=axes), moments
+
+
+def _with_all_rows(moments: Moments, data: Data) -> Moments:
+    """The moments with those of all rows in use; dense ones are looked at where they are."""
+    for some, X in data.portions(np.arange(data.X.shape[0]) if data.rows is None else data.rows):
+        weights = data.weights[some] if data.weights.size else np.ones(X.shape[0])
+        if is_sparse(X):
+            moments = moments.updated(X, weights)
+        else:
+            moments = moments.merged(float(weights.sum()), *computed(mean_and_squares, X, weights))
+    return moments
 
 
 def used(data: Data) -> tuple:

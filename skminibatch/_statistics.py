@@ -70,14 +70,15 @@ class Moments(NamedTuple):
         total = float(weights.sum())
         if total == 0:
             return self
+        if not sparse.issparse(X):
+            return self.merged(total, *mean_and_squares(X, weights))
         mean = np.asarray(weights @ X, np.float64).ravel() / total
-        stored = total
-        if sparse.issparse(X):
-            squares = np.asarray(weights @ X.multiply(X)).ravel() - total * mean**2
-            stored = weights @ X.astype(bool)
-        else:
-            squares = weights @ (X - mean) ** 2
-        count = self.count + total
+        squares = np.asarray(weights @ X.multiply(X)).ravel() - total * mean**2
+        return self.merged(total, mean, squares, weights @ X.astype(bool))
+
+    def merged(self, total: float, mean: np.ndarray, squares: np.ndarray, stored=None) -> Moments:
+        """With the weight, the means and the sums of squared deviations of more rows (`stored`: None for dense ones)."""
+        stored, count = total if stored is None else stored, self.count + total
         shift = mean - self.mean
         squares = self.squares + np.maximum(squares, 0) + shift**2 * self.count * total / count
         return Moments(count, self.mean + shift * total / count, squares, self.stored + stored)
@@ -101,6 +102,12 @@ class Moments(NamedTuple):
         size[seen] = np.sqrt(squares / self.stored[seen])
         size[~seen] = np.median(size[seen])
         return size
+
+
+def mean_and_squares(X, weights):
+    """Weighted mean and sum of squared deviations of the columns of dense rows, in the arrays of any library, float64."""
+    mean = weights @ X / weights.sum()
+    return mean, weights @ (X - mean) ** 2
 
 
 class Reservoir(NamedTuple):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length, validate_data
 
-from skminibatch.backends import check_device, is_sparse, on_gpu, on_host
+from skminibatch.backends import check_device, is_sparse, on_gpu, on_host, there
 
 COPIED = 1024  # rows at once, where columns become rows
 FINITE = 1 << 16  # rows that are looked at together, once a sum says that a number of them is not finite
@@ -33,7 +34,9 @@ def validation_score(
         if not estimator.early_stopping:
             return None, rows
         rows, held_out = split(estimator, target, X, y, rows, rng)
-        X_val, y_val = X[held_out], y[held_out]
+        # the score of an estimator takes rows of CuPy, which the scorers of scikit-learn do not
+        X_val = partial(there, X, held_out) if estimator.scoring is None and hasattr(X, "there") else X[held_out]
+        y_val = y[held_out]
         weights = None if sample_weight is None else _check_sample_weight(sample_weight, y)[held_out]
     else:
         if X_val is None or y_val is None:
@@ -50,7 +53,7 @@ def validation_score(
         fitted.__dict__.pop("feature_names_in_", None)  # the rows are arrays by now
         for name, attribute in estimator._attributes(*predicts, target).items():
             setattr(fitted, name, attribute)
-        number = scorer(fitted, X_val, y_val, **keywords)
+        number = scorer(fitted, X_val() if callable(X_val) else X_val, y_val, **keywords)
         if not np.isfinite(number):
             raise ValueError(f"scoring={estimator.scoring!r} gave {number} on the validation set.")
         return number

@@ -38,6 +38,7 @@ from skminibatch.diagnostics import gradient_noise_scale
 from skminibatch.layers import GELU, Batch, Hybrid, Layer
 from skminibatch.losses import EachOutput, Logistic, OneVsRest, Softmax, SquaredError
 from skminibatch.optimizers import SAGA, Adam, ScheduleFree
+from skminibatch.samplers import Importance
 
 ROOT = Path(backends.__file__).parents[2]
 in_a_checkout = pytest.mark.skipif(not (ROOT / "benchmarks").exists(), reason="not in a checkout")
@@ -518,15 +519,30 @@ def test_the_rows_in_use_are_moved_once(stand_in, model):
     assert copied[0] > 5000 * 8 > 2 * (copied[1] - copied[0]) > 0
 
 
-def test_importance_looks_at_rows_where_they_are(stand_in):
-    """Their lengths come to the host once; an epoch brings outputs."""
-    X, y = np.random.default_rng(0).standard_normal((500, 100)), np.arange(500) % 2
-    brought, there = [], stand_in.asarray(X)
-    for max_iter in (2, 4):
-        before = stand_in.used.brought
-        MiniBatchSGDClassifier(**{**QUICK, "max_iter": max_iter}, sampler="importance").fit(there, y)
-        brought.append(stand_in.used.brought - before)
-    assert brought[0] > X.nbytes > 4 * (brought[1] - brought[0]) > 0
+LOOKS = [
+    (MiniBatchSGDClassifier, {"sampler": "importance"}),
+    (MiniBatchSGDClassifier, {"sampler": Importance("smoothness")}),
+    (MiniBatchSGDClassifier, {"standardize": True}),
+    (MiniBatchSGDClassifier, {"standardize": True, "early_stopping": True}),
+    (MiniBatchMLPClassifier, {"normalization": Batch(exact=True), "hidden_layer_sizes": (3,), "early_stopping": True}),
+]
+
+
+@pytest.mark.parametrize(
+    ("model", "settings"), LOOKS, ids=lambda value: str(value) if isinstance(value, dict) else None
+)
+def test_all_rows_are_looked_at_where_they_are(model, settings, stand_in):
+    """For probabilities, coordinates, statistics and scores: what comes to the host is far less than the rows."""
+    X, y = np.random.default_rng(0).standard_normal((500, 200)), np.arange(500) % 2
+    rate = {"learning_rate_init" if model is MiniBatchMLPClassifier else "eta0": 0.01, "learning_rate": "constant"}
+    settings = {**QUICK, **rate, **settings}
+    there, before = stand_in.asarray(X), stand_in.used.brought
+    found = model(**settings).fit(there, y)
+    assert 0 < stand_in.used.brought - before < X.nbytes / 5
+    expected = model(**settings, device="base").fit(X, y)
+    np.testing.assert_allclose(found.loss_curve_, expected.loss_curve_, rtol=1e-9)
+    np.testing.assert_allclose(found.predict_proba(there).get(), expected.predict_proba(X), rtol=1e-7, atol=1e-9)
+    np.testing.assert_array_equal(found.validation_scores_, expected.validation_scores_)
 
 
 def test_c4_memory_is_given_back(stand_in, estimator_class, problem):

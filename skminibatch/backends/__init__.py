@@ -86,6 +86,15 @@ def there(X, rows):
     return X.there(rows) if hasattr(X, "there") else X[rows]
 
 
+def computed(function, X, *arrays):
+    """``function(X, *arrays)`` where the rows `X` are, by operations that CuPy knows too; what it gives is on the host."""
+    if not on_gpu(X):
+        return function(X, *arrays)
+    from skminibatch.backends.gpu.predictions import computed
+
+    return computed(function, X, *arrays)
+
+
 def beside(X, array):
     """An array where `X` is: of CuPy for rows on a GPU. What CuPy has no type for, such as text, stays."""
     if not on_gpu(X) or np.asarray(array).dtype.kind not in "biuf":

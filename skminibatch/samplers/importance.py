@@ -14,8 +14,9 @@ UNIFORM = 0.5  # of the draws: no weight exceeds 1 / UNIFORM, whatever the rows 
 
 
 class ImportanceMemory(NamedTuple):
-    """What importance sampling remembers: its rows, their factors and probabilities, what draws by these (None: not made
-    yet), and how many rows were drawn since it looked at the gradients.
+    """What importance sampling remembers: its rows, their factors and probabilities, and the rows drawn since a look.
+
+    ``table`` draws by these probabilities; None: it is not made yet.
     """
 
     rows: np.ndarray

@@ -1,4 +1,4 @@
-"""Raw outputs of rows that are on the GPU, brought to the host."""
+"""What is computed of rows that are on the GPU, raw outputs above all, and brought to the host."""
 
 from __future__ import annotations
 
@@ -10,18 +10,25 @@ from skminibatch.backends.gpu.losses import raw_of_sparse_rows
 from skminibatch.backends.gpu.placement import working
 
 
+def computed(function, X, *arrays):
+    """``function(X, *arrays)``, of arrays that are moved to the GPU; an array or a tuple of them, on the host."""
+    with working():
+        found = function(X, *map(cupy().asarray, arrays))
+        return tuple(map(on_host, found)) if isinstance(found, tuple) else on_host(found)
+
+
 def raw_outputs(X, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
     """``X coef' + intercept`` (n, K) of a linear model."""
-    with working():
-        there = [cupy().asarray(array) for array in (coef, intercept)]
+
+    def raw(X, coef, intercept):
         if is_sparse(X):
-            raw = raw_of_sparse_rows(X, np.empty(0), *there).astype(np.result_type(X.dtype, coef.dtype))
-        else:
-            raw = X @ there[0].T + there[1]
-        return on_host(raw)
+            dtype = np.result_type(X.dtype, coef.dtype)
+            return raw_of_sparse_rows(X, np.empty(0), coef, intercept).astype(dtype)
+        return X @ coef.T + intercept
+
+    return computed(raw, X, coef, intercept)
 
 
 def network_outputs(stack, theta: np.ndarray, X) -> np.ndarray:
     """Raw outputs (n, K) of a network, a few rows at a time."""
-    with working():
-        return on_host(stack.raw(cupy().asarray(theta), X))
+    return computed(lambda X, theta: stack.raw(theta, X), X, theta)
