@@ -23,7 +23,7 @@ def in_portions(rows: np.ndarray, size: int = EXAMINED):
     """Rows a few at a time; neighbours as a slice, which copies nothing."""
     for start in range(0, len(rows), size):
         some = rows[start : start + size]
-        yield slice(some[0], some[-1] + 1) if np.all(np.diff(some) == 1) else some
+        yield slice(int(some[0]), int(some[-1]) + 1) if np.all(np.diff(some) == 1) else some
 
 
 class Data(NamedTuple):
