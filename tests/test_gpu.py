@@ -519,6 +519,16 @@ def test_the_rows_in_use_are_moved_once(stand_in, model):
     assert copied[0] > 5000 * 8 > 2 * (copied[1] - copied[0]) > 0
 
 
+@pytest.mark.parametrize("sampler", ["shuffle", "stratified", "importance", "replacement"])
+def test_nothing_piles_up_beside_the_rows(sampler, stand_in, binary, monkeypatch):
+    """What stays on the GPU for the time of a fit is the same after two epochs and after six."""
+    kept, free = [], placement.Rows.free
+    monkeypatch.setattr(placement.Rows, "free", lambda rows: kept.append(len(rows._beside)) or free(rows))
+    for max_iter in (2, 6):
+        MiniBatchSGDClassifier(**{**QUICK, "max_iter": max_iter}, sampler=sampler, device="cuda").fit(*binary)
+    assert kept[0] == kept[1] > 0
+
+
 LOOKS = [
     (MiniBatchSGDClassifier, {"sampler": "importance"}),
     (MiniBatchSGDClassifier, {"sampler": Importance("smoothness")}),

@@ -125,8 +125,8 @@ def _carried_out(run, X, y, weights, plan, params, coordinates=None, table=None)
             return _fetched(run(X, y, weights, plan, subset, axes, learnt, stored))
 
         if rows.array is not None:
-            beside = rows.beside(y), rows.beside(weights), plan, rows.beside(plan.rows.subset)
-            stats = step(rows.array, *beside)
+            subset = rows.beside(plan.rows.subset) if plan.rows.subset.size else None
+            stats = step(rows.array, rows.beside(y), rows.beside(weights), plan, subset)
         else:
             stats = streamed.run(step, rows, y, weights, plan)
         params[...] = learnt.get()
