@@ -157,7 +157,7 @@ def of_linear(sizes):
     for batch_size in sizes.batch_sizes:
         parts, gpu = (Logistic(), ElasticNet(gpu_peers.ALPHA), SGD()), choose("cuda")
         plan, params = plan_of(SGD(), n, batch_size), np.zeros((1, 1, d + 1), np.float32)
-        facts = {"name": "linear", "batch_size": batch_size, "shape": [n, d], "steps": len(plan.offsets) - 1}
+        facts = {"name": "linear", "batch_size": batch_size, "shape": [n, d], "steps": plan.n_steps}
         with placed(X) as there:
             arrays = there, y, np.empty(0), plan, None
             found = several(lambda: gpu.run_dense(*parts, *arrays, params.copy(), True), sizes.repeats)  # noqa: B023

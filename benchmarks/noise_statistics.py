@@ -96,7 +96,7 @@ def without_statistics(dense_run, sparse_run):
     with (
         mock.patch.object(dense_kernels, "run", dense_run),
         mock.patch.object(sparse_kernels, "run_linear", sparse_run),
-        mock.patch.object(base, "measured_from", lambda plan, table=None: len(plan.offsets) - 1),
+        mock.patch.object(base, "measured_from", lambda plan, table=None: plan.n_steps),
         mock.patch.object(_training, "Seen", Unmeasured),
     ):
         yield

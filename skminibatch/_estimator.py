@@ -18,7 +18,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight
 
 from skminibatch import _resolve, backends
-from skminibatch._models import Data
+from skminibatch._data import Data
 from skminibatch._pilot import chosen_size, derived_size
 from skminibatch._scale import first_smoothness, first_statistic, stiffness_of, stream_smoothness
 from skminibatch._statistics import (

@@ -11,60 +11,11 @@ from scipy.sparse.linalg import LinearOperator
 from sklearn.utils.extmath import safe_sparse_dot
 
 from skminibatch import backends
+from skminibatch._data import NUMBERS_AT_ONCE, Data, in_portions
 from skminibatch._gradients import GradientStatistics, sizes_of
 from skminibatch._parts import curvature_of, hessian_product, n_slots, prox, result, stiffness, update
 from skminibatch._plan import Coordinates, Plan, StepStats
 from skminibatch._statistics import EXAMINED, Smoothness, smoothness, square_lengths
-
-NUMBERS_AT_ONCE = 1 << 22  # of rows that are looked at on a GPU, or of which only outputs are wanted
-
-
-def in_portions(rows: np.ndarray, size: int = EXAMINED):
-    """Rows a few at a time; neighbours as a slice, which copies nothing."""
-    for start in range(0, len(rows), size):
-        some = rows[start : start + size]
-        yield slice(int(some[0]), int(some[-1]) + 1) if np.all(np.diff(some) == 1) else some
-
-
-class Data(NamedTuple):
-    """Rows to learn from: `X` dense or CSR, `y` as encoded, `weights` float64 or empty, `rows` in use (None: all).
-
-    Some of the rows, as `X` gives them for an index, are on the host, wherever all of them are; `y` and `weights` always are.
-    A row may be in use several times. `table` is what a ``per_row`` optimizer stores of the rows, see `backends.base`.
-    """
-
-    X: object
-    y: np.ndarray
-    weights: np.ndarray
-    rows: np.ndarray | None = None
-    table: np.ndarray | None = None
-
-    @property
-    def n_rows(self) -> int:
-        """Number of rows in use."""
-        return self.X.shape[0] if self.rows is None else self.rows.size
-
-    @property
-    def row_length(self) -> float:
-        """Numbers that a row stores, in the mean."""
-        return self.X.nnz / self.X.shape[0] if backends.is_sparse(self.X) else self.X.shape[1]
-
-    @property
-    def targets(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """`y` and the weights (None: equal) of the rows in use."""
-        weights = self.weights if self.weights.size else None
-        if self.rows is None:
-            return self.y, weights
-        return self.y[self.rows], None if weights is None else weights[self.rows]
-
-    def portions(self, rows: np.ndarray):
-        """Some rows for array operations, a few at a time, as (which, X): dense ones are where all of them are."""
-        X = self.X
-        if backends.is_sparse(X):
-            yield from ((some, X[some]) for some in in_portions(rows))
-            return
-        size = max(EXAMINED, NUMBERS_AT_ONCE // X.shape[1]) if hasattr(X, "there") else EXAMINED
-        yield from ((some, backends.there(X, some)) for some in in_portions(rows, size))
 
 
 @dataclass(frozen=True)
@@ -113,9 +64,13 @@ class LinearModel:
 
     def outside(self, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Parameters as coefficients (K, d) and intercepts (K,) of the features as given."""
-        axes = self._axes()
-        coef = w[:, :-1] * axes.scale
-        return coef, w[:, -1] - coef @ axes.center
+        return self._outside(w[:, :-1], w[:, -1])
+
+    def _outside(self, coef: np.ndarray, intercept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if self.coordinates is None:
+            return coef, intercept
+        coef = coef * self.coordinates.scale
+        return coef, intercept - coef @ self.coordinates.center
 
     @property
     def n_parameters(self) -> int:
@@ -174,6 +129,10 @@ class LinearModel:
         ours, theirs = self._axes(), other._axes()
         same_axes = np.array_equal(ours.scale, theirs.scale) and np.array_equal(ours.center, theirs.center)
         return same_axes and (type(self.loss), self.loss, self.penalty) == (type(other.loss), other.loss, other.penalty)
+
+    def _penalised(self) -> np.ndarray | float:
+        """What the penalty acts on, over the coefficients of the features as given."""
+        return 1.0 if self.coordinates is None else self.coordinates.stretch / self.coordinates.scale
 
     def _axes(self) -> Coordinates:
         ones = np.ones(self.n_features, self.dtype)
@@ -253,8 +212,8 @@ class LinearModel:
         """Coefficients (K, d) and intercepts (K,) of the features as given; `coefficients`: of the last step."""
         w = result(self.optimizer, params[0], tuple(params[1:]))
         coef, intercept = w[:, :-1], w[:, -1]
-        axes = self._axes()
         if coefficients is not None and self.penalty.l1 > 0 and hasattr(self.optimizer, "result"):
+            axes = self._axes()
             zero = np.zeros_like(params[0])
             _, _, step = update(self.optimizer, params[0], zero, tuple(params[1:]), coefficients)
             step = np.broadcast_to(step, zero.shape)[:, :-1]
@@ -262,7 +221,7 @@ class LinearModel:
             # a small coefficient is noise, unless the last iterate agrees with the average
             settled = np.abs(params[0][:, :-1] - coef) <= 0.25 * np.abs(coef)
             coef = np.where(small & ~settled, 0, coef)
-        coef, intercept = self.outside(np.column_stack([coef, intercept]))
+        coef, intercept = self._outside(coef, intercept)
         return coef.astype(self.coef_dtype), intercept.astype(self.coef_dtype)
 
     def objective(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray) -> tuple[float, float]:
@@ -272,8 +231,7 @@ class LinearModel:
         total = evaluate(self.loss, data.X, data.y, data.weights, rows, coef, intercept)
         rows_weights = data.weights[rows] if data.weights.size and rows.size else data.weights
         weight = rows_weights.sum() if data.weights.size else (rows.size or data.X.shape[0])
-        axes = self._axes()
-        penalty = float(np.sum(self.penalty.value(coef.astype(np.float64) * (axes.stretch / axes.scale))))
+        penalty = float(np.sum(self.penalty.value(coef.astype(np.float64) * self._penalised())))
         return total / max(weight, np.finfo(float).tiny), penalty
 
     def smoothness(self, data: Data, rows: np.ndarray, intercept: np.ndarray) -> Smoothness:
@@ -398,8 +356,7 @@ class LinearModel:
 
     def _pull(self, coef: np.ndarray) -> np.ndarray:
         """The same for the coefficients (K, d)."""
-        axes = self._axes()
-        return self.penalty.gradient(coef * (axes.stretch / axes.scale)) * axes.stretch
+        return self.penalty.gradient(coef * self._penalised()) * self._axes().stretch
 
     def hessian(
         self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray, bounded: bool = False

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from skminibatch import backends
-from skminibatch._models import Data, in_portions
+from skminibatch._data import Data, in_portions
 from skminibatch._network_gradients import FEWEST, NetworkGradients
 from skminibatch._parts import n_slots, result
 from skminibatch._plan import Plan, StepStats

@@ -18,8 +18,8 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
 from skminibatch import backends
+from skminibatch._data import Data
 from skminibatch._gradients import GradientStatistics
-from skminibatch._models import Data
 from skminibatch._parts import hessian_product
 from skminibatch._permutation import explicit_order
 from skminibatch._plan import Plan

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-from skminibatch._models import Data, LinearModel
+from skminibatch._data import Data
+from skminibatch._models import LinearModel
 from skminibatch._scale import noise_at, stiffness_of
 from skminibatch._statistics import EXAMINED, OF_PILOT, Smoothness, sample_rows, stream
 from skminibatch._step_costs import load

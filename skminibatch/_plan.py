@@ -44,6 +44,16 @@ class Plan(NamedTuple):
     key: tuple[int, int] = (0, 0)
 
     @property
+    def n_steps(self) -> int:
+        """Number S of steps."""
+        return len(self.offsets) - 1
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Rows of each step (S,), int64."""
+        return self.offsets[1:] - self.offsets[:-1]
+
+    @property
     def bounds_rates(self) -> bool:
         """Whether the rate of a step depends on the lengths of its rows."""
         return self.safety[0] < np.inf

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from skminibatch._models import Data, LinearModel
+from skminibatch._data import Data
+from skminibatch._models import LinearModel
 from skminibatch._plan import Coordinates
 from skminibatch._statistics import (
     OF_NOISE,

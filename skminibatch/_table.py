@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skminibatch._models import Data, LinearModel
+from skminibatch._data import Data
+from skminibatch._models import LinearModel
 from skminibatch._statistics import Smoothness
 from skminibatch._training import Progress, Recipe
 from skminibatch.optimizers import ScheduleFree

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skminibatch._models import Data, Gradients, LinearModel
+from skminibatch._data import Data
+from skminibatch._models import Gradients, LinearModel
 from skminibatch._permutation import rows_of
 from skminibatch._plan import NO_BOUND, Plan, StepStats
 from skminibatch._scale import noise_of_micro_batches
@@ -222,7 +223,7 @@ def run_part(
         stats = model.run(plan, params, data)
         if stats.failed >= 0 or not np.isfinite(params).all():
             raise Diverged(state.epoch, stats.rates[max(stats.failed, 0)])
-        sizes = np.diff(plan.offsets)
+        sizes = plan.sizes
         n_done += int(plan.offsets[-1])
         state = after
         if hasattr(recipe.sizes, "every"):
@@ -294,7 +295,7 @@ def train(
         history.append(**_entry(progress, *losses, float(sizes.mean()), seen, seconds))
         noise = progress.state.noise_scale if np.isnan(seen.noise_scale) else seen.noise_scale
         progress.state = progress.state._replace(epoch=progress.state.epoch + 1, noise_scale=noise)
-        if best is None or not recipe.keep_best or progress.score > best.score:
+        if recipe.keep_best and (best is None or progress.score > best.score):
             best = replace(progress)
         if on_epoch(progress):
             progress.reason, progress.converged = "a callback asked to stop", True

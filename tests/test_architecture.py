@@ -32,6 +32,7 @@ FLOORS = [
     {"_network"},
     {"_network_gradients"},
     {"_models"},
+    {"_data"},
     {"backends"},
     {"_statistics", "_gradients"},
     {"_plan"},

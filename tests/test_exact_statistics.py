@@ -7,7 +7,7 @@ import pytest
 from scipy import sparse
 
 from skminibatch import MiniBatchMLPClassifier
-from skminibatch._models import Data
+from skminibatch._data import Data
 from skminibatch._statistics import EXAMINED
 from skminibatch.layers import NORMALIZATIONS
 

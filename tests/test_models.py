@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from skminibatch._models import Data, LinearModel
+from skminibatch._data import Data
+from skminibatch._models import LinearModel
 from skminibatch._permutation import explicit_order
 from skminibatch._plan import Coordinates, Plan
 from skminibatch.losses import Logistic, Softmax, SquaredError

@@ -169,9 +169,7 @@ def test_the_step_that_is_not_finite_is_named(backend):
     stack, X = stack_of(SquaredError()), rows()
     X[40] = np.nan
     plan = plan_of(SGD(), N, batch_size=11)
-    expected = next(
-        s for s in range(len(plan.offsets) - 1) if 40 in plan.rows.explicit[plan.offsets[s] : plan.offsets[s + 1]]
-    )
+    expected = next(s for s in range(plan.n_steps) if 40 in plan.rows.explicit[plan.offsets[s] : plan.offsets[s + 1]])
     for verbs in (base, backend):
         params = parameters_of(stack, SGD())
         arrays = (X, targets_of(SquaredError(), N), NOTHING, plan, params)

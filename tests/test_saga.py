@@ -14,7 +14,8 @@ from sklearn.linear_model import ElasticNet as ExactNet
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
-from skminibatch._models import Data, LinearModel
+from skminibatch._data import Data
+from skminibatch._models import LinearModel
 from skminibatch._permutation import ROUNDS, explicit_order, keyed_order
 from skminibatch._plan import Coordinates, Plan
 from skminibatch._statistics import Smoothness

@@ -101,7 +101,7 @@ def measured_from(plan, table=None) -> int:
 
     With a table there is none: the changes of stored residuals do not tell the noise of the gradient.
     """
-    n_steps = len(plan.offsets) - 1
+    n_steps = plan.n_steps
     if table is not None:
         return n_steps
     return 0 if plan.clip_norm < np.inf else max(0, n_steps - MEASURED_STEPS)
@@ -127,7 +127,7 @@ def measures_rows(plan, table=None) -> np.ndarray:
 
     Otherwise a part of them, and batches of one row, whose gradient is the row's; with a table none, see `measured_from`.
     """
-    sizes = np.diff(plan.offsets)
+    sizes = plan.sizes
     if table is not None and not plan.bounds_rates:
         return np.zeros(len(sizes), bool)
     every = 1 if plan.bounds_rates else min(MEASURED_EVERY, max(1, len(sizes) // MEASURED_STEPS))
@@ -194,7 +194,7 @@ def stiffnesses(loss, raw, y):
 
 
 def _run(loss, penalty, optimizer, batch, y, weights, plan, stretch, params, fit_intercept, table, lazy):
-    stats, acting = empty_stats(len(plan.offsets) - 1), _acting(stretch, params)
+    stats, acting = empty_stats(plan.n_steps), _acting(stretch, params)
     touched = np.ones_like(params, bool, shape=params.shape[2])
     for s, (start, stop) in enumerate(zip(plan.offsets[:-1], plan.offsets[1:], strict=True)):
         chosen = rows_of(plan.rows, start, stop)
@@ -233,7 +233,7 @@ def _run(loss, penalty, optimizer, batch, y, weights, plan, stretch, params, fit
 
 def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params, n_threads=1):
     """Carry out a plan on a network."""
-    stats, learnt = empty_stats(len(plan.offsets) - 1), params[:, : stack.n_parameters]
+    stats, learnt = empty_stats(plan.n_steps), params[:, : stack.n_parameters]
     acting = Acting(1.0, np.asarray(stack.decayed, like=params), np.asarray(stack.rates, like=params))
     lazy, touched = is_sparse(X) and not optimizer.linear, np.ones_like(params, bool, shape=stack.n_parameters)
     for s, (start, stop) in enumerate(zip(plan.offsets[:-1], plan.offsets[1:], strict=True)):

@@ -71,6 +71,8 @@ class Shuffle(NamedTuple):
                 keys = memory.generator().random_raw(ROUNDS)
                 return keyed_order(n_rows, keys, block=block, subset=memory.rows)
             rng = np.random.Generator(memory.generator())
+            if block == 1:
+                return explicit_order(_mapped(memory, rng.permutation(n_rows)))
             blocks = rng.permutation(-(-n_rows // block))
             positions = (blocks[:, None] * block + np.arange(block)).ravel()
             return explicit_order(_mapped(memory, positions[positions < n_rows]))

@@ -20,8 +20,8 @@ def run_dense(
     from skminibatch.backends.cpu.dense import WorkSpace, run
     from skminibatch.backends.cpu.rows import GROUP, n_slices
 
-    stats = empty_stats(len(plan.offsets) - 1)
-    sizes = np.diff(plan.offsets)
+    stats = empty_stats(plan.n_steps)
+    sizes = plan.sizes
     slices = n_slices.py_func(int(sizes.max()))
     # a batch of one row is known to the thread that reads it only, and two threads may meet at a row that comes twice
     alone = sizes.min() == 1 or (table is not None and plan.rows.may_repeat)
@@ -52,7 +52,7 @@ def run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, 
     """Carry out a plan on sparse rows, on one thread."""
     from skminibatch.backends.cpu.sparse import run_lazy, run_linear, work_space
 
-    stats = empty_stats(len(plan.offsets) - 1)
+    stats = empty_stats(plan.n_steps)
     plan_weights = _NONE if plan.weights is None else plan.weights
     lazy = base.is_lazy(optimizer, penalty)
     measured_from = base.measured_from(plan, table)
@@ -68,7 +68,7 @@ def run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, 
         (loss, penalty, optimizer), _csr(X), readonly(y), readonly(weights), plan.rows, plan.offsets,
         plan.coefficients, plan_weights, limits, (scale, kinds, stretches),
     )  # fmt: skip
-    n_steps, longest = len(plan.offsets) - 1, int(np.diff(plan.offsets).max())
+    n_steps, longest = plan.n_steps, int(plan.sizes.max())
     measured = lazy or measured_from < n_steps
     space = work_space(params, longest, n_steps, len(stretches), 0.0 if lazy else penalty.l1, measured)
     space = (*space, _NO_TABLE if table is None else table)
@@ -124,8 +124,8 @@ def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params, n_thre
 
     if not all(part is None or is_ours(part) for part in stack.normalizations):
         return base.run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params)
-    stats = empty_stats(len(plan.offsets) - 1)
-    is_sparse, longest = issparse(X), int(np.diff(plan.offsets).max())
+    stats = empty_stats(plan.n_steps)
+    is_sparse, longest = issparse(X), int(plan.sizes.max())
     network = Network.of(stack, loss, penalty, optimizer, params.dtype)
     lazy = is_sparse and not optimizer.linear
     n_threads = min(n_threads, most_pieces(stack, longest))

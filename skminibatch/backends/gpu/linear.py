@@ -57,7 +57,7 @@ class Task(NamedTuple):
     @property
     def largest(self) -> int:
         """Rows of the largest batch."""
-        return int(np.diff(self.plan.offsets).max())
+        return int(self.plan.sizes.max())
 
 
 def run_dense(
@@ -256,7 +256,7 @@ def _packed(task: Task) -> tuple:
     layout = order_numbers(order)
     head, lengths = 1 + len(words) + len(limits) + len(layout), np.array([len(one) for one in words])
     places = np.where(lengths > 0, head + np.cumsum(lengths) - lengths, 0)  # zero: not there
-    packed = np.concatenate([[len(plan.offsets) - 1], places, limits, layout, *words])
+    packed = np.concatenate([[plan.n_steps], places, limits, layout, *words])
     return device.cupy().asarray(packed), or_nothing(task.subset)
 
 
@@ -269,7 +269,7 @@ def _visits(plan) -> np.ndarray:
     if not plan.rows.may_repeat or (plan.rows.copies == 1 and np.bincount(named).max() == 1):
         return np.empty(0, np.int64)
     rows = rows_of(plan.rows, 0, plan.offsets[-1])
-    batches = np.repeat(np.arange(len(plan.offsets) - 1), np.diff(plan.offsets))
+    batches = np.repeat(np.arange(plan.n_steps), plan.sizes)
     _, firsts, counts = np.unique(batches * (rows.max() + 1) + rows, return_index=True, return_counts=True)
     visits = np.zeros(len(rows), np.int64)
     visits[firsts] = counts
@@ -277,7 +277,7 @@ def _visits(plan) -> np.ndarray:
 
 
 def _empty_stats(plan):
-    return device.cupy().empty(4 * (len(plan.offsets) - 1) + 1)
+    return device.cupy().empty(4 * plan.n_steps + 1)
 
 
 def _finished(found, task: Task, params) -> StepStats:

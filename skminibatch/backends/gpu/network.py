@@ -149,7 +149,7 @@ class Network:
 
     def run(self, X, y, weights, plan, subset, params):
         """Carry out a plan: without a word from the device from the first step until all steps are done."""
-        xp, stream, sizes = device.cupy(), self.stream, np.diff(plan.offsets)
+        xp, stream, sizes = device.cupy(), self.stream, plan.sizes
         stream.wait_event(xp.cuda.get_current_stream().record())
         with stream:
             data = csr.arrays_of(X, plan, self.dtype) if self.is_sparse else {"X": self._placed(X)}

@@ -43,7 +43,7 @@ class Chunk:
 
     def load(self, plan: Plan, data: dict, stream) -> bool:
         """Copy a plan and the places of the data; whether the plan stands at a new place, as it needed more room."""
-        self.n_steps = len(plan.offsets) - 1
+        self.n_steps = plan.n_steps
         none, order = np.empty(0), plan.rows
         own = {
             **dict(zip(STATISTICS, empty_stats(self.n_steps), strict=False)),

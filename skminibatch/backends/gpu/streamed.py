@@ -17,7 +17,7 @@ PORTION_BYTES = 1 << 28  # of rows that come at once, where there is room for tw
 
 def run(step, rows, y, weights, plan):
     """Carry out a plan; ``step(X, y, weights, plan)`` does so for rows on the GPU."""
-    stats, loads = empty_stats(len(plan.offsets) - 1), _loader(rows, plan)
+    stats, loads = empty_stats(plan.n_steps), _loader(rows, plan)
     with ThreadPoolExecutor(1) as pool:
         pieces = _pieces(plan.offsets, n_bytes(rows.host) / max(1, len(rows)))
         coming = pool.submit(loads, 0, *pieces[0])
