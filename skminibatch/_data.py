@@ -9,14 +9,7 @@ import numpy as np
 from skminibatch import backends
 from skminibatch._statistics import EXAMINED
 
-NUMBERS_AT_ONCE = 1 << 22  # of rows that are looked at on a GPU, or of which only outputs are wanted
-
-
-def in_portions(rows: np.ndarray, size: int = EXAMINED):
-    """Rows a few at a time; neighbours as a slice, which copies nothing."""
-    for start in range(0, len(rows), size):
-        some = rows[start : start + size]
-        yield slice(int(some[0]), int(some[-1]) + 1) if np.all(np.diff(some) == 1) else some
+NUMBERS_AT_ONCE = 1 << 22  # of rows that are looked at on a GPU
 
 
 class Data(NamedTuple):
@@ -38,6 +31,11 @@ class Data(NamedTuple):
         return self.X.shape[0] if self.rows is None else self.rows.size
 
     @property
+    def rows_in_use(self) -> np.ndarray:
+        """The numbers of the rows in use."""
+        return np.arange(self.X.shape[0]) if self.rows is None else self.rows
+
+    @property
     def row_length(self) -> float:
         """Numbers that a row stores, in the mean."""
         return self.X.nnz / self.X.shape[0] if backends.is_sparse(self.X) else self.X.shape[1]
@@ -50,11 +48,26 @@ class Data(NamedTuple):
             return self.y, weights
         return self.y[self.rows], None if weights is None else weights[self.rows]
 
-    def portions(self, rows: np.ndarray):
-        """Some rows for array operations, a few at a time, as (which, X): dense ones are where all of them are."""
-        X = self.X
-        if backends.is_sparse(X):
-            yield from ((some, X[some]) for some in in_portions(rows))
-            return
-        size = max(EXAMINED, NUMBERS_AT_ONCE // X.shape[1]) if hasattr(X, "there") else EXAMINED
-        yield from ((some, backends.there(X, some)) for some in in_portions(rows, size))
+    def weights_of(self, rows) -> np.ndarray:
+        """Weights of some rows; empty if every row counts the same."""
+        return self.weights[rows] if self.weights.size else self.weights
+
+    def here(self, rows: np.ndarray):
+        """Some rows on the host, a few at a time, as (which, X)."""
+        return ((some, self.X[some]) for some in _in_portions(rows, EXAMINED))
+
+    def there(self, rows: np.ndarray):
+        """Some rows where all of them are, a few at a time, as (which, X)."""
+        size = max(EXAMINED, NUMBERS_AT_ONCE // self.X.shape[1]) if hasattr(self.X, "there") else EXAMINED
+        return ((some, backends.there(self.X, some)) for some in _in_portions(rows, size))
+
+    def to_compute(self, rows: np.ndarray):
+        """Some rows for operations that CuPy has for dense arrays alone: sparse ones on the host."""
+        return self.here(rows) if backends.is_sparse(self.X) else self.there(rows)
+
+
+def _in_portions(rows: np.ndarray, size: int):
+    """Rows a few at a time; neighbours as a slice, which copies nothing."""
+    for start in range(0, len(rows), size):
+        some = rows[start : start + size]
+        yield slice(int(some[0]), int(some[-1]) + 1) if np.all(np.diff(some) == 1) else some

@@ -11,7 +11,7 @@ from scipy.sparse.linalg import LinearOperator
 from sklearn.utils.extmath import safe_sparse_dot
 
 from skminibatch import backends
-from skminibatch._data import NUMBERS_AT_ONCE, Data, in_portions
+from skminibatch._data import Data
 from skminibatch._gradients import GradientStatistics, sizes_of
 from skminibatch._parts import curvature_of, hessian_product, n_slots, prox, result, stiffness, update
 from skminibatch._plan import Coordinates, Plan, StepStats
@@ -201,12 +201,12 @@ class LinearModel:
             X = X.astype(np.float64, copy=False)
             return np.asarray(X.multiply(X) @ squares).ravel()
 
-        def lengths(X, squares, *center):
+        def lengths(X, center, squares):
             X = X.astype(np.float64, copy=False)
-            moved = X - center[0] if center else X
+            moved = X - center if center.size else X
             return (moved * moved) @ squares
 
-        return backends.computed(lengths, X, squares, *([axes.center] if np.any(axes.center) else []))
+        return backends.computed(lengths, X, axes.center if np.any(axes.center) else np.empty(0), squares)
 
     def what_predicts(self, params: np.ndarray, coefficients: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Coefficients (K, d) and intercepts (K,) of the features as given; `coefficients`: of the last step."""
@@ -287,10 +287,8 @@ class LinearModel:
     ) -> np.ndarray:
         """Squared norms of the gradients of the losses of some rows, from the `row_factors` of these rows."""
         backend, squares = backends.choose(self.device), []
-        for some in in_portions(rows, max(EXAMINED, NUMBERS_AT_ONCE // self.n_features)):
-            weights = data.weights[some] if data.weights.size else data.weights
-            raw = raw_outputs(backends.there(data.X, some), coef, intercept).astype(data.X.dtype, copy=False)
-            residuals = backend.residuals(self.loss, raw, data.y[some], weights).astype(np.float64)
+        for _, raw, y, weights in _raw_portions(data, data.there(rows), coef, intercept):
+            residuals = backend.residuals(self.loss, raw, y, weights).astype(np.float64)
             squares.append(np.sum(residuals**2, axis=1))
         return np.concatenate(squares) * factors
 
@@ -299,15 +297,14 @@ class LinearModel:
 
         ``|z_i|^2 + 1`` for a row as the optimizer sees it (without the one where there is no intercept).
         """
-        lengths = [self._square_lengths(X) for _, X in data.portions(rows)]
+        lengths = [self._square_lengths(X) for _, X in data.to_compute(rows)]
         return np.concatenate(lengths) + self.fit_intercept
 
     def row_bounds(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
         """Bounds ``s_i curvature_i (|z_i|^2 + 1)`` of the smoothness of the losses of some rows."""
         bounds = []
-        for some, X in data.portions(rows):
-            weights = data.weights[some] if data.weights.size else data.weights
-            bounds.append(self._row_bounds(X, data.y[some], weights, intercept))
+        for some, X in data.to_compute(rows):
+            bounds.append(self._row_bounds(X, data.y[some], data.weights_of(some), intercept))
         return np.concatenate(bounds)
 
     def gradient_products(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray):
@@ -471,7 +468,7 @@ class LinearModel:
 
     def _portions(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray):
         """Some rows as the optimizer sees them, their raw outputs (n, K), targets and weights, a few at a time."""
-        for X, raw, y, weights in _raw_portions(data, rows, coef, intercept):
+        for X, raw, y, weights in _raw_portions(data, data.here(rows), coef, intercept):
             yield self._seen(X), raw, y, weights
 
     def largest_stretch(self) -> float:
@@ -499,11 +496,10 @@ class LinearModel:
         return np.array([stiffness(self.loss, intercept, row) for row in y])
 
 
-def _raw_portions(data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray):
-    """Some rows as given, their raw outputs (n, K), targets and weights, a few at a time."""
-    for some in in_portions(rows):
-        X, weights = data.X[some], data.weights[some] if data.weights.size else data.weights
-        yield X, np.asarray(raw_outputs(X, coef, intercept), X.dtype), data.y[some], weights
+def _raw_portions(data: Data, portions, coef: np.ndarray, intercept: np.ndarray):
+    """Portions of rows as given, their raw outputs (n, K), targets and weights."""
+    for some, X in portions:
+        yield X, np.asarray(raw_outputs(X, coef, intercept), X.dtype), data.y[some], data.weights_of(some)
 
 
 class Gradients(NamedTuple):

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from skminibatch import backends
-from skminibatch._data import Data, in_portions
+from skminibatch._data import Data
 from skminibatch._network_gradients import FEWEST, NetworkGradients
 from skminibatch._parts import n_slots, result
 from skminibatch._plan import Plan, StepStats
-from skminibatch._statistics import EXAMINED, Moments
+from skminibatch._statistics import Moments
 from skminibatch.layers import Stack
 from skminibatch.layers.blocks import Running
 
@@ -93,7 +93,7 @@ class MLPModel(NetworkGradients):
 
         Layer by layer, since the statistics of one change what enters the next: one pass over the rows for each.
         """
-        theta, rows = theta.copy(), np.arange(data.X.shape[0]) if data.rows is None else data.rows
+        theta = theta.copy()
         for number, (part, place) in enumerate(zip(self.stack.normalizations, self.stack.places, strict=True)):
             if not getattr(part, "exact", False):
                 continue
@@ -103,8 +103,8 @@ class MLPModel(NetworkGradients):
             def entering(X, theta, number=number):
                 return self.stack.forward(theta, X, until=number)[0]
 
-            for some in in_portions(rows):
-                found = backends.computed(entering, backends.there(data.X, some), theta)
+            for some, X in data.there(data.rows_in_use):
+                found = backends.computed(entering, X, theta)
                 moments = moments.updated(found, data.weights[some] if data.weights.size else None)
             mean[:], variance[:] = moments.mean, moments.squares / moments.count
         return theta
@@ -112,10 +112,9 @@ class MLPModel(NetworkGradients):
     def objective(self, data: Data, rows: np.ndarray, theta: np.ndarray) -> tuple[float, float]:
         """Mean loss of some rows (empty: all) and the penalty."""
         rows = np.arange(data.X.shape[0]) if not rows.size else rows
-        weights, total = data.weights[rows] if data.weights.size else data.weights, 0.0
-        for start in range(0, len(rows), EXAMINED):
-            some = slice(start, start + EXAMINED)
-            raw, _ = self.stack.forward(theta, data.X[rows[some]])
-            total += self.loss_sum(raw, data.y[rows[some]], weights[some])
+        weights, total = data.weights_of(rows), 0.0
+        for some, X in data.here(rows):
+            raw, _ = self.stack.forward(theta, X)
+            total += self.loss_sum(raw, data.y[some], data.weights_of(some))
         weight = weights.sum() if weights.size else len(rows)
         return total / max(weight, np.finfo(float).tiny), self.penalty_value(theta)

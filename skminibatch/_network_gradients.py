@@ -220,7 +220,7 @@ class NetworkGradients:
         stop = len(rows) // self.together * self.together
         for start in range(0, stop, size):
             some = rows[start : min(start + size, stop)]
-            yield data.X[some], data.y[some], data.weights[some] if data.weights.size else data.weights
+            yield data.X[some], data.y[some], data.weights_of(some)
 
     def _forward(self, theta: np.ndarray, X, weights: np.ndarray):
         """Raw outputs and the backward map of rows, as in training but without dropout."""

@@ -64,7 +64,7 @@ def placed(
 
 def _with_all_rows(moments: Moments, data: Data) -> Moments:
     """The moments with those of all rows in use; dense ones are looked at where they are."""
-    for some, X in data.portions(np.arange(data.X.shape[0]) if data.rows is None else data.rows):
+    for some, X in data.to_compute(data.rows_in_use):
         weights = data.weights[some] if data.weights.size else np.ones(X.shape[0])
         if is_sparse(X):
             moments = moments.updated(X, weights)

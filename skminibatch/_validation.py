@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 from sklearn.metrics import check_scoring
@@ -29,19 +28,21 @@ def validation_score(
         The training rows, validated, and the user's own validation rows, as they came (all None: none).
     """
     X, y, sample_weight = given
-    X_val, y_val, weights = separate
+    (X_val, y_val, weights), held_out = separate, None
     if X_val is None and y_val is None and weights is None:
         if not estimator.early_stopping:
             return None, rows
         rows, held_out = split(estimator, target, X, y, rows, rng)
-        looked_at, y_val = _held_out(estimator, X, held_out), y[held_out]
+        y_val = y[held_out]
         weights = None if sample_weight is None else _check_sample_weight(sample_weight, y)[held_out]
+        # the score of an estimator takes rows of CuPy, which the scorers of scikit-learn do not
+        if not (estimator.scoring is None and hasattr(X, "there")):
+            X_val, held_out = X[held_out], None
     else:
         if X_val is None or y_val is None:
             raise ValueError("X_val and y_val must be given together, and sample_weight_val only with them.")
         X_val, y_val = map(on_host, estimator._check_X_y(X_val, y_val, reset=False))
         target.encode(y_val, np.dtype(X.dtype))
-        looked_at = partial(on_host, X_val)
         if weights is not None:
             weights = _check_sample_weight(on_host(weights), X_val, ensure_non_negative=True)
     scorer = check_scoring(estimator, estimator.scoring)
@@ -52,22 +53,12 @@ def validation_score(
         fitted.__dict__.pop("feature_names_in_", None)  # the rows are arrays by now
         for name, attribute in estimator._attributes(*predicts, target).items():
             setattr(fitted, name, attribute)
-        number = scorer(fitted, looked_at(), y_val, **keywords)
+        number = scorer(fitted, X_val if held_out is None else there(X, held_out), y_val, **keywords)
         if not np.isfinite(number):
             raise ValueError(f"scoring={estimator.scoring!r} gave {number} on the validation set.")
         return number
 
     return score, rows
-
-
-def _held_out(estimator, X, rows: np.ndarray) -> Callable:
-    """What gives the rows held out, in each epoch: as they are on a GPU, if it is for the estimator's own score.
-
-    The scorers of scikit-learn do not take rows of CuPy.
-    """
-    if estimator.scoring is None and hasattr(X, "there"):
-        return partial(there, X, rows)
-    return partial(on_host, X[rows])
 
 
 def split(estimator, target, X, y, rows: np.ndarray | None, rng) -> tuple[np.ndarray, np.ndarray]:

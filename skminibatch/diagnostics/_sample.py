@@ -110,7 +110,7 @@ class Sample:
                 "pass the last step and the rows as it sees them."
             )
         self.model, *self.predicts, self.data = estimator._examined(X, y, sample_weight)
-        rows = np.arange(self.data.X.shape[0]) if self.data.rows is None else self.data.rows
+        rows = self.data.rows_in_use
         wanted = _wanted(max_samples, rows.size)
         self.complete = wanted == rows.size
         self.drawn = rows if self.complete else np.sort(self.rng.choice(rows, wanted, replace=False))

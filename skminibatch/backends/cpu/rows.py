@@ -97,6 +97,13 @@ def scramble_burst(i, width, keys, halves):
 
 
 @inlined
+def row_at(place, copies, subset):
+    """The row that stands at a place of a permutation."""
+    row = place // copies if copies > 1 else place
+    return subset[row] if subset.size else row
+
+
+@inlined
 def find_rows(order, start, stop, out, first, mask, burst):
     """``out[first & mask], ...``: the rows at the positions ``start`` to ``stop - 1``; `burst` is written to."""
     explicit, subset, keys, layout = order
@@ -111,16 +118,13 @@ def find_rows(order, start, stop, out, first, mask, burst):
             place, inside = place_of(layout, start + t)
             if place != known:
                 known, x = place, walk(scramble(np.uint64(place), width, keys), n_blocks, width, keys) * block
-            row = x + inside if copies == 1 else (x + inside) // copies
-            out[(first + t) & mask] = subset[row] if subset.size else row
+            out[(first + t) & mask] = row_at(x + inside, copies, subset)
     else:
         for base in range(0, stop - start, BURST):
             scramble_burst(np.uint64(start + base + shift), width, keys, burst)
             for t in range(min(BURST, stop - start - base)):
-                row = walk(burst[0, t], n_places, width, keys)
-                if copies > 1:
-                    row //= copies
-                out[(first + base + t) & mask] = subset[row] if subset.size else row
+                place = walk(burst[0, t], n_places, width, keys)
+                out[(first + base + t) & mask] = row_at(place, copies, subset)
 
 
 @inlined

@@ -30,15 +30,15 @@ def arrays_of(X, plan, dtype) -> dict:
 
 def listed(chunk, arrays: dict, plan, source: str, *, has_one: bool) -> dict:
     """The numbers of the rows of a plan by step and feature; the intercept, where there `has_one`, is the last feature."""
-    xp, offsets, rows = device.cupy(), plan.offsets, arrays["rows"]
-    n, n_steps, width = rows.size, len(offsets) - 1, arrays["marks"].size
+    xp, rows, n_steps = device.cupy(), arrays["rows"], plan.n_steps
+    n, width = rows.size, arrays["marks"].size
     counted = np.int64(n)
     kernel_of(source, "list_rows")((-(-n // BLOCK),), (BLOCK,), (chunk.words, rows, counted))
     counts = arrays["indptr"][rows + 1] - arrays["indptr"][rows] + int(has_one)
     stops = xp.cumsum(counts, dtype=np.int64)
     size = int(stops[-1])
     keys, owners, values = xp.empty(size, np.int64), xp.empty(size, np.int32), xp.empty(size, arrays["data"].dtype)
-    steps = xp.asarray(np.repeat(np.arange(n_steps, dtype=np.int32), np.diff(offsets)))
+    steps = xp.asarray(np.repeat(np.arange(n_steps, dtype=np.int32), plan.sizes))
     arguments = (
         chunk.words,
         steps,

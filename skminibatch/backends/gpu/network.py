@@ -43,7 +43,7 @@ MOST_STEPS = 16  # that are kept as graphs, each for a batch size
 MOST_KINDS = 256  # of parameters, by what multiplies their rates and whether they are decayed
 
 
-def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params, n_threads=1, subset=None):
+def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params, subset=None):
     """Carry out a plan on a network for which there are kernels; the subset of the order, if given, is on the device."""
     is_sparse = hasattr(X, "indptr")
     found = Network.of(stack, loss, penalty, optimizer, params.dtype, is_sparse)

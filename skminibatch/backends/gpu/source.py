@@ -26,7 +26,7 @@ from skminibatch._parts import curvature_of, n_coefficients, n_slots
 from skminibatch._permutation import ROUNDS, RowOrder
 
 NUMBER_TYPES = {"float32": "float", "float64": "double"}
-ORDER_NUMBERS = 8 + ROUNDS  # that ``RowOrder`` in ``rows.cu`` reads
+ORDER_NUMBERS = len(RowOrder._fields) - 1 + ROUNDS  # of an order, its keys last: what ``RowOrder`` in ``rows.cu`` reads
 COLUMN_TYPES = {"int32": "int", "int64": "long long"}  # of the indices of sparse rows
 
 # Functions of each kind of part; the first one tells the kind, in this order.
