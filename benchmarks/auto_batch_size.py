@@ -10,7 +10,9 @@ from report import Result, Table
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
-from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor, _estimator, _training
+from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
+from skminibatch.estimators import base
+from skminibatch.training.loop import run_part
 
 NEEDS_DATA = True
 DATA = {
@@ -64,16 +66,16 @@ def seconds_to_target(name, X, y, optimum, batch_size, seed, limit):
     def train(model, data, params, recipe, state, history, on_epoch):
         outcome["seconds"] = time.perf_counter() - began
         outcome["size"] = int(recipe.sizes.start)
-        start = objective(name, *model.what_predicts(params, None), X, y)
+        start = objective(name, *model.predictor(params, None), X, y)
         while True:
             left = data.n_rows
             while left:
                 timed = time.perf_counter()
                 part = min(left, max(PIECE, int(recipe.sizes.start), state.samples // GROWTH))
-                state, n_rows, _ = _training.run_part(model, data, params, recipe, state, left, part)
+                state, n_rows, _ = run_part(model, data, params, recipe, state, left, part)
                 outcome["seconds"] += time.perf_counter() - timed
                 left -= n_rows
-                excess = objective(name, *model.what_predicts(params, state.coefficients), X, y) - optimum
+                excess = objective(name, *model.predictor(params, state.coefficients), X, y) - optimum
                 if excess <= TARGET * (start - optimum):
                     raise Reached
                 if outcome["seconds"] > limit or state.samples > MOST_PASSES * data.n_rows:
@@ -81,7 +83,7 @@ def seconds_to_target(name, X, y, optimum, batch_size, seed, limit):
                     raise Reached
             state = replace(state, epoch=state.epoch + 1)
 
-    kept, _estimator.train = _estimator.train, train
+    kept, base.train = base.train, train
     try:
         estimator = DATA[name](batch_size=batch_size, random_state=seed)
         began = time.perf_counter()
@@ -89,7 +91,7 @@ def seconds_to_target(name, X, y, optimum, batch_size, seed, limit):
     except Reached:
         pass
     finally:
-        _estimator.train = kept
+        base.train = kept
     return outcome["seconds"], outcome["size"]
 
 

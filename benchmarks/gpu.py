@@ -33,16 +33,16 @@ from report import n_cores
 from timing import Spread
 
 from skminibatch import MiniBatchMLPClassifier, MiniBatchSGDClassifier
-from skminibatch._parts import n_slots
-from skminibatch._permutation import ROUNDS, keyed_order
-from skminibatch._plan import Plan
-from skminibatch._training import epoch_sizes
 from skminibatch.backends import choose, crossover
 from skminibatch.backends.gpu import device
+from skminibatch.contract.orders import ROUNDS, keyed_order
+from skminibatch.contract.plan import Plan
+from skminibatch.contract.verbs import n_slots
 from skminibatch.layers import Dense, Identity, ReLU, Stack
 from skminibatch.losses import Logistic, Softmax
 from skminibatch.optimizers import SGD, Adam
 from skminibatch.penalties import ElasticNet
+from skminibatch.training.chunks import epoch_sizes
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = ROOT / "docs" / "benchmarks"
@@ -150,7 +150,7 @@ def plan_of(optimizer, n, batch_size, rate=gpu_peers.RATE, seed=0):
 
 def of_linear(sizes):
     """An epoch of logistic regression by plain SGD, ours and each peer, and `fit` as a whole."""
-    from skminibatch.backends.gpu.placement import placed
+    from skminibatch.backends.gpu.placement import rows_on_device
 
     n, d = sizes.linear
     X, y = gpu_peers.rows(n, d)
@@ -158,7 +158,7 @@ def of_linear(sizes):
         parts, gpu = (Logistic(), ElasticNet(gpu_peers.ALPHA), SGD()), choose("cuda")
         plan, params = plan_of(SGD(), n, batch_size), np.zeros((1, 1, d + 1), np.float32)
         facts = {"name": "linear", "batch_size": batch_size, "shape": [n, d], "steps": plan.n_steps}
-        with placed(X) as there:
+        with rows_on_device(X) as there:
             arrays = there, y, np.empty(0), plan, None
             found = several(lambda: gpu.run_dense(*parts, *arrays, params.copy(), True), sizes.repeats)  # noqa: B023
         yield {**facts, "who": "ours", **found, "bytes_per_second": rate(found, X.nbytes)}
@@ -205,7 +205,7 @@ def of_network(sizes):
     optimizer, plan = Adam(), plan_of(Adam(), n, min(NETWORK_BATCH, n))
     start = stack.start(rng)
     facts = {"name": "network", "network": "-".join(map(str, widths)), "batch_size": NETWORK_BATCH, "shape": [n, d]}
-    from skminibatch.backends.gpu.placement import placed
+    from skminibatch.backends.gpu.placement import rows_on_device
 
     def run():
         params = np.zeros((1 + n_slots(optimizer), stack.n_numbers), np.float32)
@@ -213,7 +213,7 @@ def of_network(sizes):
         arrays = there, y[:, None].astype(np.float32), np.empty(0), plan
         choose("cuda").run_mlp(stack, Softmax(), ElasticNet(gpu_peers.ALPHA), optimizer, *arrays, params)
 
-    with placed(X) as there:
+    with rows_on_device(X) as there:
         yield {**facts, "who": "ours", **several(run, sizes.repeats)}
     for peer, graphed in (("PyTorch, eager, fused Adam", False), ("PyTorch, CUDA graph", True)):
         make = lambda graphed=graphed: gpu_peers.torch_network(X, y, hidden, NETWORK_BATCH, graphed)  # noqa: E731
@@ -228,13 +228,13 @@ def of_crossover(sizes):
     if importlib.util.find_spec("numba") is None:
         yield {"name": "crossover", "left_out": "numba is not installed"}
         return
-    from skminibatch.backends.gpu.placement import placed
+    from skminibatch.backends.gpu.placement import rows_on_device
 
     parts = Logistic(), ElasticNet(gpu_peers.ALPHA), SGD()
     for d in sizes.widths:
         n = sizes.numbers // d
         X, y = gpu_peers.rows(n, d)
-        with placed(X) as there:
+        with rows_on_device(X) as there:
             for batch_size in sizes.crossover:
                 plan, params = plan_of(SGD(), n, batch_size), np.zeros((1, 1, d + 1), np.float32)
                 facts = {"name": "crossover", "batch_size": batch_size, "shape": [n, d]}

@@ -14,12 +14,14 @@ from report import Result, Table
 from scipy import sparse
 from timing import Epoch, Spread, alternate, milliseconds, seconds
 
-from skminibatch import MiniBatchMLPClassifier, MiniBatchSGDClassifier, _training
-from skminibatch._statistics import Seen
+from skminibatch import MiniBatchMLPClassifier, MiniBatchSGDClassifier
 from skminibatch.backends import base
+from skminibatch.statistics.batches import Seen
+from skminibatch.training import loop
 
 dense_kernels, sparse_kernels, network_kernel = (
-    importlib.import_module(f"skminibatch.backends.cpu.{name}") for name in ("dense", "sparse", "network")
+    importlib.import_module(f"skminibatch.backends.cpu.{name}")
+    for name in ("linear.dense", "linear.sparse", "network.run")
 )
 NEEDS_DATA = False
 GOAL = 0.1
@@ -97,7 +99,7 @@ def without_statistics(dense_run, sparse_run):
         mock.patch.object(dense_kernels, "run", dense_run),
         mock.patch.object(sparse_kernels, "run_linear", sparse_run),
         mock.patch.object(base, "measured_from", lambda plan, table=None: plan.n_steps),
-        mock.patch.object(_training, "Seen", Unmeasured),
+        mock.patch.object(loop, "Seen", Unmeasured),
     ):
         yield
 
@@ -144,7 +146,7 @@ def networks_without_statistics():
     kernel = network_kernel.run
     with (
         mock.patch.object(network_kernel, "run", run),
-        mock.patch.object(_training, "noise_of_micro_batches", return_value=None),
+        mock.patch.object(loop, "noise_of_micro_batches", return_value=None),
     ):
         yield
 

@@ -10,11 +10,11 @@ from sklearn.linear_model import LinearRegression, LogisticRegression, SGDClassi
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from skminibatch import _interchange
-from skminibatch._classification import Classification
-from skminibatch._docs import CLASSIFIER, REGRESSOR
-from skminibatch._linear import LinearEstimator
-from skminibatch._regression import Regression
+from skminibatch.estimators import interchange
+from skminibatch.estimators.classification import Classification
+from skminibatch.estimators.docstrings import CLASSIFIER, REGRESSOR
+from skminibatch.estimators.linear import LinearEstimator
+from skminibatch.estimators.regression import Regression
 from skminibatch.losses import LOSSES
 
 
@@ -117,7 +117,7 @@ class MiniBatchSGDRegressor(Regression, LinearEstimator):
             With copies of the fitted attributes.
         """
         check_is_fitted(self)
-        return _interchange.regressor_to_sklearn(self)
+        return interchange.regressor_to_sklearn(self)
 
     @classmethod
     def from_sklearn(cls, estimator, **parameters) -> Self:
@@ -134,7 +134,7 @@ class MiniBatchSGDRegressor(Regression, LinearEstimator):
         -------
         estimator : MiniBatchSGDRegressor
         """
-        return _interchange.from_sklearn(cls(**parameters), estimator)
+        return interchange.from_sklearn(cls(**parameters), estimator)
 
 
 class MiniBatchSGDClassifier(Classification, LinearEstimator):
@@ -244,7 +244,7 @@ class MiniBatchSGDClassifier(Classification, LinearEstimator):
             For multilabel y, for which scikit-learn has no linear model.
         """
         check_is_fitted(self)
-        return _interchange.classifier_to_sklearn(self)
+        return interchange.classifier_to_sklearn(self)
 
     @classmethod
     def from_sklearn(cls, estimator, **parameters) -> Self:
@@ -261,4 +261,4 @@ class MiniBatchSGDClassifier(Classification, LinearEstimator):
         -------
         estimator : MiniBatchSGDClassifier
         """
-        return _interchange.from_sklearn(cls(**parameters), estimator)
+        return interchange.from_sklearn(cls(**parameters), estimator)

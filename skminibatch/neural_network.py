@@ -10,11 +10,11 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from skminibatch import _network_interchange
-from skminibatch._classification import Classification
-from skminibatch._mlp import MLPEstimator
-from skminibatch._network_docs import CLASSIFIER, REGRESSOR
-from skminibatch._regression import Regression
+from skminibatch.estimators import network_interchange
+from skminibatch.estimators.classification import Classification
+from skminibatch.estimators.network import MLPEstimator
+from skminibatch.estimators.network_docstrings import CLASSIFIER, REGRESSOR
+from skminibatch.estimators.regression import Regression
 from skminibatch.losses import LOSSES
 
 
@@ -125,7 +125,7 @@ class MiniBatchMLPRegressor(Regression, MLPEstimator):
             Where scikit-learn has no equivalent; it names the layer.
         """
         check_is_fitted(self)
-        return _network_interchange.regressor_to_sklearn(self)
+        return network_interchange.regressor_to_sklearn(self)
 
     @classmethod
     def from_sklearn(cls, estimator: MLPRegressor, **parameters) -> Self:
@@ -142,7 +142,7 @@ class MiniBatchMLPRegressor(Regression, MLPEstimator):
         -------
         estimator : MiniBatchMLPRegressor
         """
-        return _network_interchange.from_sklearn(cls(**parameters), estimator)
+        return network_interchange.from_sklearn(cls(**parameters), estimator)
 
 
 class MiniBatchMLPClassifier(Classification, MLPEstimator):
@@ -255,7 +255,7 @@ class MiniBatchMLPClassifier(Classification, MLPEstimator):
             Where scikit-learn has no equivalent; it names the layer.
         """
         check_is_fitted(self)
-        return _network_interchange.classifier_to_sklearn(self)
+        return network_interchange.classifier_to_sklearn(self)
 
     @classmethod
     def from_sklearn(cls, estimator: MLPClassifier, **parameters) -> Self:
@@ -272,4 +272,4 @@ class MiniBatchMLPClassifier(Classification, MLPEstimator):
         -------
         estimator : MiniBatchMLPClassifier
         """
-        return _network_interchange.from_sklearn(cls(**parameters), estimator)
+        return network_interchange.from_sklearn(cls(**parameters), estimator)

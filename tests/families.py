@@ -10,9 +10,9 @@ from sklearn.base import is_classifier
 
 import skminibatch
 from skminibatch import MiniBatchMLPClassifier, MiniBatchMLPRegressor, MiniBatchSGDClassifier, MiniBatchSGDRegressor
-from skminibatch._models import LinearModel
-from skminibatch._network import MLPModel
-from skminibatch._resolve import NETWORK_SOLVERS
+from skminibatch.estimators.parts import NETWORK_SOLVERS
+from skminibatch.models.linear import LinearModel
+from skminibatch.models.network import MLPModel
 from skminibatch.optimizers import OPTIMIZERS
 
 ESTIMATORS = [getattr(skminibatch, name) for name in skminibatch.__all__]

@@ -19,28 +19,19 @@ TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FIL
 FLOORS = [
     {"__init__"},
     {"plotting", "calibrate"},
-    {"streaming", "dask", "model_selection"},
     {"linear_model", "neural_network"},
-    {"_network_interchange"},
-    {"_linear", "_mlp", "_interchange", "checkpoint"},
-    {"_regression", "_classification"},
-    {"_estimator", "diagnostics"},
-    {"_validation", "_table"},
-    {"_pilot"},
-    {"_training"},
-    {"_resolve", "_targets", "_scale"},
-    {"_network"},
-    {"_network_gradients"},
-    {"_models"},
-    {"_data"},
+    {"estimators", "diagnostics"},
+    {"preparation"},
+    {"training"},
+    {"models"},
     {"backends"},
-    {"_statistics", "_gradients"},
-    {"_plan"},
-    {"losses", "penalties", "optimizers", "samplers", "schedules", "layers", "cost_model", "_docs", "_network_docs"},
-    {"_parts", "_permutation", "_step_costs", "_cost_measurements"},
+    {"statistics", "cost_model"},
+    {"losses", "penalties", "optimizers", "samplers", "schedules", "layers"},
+    {"contract"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
-GROUND = FLOORS[-1] | FLOORS[-2] | {"_plan"}
+GROUND = FLOORS[-1] | FLOORS[-2] | {"statistics", "cost_model"}
+INNER = set("backends contract estimators models preparation statistics training".split())  # not for users
 THIRD_PARTY = set("numpy scipy sklearn joblib numba llvmlite cupy matplotlib pandas dask torch".split())
 LONGEST_MODULE, LONGEST_FUNCTION = 400, 60
 
@@ -106,7 +97,7 @@ def test_compilers_stay_in_their_backend(name):
     found = packages(name)
     assert name.startswith("backends/cpu/") or not found & {"numba", "llvmlite"}
     assert name.startswith("backends/gpu/") or "cupy" not in found
-    assert name == "plotting" or "matplotlib" not in found
+    assert part_of(name) == "plotting" or "matplotlib" not in found
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if part_of(name) in GROUND])
@@ -175,5 +166,17 @@ def test_n7_the_base_device_needs_no_compiler(run_python):
 def test_public_names():
     assert skminibatch.__all__ == sorted(skminibatch.__all__)
     assert all(hasattr(skminibatch, name) for name in skminibatch.__all__)
-    # imported by name only: the package itself holds no code
-    assert all(isinstance(node, (ast.Expr, ast.ImportFrom, ast.Assign)) for node in TREES["__init__"].body)
+
+
+def test_submodules_are_reachable_when_they_are_needed(run_python):
+    """As scikit-learn's are: `import skminibatch` alone makes every public submodule an attribute, without importing it."""
+    folders = {name.split("/")[0] for name in FILES} - {"__init__"} - INNER
+    assert folders == skminibatch._SUBMODULES
+    assert folders <= set(dir(skminibatch))
+    run_python(
+        "import sys, skminibatch\n"
+        "assert 'skminibatch.diagnostics' not in sys.modules\n"
+        "assert skminibatch.diagnostics.gradient_noise_scale is sys.modules['skminibatch.diagnostics'].gradient_noise_scale"
+    )
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        skminibatch.nothing  # noqa: B018

@@ -9,10 +9,11 @@ import pytest
 from scipy import sparse
 from sklearn.base import clone
 
-from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor, _estimator, _step_costs, calibrate
-from skminibatch._pilot import chosen_size, noise_scale_after_a_pass
+from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor, calibrate
+from skminibatch.estimators import base
 from skminibatch.optimizers.saga import saga_batch_size
-from skminibatch.schedules import AutoSize
+from skminibatch.preparation.batch_size import chosen_size, noise_scale_after_a_pass
+from skminibatch.schedules import AutoSize, step_costs
 from skminibatch.schedules.auto import OVERALL, PILOT, SHARE
 
 
@@ -65,7 +66,7 @@ def test_limits_of_the_choice(table):
 
 def test_the_stored_table_is_one(rng):
     for storage in ("dense", "csr"):
-        costs = _step_costs.load(None, storage)
+        costs = step_costs.load(None, storage)
         assert np.all(np.diff(costs.seconds, axis=1) >= 0)
         for length, seconds in zip(costs.row_lengths, costs.seconds, strict=True):
             np.testing.assert_allclose(costs.of(length), seconds)
@@ -94,8 +95,8 @@ def test_calibration_writes_a_table(tmp_path, monkeypatch, capsys):
     path = tmp_path / "mine.json"
     calibrate.main([str(path), "--repeats", "1"])
     assert "dense, 3 numbers a row" in capsys.readouterr().out
-    assert _step_costs.load(str(path), "dense").seconds.shape == (2, 2)
-    assert _step_costs.load(str(path), "csr").row_lengths.tolist() == [2, 4]
+    assert step_costs.load(str(path), "dense").seconds.shape == (2, 2)
+    assert step_costs.load(str(path), "csr").row_lengths.tolist() == [2, 4]
 
 
 @pytest.mark.parametrize("storage", [np.asarray, sparse.csr_matrix])
@@ -122,9 +123,7 @@ def test_features_that_the_pilot_does_not_meet_change_nothing(learning_rate, rng
     wide[:, [3, 7, 30, 39]] = X
     noises = []
     for rows in (X, sparse.csr_matrix(X), wide.tocsr()):
-        monkeypatch.setattr(
-            _estimator, "chosen_size", lambda *given: noises.append(noise_of(*given)) or chosen_size(*given)
-        )
+        monkeypatch.setattr(base, "chosen_size", lambda *given: noises.append(noise_of(*given)) or chosen_size(*given))
         settings = {"learning_rate": learning_rate, "eta0": None if learning_rate == "auto" else 0.01}
         MiniBatchSGDRegressor(batch_size="auto", random_state=0, max_iter=1, tol=None, **settings).fit(rows, y)
     assert np.isfinite(noises).all()

@@ -12,14 +12,15 @@ import pytest
 from scipy import sparse
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
-from skminibatch._parts import n_coefficients, n_slots, update
-from skminibatch._permutation import ROUNDS, explicit_order, keyed_order
-from skminibatch._plan import NO_BOUND, Coordinates, Plan
-from skminibatch._training import epoch_sizes
 from skminibatch.backends import base, choose, cpu, gpu
+from skminibatch.contract.coordinates import Coordinates
+from skminibatch.contract.orders import ROUNDS, explicit_order, keyed_order
+from skminibatch.contract.plan import NO_BOUND, Plan
+from skminibatch.contract.verbs import n_coefficients, n_slots, update
 from skminibatch.losses import LOSSES, EachOutput, Logistic, OneVsRest, Softmax, SquaredError
 from skminibatch.optimizers import OPTIMIZERS, SGD, Adam, Averaging, Momentum, ScheduleFree
 from skminibatch.penalties import ElasticNet
+from skminibatch.training.chunks import epoch_sizes
 
 NET = ElasticNet(0.1, 0.02)
 N, D, OUTPUTS = 90, 7, 3
@@ -515,8 +516,8 @@ def test_n5_nan_in_data_that_skipped_validation_is_an_error():
 
 
 def kernels() -> dict:
-    from skminibatch.backends.cpu import dense, losses
-    from skminibatch.backends.cpu import sparse as csr
+    from skminibatch.backends.cpu.linear import dense, losses
+    from skminibatch.backends.cpu.linear import sparse as csr
 
     return {
         "run": dense.run,

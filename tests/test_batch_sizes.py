@@ -12,11 +12,8 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor, schedules
-from skminibatch._gradients import GradientStatistics
-from skminibatch._models import Gradients
-from skminibatch._statistics import Seen, Smoothness
-from skminibatch._training import epoch_sizes
 from skminibatch.diagnostics import gradient_noise_scale
+from skminibatch.models.view import Gradients
 from skminibatch.schedules import (
     CABS,
     SCALING_RULES,
@@ -32,6 +29,10 @@ from skminibatch.schedules import (
     NormTest,
 )
 from skminibatch.schedules.sizes import needed_by_inner_product_test, needed_by_norm_test
+from skminibatch.statistics.batches import Seen
+from skminibatch.statistics.gradients import GradientStatistics
+from skminibatch.statistics.smoothness import Smoothness
+from skminibatch.training.chunks import epoch_sizes
 
 # schedule -> its size in step k of epoch e, from the formula in the literature
 REFERENCES = {

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from emulated import cupy, nvrtc
 
-from skminibatch import _parts
-from skminibatch._permutation import ROUNDS, explicit_order, keyed_order, rows_of
 from skminibatch.backends.gpu.source import has_cuda, numbers, order_numbers, structs, text
+from skminibatch.contract import verbs
+from skminibatch.contract.orders import ROUNDS, explicit_order, keyed_order, rows_of
 from skminibatch.layers import ACTIVATIONS
 from skminibatch.layers.dropout import drawn
 from skminibatch.losses import LOSSES, ROWWISE_LOSSES, EachOutput, Huber, OneVsRest, SquaredError
@@ -153,7 +153,7 @@ def inputs_of_loss(loss, rng):
 
 
 def outputs_of_loss(loss, raw, y):
-    found = _parts.value(loss, raw, y), _parts.gradient(loss, raw, y), _parts.stiffness(loss, raw, y)
+    found = verbs.value(loss, raw, y), verbs.gradient(loss, raw, y), verbs.stiffness(loss, raw, y)
     return False, *found, *found
 
 
@@ -170,8 +170,8 @@ def inputs_of_rowwise(loss, rng):
 def outputs_of_rowwise(loss, *columns):
     raw, y = np.column_stack(columns[:N_OUTPUTS]), np.column_stack(columns[N_OUTPUTS:])
     gradients = np.empty_like(raw)
-    values = [_parts.value_gradient(loss, *row) for row in zip(raw, y, gradients, strict=True)]
-    stiffnesses = [_parts.stiffness(loss, *row) for row in zip(raw, y, strict=True)]
+    values = [verbs.value_gradient(loss, *row) for row in zip(raw, y, gradients, strict=True)]
+    stiffnesses = [verbs.stiffness(loss, *row) for row in zip(raw, y, strict=True)]
     return True, values, stiffnesses, *gradients.T
 
 
@@ -181,23 +181,23 @@ def inputs_of_penalty(penalty, rng):
 
 
 def outputs_of_penalty(penalty, w, step):
-    return penalty.value(w), _parts.smooth_gradient(penalty, w), _parts.prox(penalty, w, step)
+    return penalty.value(w), verbs.smooth_gradient(penalty, w), verbs.prox(penalty, w, step)
 
 
 def inputs_of_optimizer(optimizer, rng):
     w, g = rng.standard_normal((2, 200))
     g[: len(EXTREMES)], w[20 : 20 + len(EXTREMES)] = EXTREMES, EXTREMES
-    slots = rng.standard_normal((_parts.n_slots(optimizer), 200))
+    slots = rng.standard_normal((verbs.n_slots(optimizer), 200))
     slots[np.equal(optimizer.slot_exponents, 2)] **= 2
     slots[:, 40:60] = 0.0  # at the start
-    return w, g, *slots, *rng.uniform(0.1, 2.0, (_parts.n_coefficients(optimizer), 200))
+    return w, g, *slots, *rng.uniform(0.1, 2.0, (verbs.n_coefficients(optimizer), 200))
 
 
 def outputs_of_optimizer(optimizer, w, g, *others):
-    slots, c = others[: _parts.n_slots(optimizer)], others[_parts.n_slots(optimizer) :]
-    point = _parts.point(optimizer, w, slots, c)
-    w, slots, step = _parts.update(optimizer, w, g, slots, c)
-    followed = _parts.follow(optimizer, w, slots, c)
+    slots, c = others[: verbs.n_slots(optimizer)], others[verbs.n_slots(optimizer) :]
+    point = verbs.point(optimizer, w, slots, c)
+    w, slots, step = verbs.update(optimizer, w, g, slots, c)
+    followed = verbs.follow(optimizer, w, slots, c)
     return optimizer.decoupled, len(c), point, step, w, *slots, *followed
 
 
@@ -206,8 +206,8 @@ def inputs_of_activation(activation, rng):
 
 
 def outputs_of_activation(activation, z):
-    a = _parts.activate(activation, z)
-    return a, _parts.slope(activation, z, a)
+    a = verbs.activate(activation, z)
+    return a, verbs.slope(activation, z, a)
 
 
 FORMULAS = {

@@ -7,9 +7,9 @@ import pytest
 from scipy import sparse
 
 from skminibatch import MiniBatchMLPClassifier
-from skminibatch._data import Data
-from skminibatch._statistics import EXAMINED
 from skminibatch.layers import NORMALIZATIONS
+from skminibatch.models.data import Data
+from skminibatch.statistics.random import EXAMINED
 
 WITH_STATISTICS = [cls for cls in NORMALIZATIONS.values() if "exact" in cls._fields]
 TRAINED = {

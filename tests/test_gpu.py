@@ -29,11 +29,14 @@ from test_network_backends import Centered, Swish, agree, stack_of
 from test_network_backends import rows as network_rows
 
 from skminibatch import MiniBatchMLPClassifier, MiniBatchSGDClassifier, MiniBatchSGDRegressor, backends
-from skminibatch._parts import n_slots
-from skminibatch._plan import Coordinates
 from skminibatch.backends import base, choose, cpu, crossover, device_of
 from skminibatch.backends import gpu as gpu_backend
-from skminibatch.backends.gpu import device, linear, placement, streamed
+from skminibatch.backends.arrays import on_gpu
+from skminibatch.backends.gpu import device, placement
+from skminibatch.backends.gpu.linear import run as linear
+from skminibatch.backends.gpu.linear import streamed
+from skminibatch.contract.coordinates import Coordinates
+from skminibatch.contract.verbs import n_slots
 from skminibatch.diagnostics import gradient_noise_scale
 from skminibatch.layers import GELU, Batch, Hybrid, Layer
 from skminibatch.losses import EachOutput, Logistic, OneVsRest, Softmax, SquaredError
@@ -283,7 +286,7 @@ def test_rows_on_the_gpu_fit_as_those_on_the_host(storage, dtype, gpu, estimator
     np.testing.assert_allclose(learnt(there), learnt(host), rtol=0, atol=1e-9 if dtype is np.float64 else 1e-3)
     assert learnt(there).dtype == learnt(host).dtype
     for name, array in vars(there).items():
-        assert not backends.on_gpu(array), name
+        assert not on_gpu(array), name
 
 
 def test_numpy_rows_are_moved(gpu, estimator_class, problem):
@@ -328,7 +331,7 @@ def test_results_come_in_the_array_type_that_went_in(storage, gpu, estimator_cla
         methods += ["decision_function", "predict_proba", "predict_log_proba"]
     for method in methods:
         ours, theirs = getattr(estimator, method)(there), getattr(estimator, method)(X)
-        assert backends.on_gpu(ours)
+        assert on_gpu(ours)
         assert ours.dtype == theirs.dtype
         np.testing.assert_allclose(ours.get(), theirs, rtol=1e-12, atol=1e-14)
         assert isinstance(theirs, np.ndarray)
@@ -370,7 +373,7 @@ def test_c2_score_and_searches(gpu, estimator_class, problem):
     piped = Pipeline([("nothing", "passthrough"), ("model", estimator)])
     search = GridSearchCV(piped, {"model__batch_size": [8, 32]}, cv=2).fit(X, problem.y)
     assert search.best_estimator_[-1].device_ == "cuda"
-    assert backends.on_gpu(search.predict(X))
+    assert on_gpu(search.predict(X))
 
 
 def wrong(case, X):
@@ -495,7 +498,7 @@ def test_rows_on_the_gpu_are_not_copied(stand_in, estimator_class, problem):
     before = stand_in.used.copied
     estimator_class(**QUICK).fit(X, problem.y)
     stand_in.used.most = stand_in.used.bytes
-    assert backends.on_gpu(X)
+    assert on_gpu(X)
     if "MLP" not in estimator_class.__name__:  # whose parameters take more than these rows
         assert stand_in.used.copied - before < X.nbytes / 2
 
@@ -610,8 +613,8 @@ def test_too_little_memory_is_a_clear_error(stand_in, binary, monkeypatch):
 def test_arrays_are_moved_in_chunks(nbytes, stand_in, monkeypatch):
     monkeypatch.setattr(placement, "CHUNK_BYTES", 1_000)
     array = np.random.default_rng(0).standard_normal((nbytes // 8, 1 if nbytes == 8 else 5))
-    np.testing.assert_array_equal(placement.moved(array).get(), array)
-    np.testing.assert_array_equal(placement.moved(array.ravel()).get(), array.ravel())
+    np.testing.assert_array_equal(placement.to_gpu(array).get(), array)
+    np.testing.assert_array_equal(placement.to_gpu(array.ravel()).get(), array.ravel())
 
 
 # -- verbs
@@ -656,7 +659,7 @@ def test_losses_of_rows_that_are_there(loss, storage, gpu):
     coef, intercept = rng.standard_normal((K, X.shape[1])), rng.standard_normal(K)
     y = targets_of(EachOutput(SquaredError()) if isinstance(loss, Angle) else loss)
     verb = f"loss_{storage}"
-    with placement.placed(X) as there:
+    with placement.rows_on_device(X) as there:
         for weights in (np.empty(0), rng.uniform(0, 2, len(y))):
             for rows in (np.empty(0, np.int64), np.array([3, 1, 80])):
                 ours = getattr(gpu_backend, verb)(loss, there, y, weights, rows, coef, intercept)
@@ -674,7 +677,7 @@ def test_gradients_of_rows_that_are_there(loss, at_once, gpu, monkeypatch):
     w, tables = rng.standard_normal((K, X.shape[1] + 1)), np.full((2, len(X), 1 + K), 0.5)
     axes = Coordinates(*rng.uniform(0.5, 2.0, (3, X.shape[1])))
     for weights in (np.empty(0), rng.uniform(0, 2, len(y))):
-        with placement.placed(X) as there:
+        with placement.rows_on_device(X) as there:
             ours = gpu_backend.gradient_dense(loss, there, y, weights, axes, w, tables[0])
         theirs = base.gradient_dense(loss, X, y, weights, axes, w, tables[1])
         np.testing.assert_allclose(tables[0], tables[1], rtol=1e-11, atol=1e-14)
@@ -718,7 +721,7 @@ def test_a_table_stays_beside_the_rows(storage, gpu):
             getattr(backend, f"run_{storage}")(loss, NET, optimizer, *arrays, table=table)
         return params, table
 
-    for backend, place in ((base, nullcontext), (gpu_backend, placement.placed)):
+    for backend, place in ((base, nullcontext), (gpu_backend, placement.rows_on_device)):
         params, table = w.copy(), start.copy()
         with place(X) as rows:
             carry_out(backend, rows, params, table, 2)

@@ -11,13 +11,13 @@ from emulated import cupy as emulated
 from emulated import nvrtc
 from scipy import sparse
 
-from skminibatch._parts import stiffness
-from skminibatch._permutation import explicit_order, keyed_order
-from skminibatch._plan import Coordinates
 from skminibatch.backends import base
 from skminibatch.backends.gpu import compile as compiled
 from skminibatch.backends.gpu import device, linear
 from skminibatch.backends.gpu.source import structs
+from skminibatch.contract.coordinates import Coordinates
+from skminibatch.contract.orders import explicit_order, keyed_order
+from skminibatch.contract.verbs import stiffness
 from skminibatch.losses import LOSSES, EachOutput, Hinge, Logistic, Poisson, Softmax, SquaredError
 from skminibatch.optimizers import SAGA, SGD, Adam, AdamW, Averaging, Momentum, ScheduleFree
 from skminibatch.penalties import ElasticNet
@@ -412,10 +412,10 @@ def test_a_step_with_a_table_that_fails_is_not_made(blocks, kind, monkeypatch):
 
 
 CASES = {
-    "narrow.cu": {"OUTPUTS": 1, "TARGETS": 1, "COLUMNS": 4, "ROWS": 8},
-    "wide.cu": {"OUTPUTS": 4},
-    "sparse.cu": {"OUTPUTS": 4, "LAZY": 1},
-    "loss.cu": {"OUTPUTS": 1},
+    "linear/narrow.cu": {"OUTPUTS": 1, "TARGETS": 1, "COLUMNS": 4, "ROWS": 8},
+    "linear/wide.cu": {"OUTPUTS": 4},
+    "linear/sparse.cu": {"OUTPUTS": 4, "LAZY": 1},
+    "linear/sum_of_losses.cu": {"OUTPUTS": 1},
 }
 
 
@@ -424,11 +424,11 @@ CASES = {
 @pytest.mark.parametrize("architecture", nvrtc.ARCHITECTURES)
 def test_a_gpu_takes_the_kernels(name, table, dtype, architecture):
     constants = {"THREADS": 512, "TABLE": table, **CASES[name]}
-    if name == "narrow.cu" and dtype == "float64":
+    if name == "linear/narrow.cu" and dtype == "float64":
         constants["ROWS"] = 4
     parts = {"Loss": Logistic(), "Penalty": ElasticNet(), "Optimizer": SAGA() if table else Averaging(Adam())}
     types = "typedef float Value;\ntypedef int Column;\n"
-    files = ["rows.cu", "sums.cu", *(["chunk.cu"] if name != "loss.cu" else []), name]
+    files = ["rows.cu", "sums.cu", *(["linear/chunk.cu"] if name != "linear/sum_of_losses.cu" else []), name]
     source = compiled.source_of(constants, types + structs(parts, dtype), *files)
     _, log = nvrtc.compile(source, architecture, "--ptxas-options=-v")
     assert "warning" not in log

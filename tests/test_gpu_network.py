@@ -25,12 +25,13 @@ from test_network_backends import (
     stack_of,
 )
 
-from skminibatch._network_gradients import Sum
-from skminibatch._permutation import ROUNDS, explicit_order, keyed_order
 from skminibatch.backends import base
-from skminibatch.backends.gpu import compile, device, network, products
-from skminibatch.backends.gpu.layers import Level
+from skminibatch.backends.gpu import compile, device
+from skminibatch.backends.gpu.network import products
+from skminibatch.backends.gpu.network import run as network
+from skminibatch.backends.gpu.network.layers import Level
 from skminibatch.backends.gpu.source import structs
+from skminibatch.contract.orders import ROUNDS, explicit_order, keyed_order
 from skminibatch.layers import (
     ACTIVATIONS,
     GELU,
@@ -48,6 +49,7 @@ from skminibatch.layers import (
     Tanh,
 )
 from skminibatch.losses import LOSSES, EachOutput, Logistic, OneVsRest, Poisson, Quantile, Softmax, SquaredError
+from skminibatch.models.network_gradients import Sum
 from skminibatch.optimizers import SGD, Adam, AdamW, Averaging, Momentum, Nesterov, ScheduleFree
 from skminibatch.penalties import ElasticNet
 
@@ -401,7 +403,7 @@ def test_what_has_no_kernels_is_known():
 def test_kernels_compile_for_gpus(architecture, dtype):
     level = Level(1, 8, Batch(), GELU(), 0.1, True, ())
     some = {"Loss": EachOutput(Poisson()), "Optimizer": Averaging(AdamW()), "Penalty": NET}
-    files = "rows.cu", "steps.cu", "batch.cu", "network.cu", "csr.cu"
+    files = "rows.cu", "network/steps.cu", "network/batch.cu", "network/run.cu", "network/csr.cu"
     sources = [level.source(Softmax(), dtype), compile.source_of({}, structs(some, dtype), *files)]
     some |= {"Loss": Softmax(), "Optimizer": ScheduleFree()}
     sources.append(compile.source_of({}, structs(some, dtype), *files))

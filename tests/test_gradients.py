@@ -9,7 +9,7 @@ import pytest
 from examined import examined
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
-from skminibatch._gradients import GradientStatistics, correlation, correlation_interval, inverted, jackknife
+from skminibatch.statistics.gradients import GradientStatistics, correlation, correlation_interval, inverted, jackknife
 
 
 def statistics_of(gradients, groups, pull=0.0, population=np.inf):

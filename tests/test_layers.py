@@ -12,7 +12,7 @@ from scipy import sparse
 from scipy.stats import chi2
 
 from skminibatch import layers
-from skminibatch._parts import activate, slope, value, value_gradient
+from skminibatch.contract.verbs import activate, slope, value, value_gradient
 from skminibatch.layers import (
     ACTIVATIONS,
     ELU,

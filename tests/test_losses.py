@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from numba import njit
 
-from skminibatch._parts import (
+from skminibatch.backends.cpu import formulas  # noqa: F401 (gives the verbs their compiled meaning)
+from skminibatch.contract.verbs import (
     curvature_of,
     gradient,
     hessian_product,
@@ -17,7 +18,6 @@ from skminibatch._parts import (
     value,
     value_gradient,
 )
-from skminibatch.backends.cpu import formulas  # noqa: F401 (gives the verbs their compiled meaning)
 from skminibatch.losses import (
     LOSSES,
     ROWWISE_LOSSES,

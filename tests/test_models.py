@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from skminibatch._data import Data
-from skminibatch._models import LinearModel
-from skminibatch._permutation import explicit_order
-from skminibatch._plan import Coordinates, Plan
+from skminibatch.contract.coordinates import Coordinates
+from skminibatch.contract.orders import explicit_order
+from skminibatch.contract.plan import Plan
 from skminibatch.losses import Logistic, Softmax, SquaredError
+from skminibatch.models.data import Data
+from skminibatch.models.linear import LinearModel
 from skminibatch.optimizers import OPTIMIZERS, SGD, AdaGrad, Averaging, Momentum, ScheduleFree
 from skminibatch.penalties import ElasticNet
 
@@ -45,12 +46,12 @@ def test_what_predicts_is_in_the_features_as_given(optimizer, coordinates, rng):
     coef, intercept = rng.standard_normal((1, D)), rng.standard_normal(1)
     here = model(optimizer, coordinates)
     params = here.start(coef, intercept)
-    for found, expected in zip(here.what_predicts(params, None), (coef, intercept), strict=True):
+    for found, expected in zip(here.predictor(params, None), (coef, intercept), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-12)
     for other in (THERE, None):  # and stays what it is in other coordinates
         there = model(optimizer, other)
         for found, expected in zip(
-            there.what_predicts(here.moved(params, there), None), (coef, intercept), strict=True
+            there.predictor(here.in_coordinates_of(there, params), None), (coef, intercept), strict=True
         ):
             np.testing.assert_allclose(found, expected, rtol=1e-12)
 
@@ -66,7 +67,7 @@ def test_slots_move_as_gradients_do(optimizer, to, data, rng):
     one_step(here, params, data)
     expected = there.start(coef, intercept)
     one_step(there, expected, data)
-    np.testing.assert_allclose(here.moved(params, there), expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(here.in_coordinates_of(there, params), expected, rtol=1e-9, atol=1e-12)
 
 
 def test_the_penalty_follows_the_coefficients_in_any_coordinates(data, rng):
@@ -96,7 +97,7 @@ def test_one_step_descends_the_objective_in_any_coordinates(data, rng):
     one_step(here, moved, data, rate)
 
     def objective(params):
-        return sum(here.objective(data, np.empty(0, np.int64), *here.what_predicts(params, None)))
+        return sum(here.objective(data, np.empty(0, np.int64), *here.predictor(params, None)))
 
     for j in range(D + 1):
         up, down = params.copy(), params.copy()

@@ -10,10 +10,10 @@ from scipy import sparse
 from test_backends import OUTPUTS, plan_of, targets_of
 
 from skminibatch import MiniBatchMLPClassifier, MiniBatchSGDClassifier
-from skminibatch._parts import n_slots
-from skminibatch._permutation import ROUNDS, keyed_order
 from skminibatch.backends import base, cpu
-from skminibatch.backends.cpu import operations
+from skminibatch.backends.cpu.network import operations
+from skminibatch.contract.orders import ROUNDS, keyed_order
+from skminibatch.contract.verbs import n_slots
 from skminibatch.layers import (
     ACTIVATIONS,
     NORMALIZATIONS,

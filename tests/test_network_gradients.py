@@ -166,7 +166,7 @@ def test_the_noise_scale_of_rows_by_enumeration(normalization, several):
     found = gradient_noise_scale(classifier(normalization), X, y, random_state=0)
     sample = Sample(classifier(normalization), X, y, None, None, 0)
     gradients = np.concatenate(list(sample.model.row_gradients(*sample.at())))
-    mean, pull = gradients.mean(axis=0), sample.model.penalty_gradient(*sample.predicts)
+    mean, pull = gradients.mean(axis=0), sample.model.penalty_gradient(*sample.predictor)
     trace = np.sum((gradients - mean) ** 2) / len(X)
     np.testing.assert_allclose(found.trace_covariance, trace, rtol=1e-9)
     np.testing.assert_allclose(found.gradient_norm, np.linalg.norm(mean + pull), rtol=1e-9)
@@ -174,10 +174,10 @@ def test_the_noise_scale_of_rows_by_enumeration(normalization, several):
     assert found.estimator == "rows"
     assert found.confidence_interval[0] < found.noise_scale < found.confidence_interval[1]
     parts = [
-        sample.model.gradient_statistics(sample.data, [np.array(some)], *sample.predicts, 6).moments()
+        sample.model.gradient_statistics(sample.data, [np.array(some)], *sample.predictor, 6).moments()
         for some in combinations(range(6), 4)
     ]
-    whole = sample.model.gradient_statistics(sample.data, [np.arange(6)], *sample.predicts, 6).moments()
+    whole = sample.model.gradient_statistics(sample.data, [np.arange(6)], *sample.predictor, 6).moments()
     np.testing.assert_allclose(np.mean(parts, axis=0), whole, rtol=1e-9)
 
 
@@ -191,7 +191,7 @@ def test_the_noise_scale_of_micro_batches(normalization, several):
     assert sample.model.together == 30
     gradients = np.concatenate(list(sample.model.row_gradients(*sample.at())))
     assert len(gradients) == 8
-    mean, pull = gradients.mean(axis=0), sample.model.penalty_gradient(*sample.predicts)
+    mean, pull = gradients.mean(axis=0), sample.model.penalty_gradient(*sample.predictor)
     trace = 30 * np.sum((gradients - mean) ** 2) / 7 * (1 - 1 / 240)
     np.testing.assert_allclose(found.trace_covariance, trace, rtol=1e-9)
     np.testing.assert_allclose(found.gradient_norm, np.linalg.norm(mean + pull), rtol=1e-9)
@@ -234,7 +234,7 @@ def test_the_best_step_and_the_anisotropy(normalization, several):
     gradients = np.concatenate(list(sample.model.row_gradients(*sample.at())))
     H, G = sample.model.hessian_matrix(*sample.at()), gradients.mean(axis=0)
     C = np.cov(gradients.T, bias=True) * sample.per_row
-    G = G + sample.model.penalty_gradient(*sample.predicts)
+    G = G + sample.model.penalty_gradient(*sample.predictor)
     along = G @ H @ G
     found = expected_improvement(classifier(normalization), X, y, random_state=0)
     np.testing.assert_allclose(found.noise_scale, np.sum(H * C) / along, rtol=1e-6)
@@ -251,7 +251,7 @@ def test_signal_to_noise_of_each_parameter(normalization, several):
     found = adam_signal_to_noise(classifier(normalization), X, y, random_state=0)
     sample = Sample(classifier(normalization), X, y, None, None, 0)
     mean, variance = sample.model.gradient_moments(*sample.at())
-    mean += sample.model.penalty_gradient(*sample.predicts)
+    mean += sample.model.penalty_gradient(*sample.predictor)
     np.testing.assert_allclose(found.per_coordinate, np.abs(mean) / np.sqrt(variance), rtol=1e-9)
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from skminibatch import MiniBatchMLPClassifier, MiniBatchMLPRegressor, _step_costs, calibrate
+from skminibatch import MiniBatchMLPClassifier, MiniBatchMLPRegressor, calibrate
 from skminibatch.samplers import Importance
-from skminibatch.schedules import AutoSize, NormTest
+from skminibatch.schedules import AutoSize, NormTest, step_costs
 
 SETTINGS = {"hidden_layer_sizes": (8,), "batch_size": 20, "tol": None, "random_state": 0}
 
@@ -81,10 +81,10 @@ def test_a_look_sees_what_the_gradients_are(normalization, dropout, blobs):
 
 
 def test_a_look_changes_nothing_but_the_history(blobs, monkeypatch):
-    from skminibatch import _training
+    from skminibatch.training import loop
 
     first = classifier(max_iter=3, normalization="batch").fit(*blobs)
-    monkeypatch.setattr(_training, "noise_of_micro_batches", lambda *args: None)
+    monkeypatch.setattr(loop, "noise_of_micro_batches", lambda *args: None)
     second = classifier(max_iter=3, normalization="batch").fit(*blobs)
     assert np.isnan(second.history_["noise_scale"]).all()
     np.testing.assert_array_equal(first._theta(), second._theta())
@@ -133,7 +133,7 @@ def test_importance_by_smoothness_needs_a_linear_model(blobs):
 
 def test_importance_follows_the_gradients_of_rows(rng):
     """Rows whose gradients are large come more often, and the weighted gradient stays unbiased."""
-    from skminibatch._models import Gradients
+    from skminibatch.models.view import Gradients
 
     X, y = rng.standard_normal((300, 3)), rng.standard_normal(300)
     y[:10] += 50.0
@@ -187,7 +187,7 @@ def test_what_a_row_costs(blobs):
 
 
 def test_networks_have_a_table(tmp_path, monkeypatch, blobs):
-    costs = _step_costs.load(None, "mlp")
+    costs = step_costs.load(None, "mlp")
     assert np.all(np.diff(costs.seconds, axis=0) > 0)  # more parameters take longer
     monkeypatch.setattr(calibrate, "BATCH_SIZES", (64, 128))
     monkeypatch.setattr(calibrate, "ROW_LENGTHS", {"dense": (2, 3), "mlp": (9, 16)})
@@ -195,7 +195,7 @@ def test_networks_have_a_table(tmp_path, monkeypatch, blobs):
     path.write_text(json.dumps({"csr": "stays"}))
     calibrate.main([str(path), "--repeats", "1", "--kinds", "mlp"])
     assert set(json.loads(path.read_text())) == {"csr", "mlp"}
-    assert _step_costs.load(str(path), "mlp").row_lengths.tolist() == [9, 16]
+    assert step_costs.load(str(path), "mlp").row_lengths.tolist() == [9, 16]
     assert [calibrate.width(size) for size in (9, 16)] == [2, 3]
     assert classifier(batch_size=AutoSize(costs=str(path)), max_iter=1).fit(*blobs).batch_size_ <= 128
 

@@ -12,8 +12,8 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from skminibatch import MiniBatchMLPClassifier
 from skminibatch.backends import threads
-from skminibatch.backends.cpu import network
-from skminibatch.backends.cpu.stacks import most_pieces
+from skminibatch.backends.cpu.network import run as network
+from skminibatch.backends.cpu.network.stacks import most_pieces
 from skminibatch.layers import Dense, Identity, ReLU, Stack
 
 

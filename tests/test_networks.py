@@ -10,11 +10,12 @@ from families import NETWORKS, constant, learnt, networks
 from scipy import sparse
 from sklearn.base import clone, is_classifier
 
-from skminibatch import MiniBatchMLPClassifier, MiniBatchMLPRegressor, _training
+from skminibatch import MiniBatchMLPClassifier, MiniBatchMLPRegressor
 from skminibatch.layers import ACTIVATIONS, NORMALIZATIONS, Batch, Group, Instance
 from skminibatch.losses import LOSSES
 from skminibatch.optimizers import SGD
 from skminibatch.schedules import SCALING_RULES
+from skminibatch.training import loop
 
 QUICK = {"device": "base", "random_state": 0, "hidden_layer_sizes": (8,), "max_iter": 3, "tol": None, "batch_size": 16}
 KINDS = {**{name: name for name in NORMALIZATIONS}, "instance": Instance(2), "group": Group(2), "none": None}
@@ -136,7 +137,7 @@ def test_t8_no_batch_of_one_row_is_normalized(kind, n_rows, batch_size, estimato
         return forward(self, X, parameters, running, weights, train)
 
     monkeypatch.setattr(part, "forward", recorded)
-    monkeypatch.setattr(_training, "noise_of_micro_batches", lambda *args: None)  # which sees some rows again
+    monkeypatch.setattr(loop, "noise_of_micro_batches", lambda *args: None)  # which sees some rows again
     estimator = estimator_class(normalization=kind, **{**QUICK, "batch_size": batch_size})
     X, y = rng.standard_normal((n_rows, 2)), np.arange(n_rows) % 2
     estimator.fit(X, y).partial_fit(X, y)

@@ -10,10 +10,11 @@ import pytest
 from numba import njit
 from sklearn.base import clone
 
-from skminibatch import MiniBatchSGDRegressor, _resolve
+from skminibatch import MiniBatchSGDRegressor
 from skminibatch import optimizers as parts
-from skminibatch._parts import follow, n_coefficients, n_slots, point, result, update
 from skminibatch.backends.cpu import formulas  # noqa: F401 (gives the verbs their compiled meaning)
+from skminibatch.contract.verbs import follow, n_coefficients, n_slots, point, result, update
+from skminibatch.estimators import parts as resolved
 from skminibatch.optimizers import OPTIMIZERS, SAGA, SGD, Adam, AdamW, Averaging, Momentum, Nesterov, ScheduleFree
 
 N_STEPS = 40
@@ -294,9 +295,9 @@ def test_pickle_and_repr(part):
 def test_an_instance_is_the_name_and_is_cloned(name):
     """`solver=Adam()` stands for `solver='adam'`; an instance survives `clone` and `get_params`."""
     part = OPTIMIZERS[name]()
-    resolved = _resolve.optimizer(name, False, default="sgd")
-    assert type(resolved) is type(part)
-    assert resolved == part
+    part_of_name = resolved.optimizer(name, False, default="sgd")
+    assert type(part_of_name) is type(part)
+    assert part_of_name == part
     estimator = clone(MiniBatchSGDRegressor(solver=part))
     assert type(estimator.get_params()["solver"]) is type(part)
 
@@ -316,17 +317,17 @@ def test_an_instance_is_the_name_and_is_cloned(name):
 )
 def test_a_wrong_field_is_named(part, message):
     with pytest.raises(ValueError, match=message):
-        _resolve.optimizer(part, False, default="sgd")
+        resolved.optimizer(part, False, default="sgd")
 
 
 def test_fields_become_floats():
     """An integer would be another type, and another kernel."""
-    assert type(_resolve.optimizer(Momentum(0), False, default="sgd").momentum) is float
+    assert type(resolved.optimizer(Momentum(0), False, default="sgd").momentum) is float
 
 
 def test_averaging_an_average_is_refused():
     with pytest.raises(ValueError, match="average=True cannot be combined with solver='saga'"):
-        _resolve.optimizer("saga", True, default="sgd")
+        resolved.optimizer("saga", True, default="sgd")
     with pytest.raises(ValueError, match="average=True cannot be combined with solver='schedule_free'"):
-        _resolve.optimizer("schedule_free", True, default="sgd")
-    assert _resolve.optimizer("auto", 10, default="schedule_free") == Averaging(SGD(), 10.0)
+        resolved.optimizer("schedule_free", True, default="sgd")
+    assert resolved.optimizer("auto", 10, default="schedule_free") == Averaging(SGD(), 10.0)

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from numba import njit
 
-from skminibatch import _resolve
-from skminibatch._parts import prox, smooth_gradient
 from skminibatch.backends.cpu import formulas  # noqa: F401 (gives the verbs their compiled meaning)
+from skminibatch.contract.verbs import prox, smooth_gradient
+from skminibatch.estimators import parts as resolved
 from skminibatch.penalties import PENALTIES, ElasticNet
 
 ALPHA, L1_RATIO = 0.7, 0.3
 every_penalty = pytest.mark.parametrize(
-    "penalty", [_resolve.penalty(name, ALPHA, L1_RATIO) for name in PENALTIES], ids=repr
+    "penalty", [resolved.penalty(name, ALPHA, L1_RATIO) for name in PENALTIES], ids=repr
 )
 GRID = np.linspace(-4.0, 4.0, 8001)
 
@@ -30,7 +30,7 @@ def rest(penalty, w):
 )
 def test_names_are_values_of_the_elastic_net(name, l2, l1):
     assert name in PENALTIES
-    np.testing.assert_allclose(_resolve.penalty(name, ALPHA, L1_RATIO), (l2, l1), rtol=1e-15)
+    np.testing.assert_allclose(resolved.penalty(name, ALPHA, L1_RATIO), (l2, l1), rtol=1e-15)
 
 
 @every_penalty
@@ -100,5 +100,5 @@ def test_pickle_and_repr(penalty):
 
 def test_elasticnet_needs_l1_ratio():
     with pytest.raises(ValueError, match="l1_ratio must be set when penalty is 'elasticnet'"):
-        _resolve.penalty("elasticnet", ALPHA, None)
-    assert _resolve.penalty("l1", ALPHA, None) == ElasticNet(0.0, ALPHA)
+        resolved.penalty("elasticnet", ALPHA, None)
+    assert resolved.penalty("l1", ALPHA, None) == ElasticNet(0.0, ALPHA)

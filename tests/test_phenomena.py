@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from skminibatch import MiniBatchSGDRegressor
-from skminibatch._permutation import explicit_order
-from skminibatch._plan import Plan
-from skminibatch._statistics import Smoothness
 from skminibatch.backends import base
+from skminibatch.contract.orders import explicit_order
+from skminibatch.contract.plan import Plan
 from skminibatch.losses import SquaredError
 from skminibatch.optimizers import SGD
 from skminibatch.penalties import ElasticNet
 from skminibatch.schedules import Geometric, InverseScaling
+from skminibatch.statistics.smoothness import Smoothness
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

@@ -14,16 +14,17 @@ from sklearn.linear_model import ElasticNet as ExactNet
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
-from skminibatch._data import Data
-from skminibatch._models import LinearModel
-from skminibatch._permutation import ROUNDS, explicit_order, keyed_order
-from skminibatch._plan import Coordinates, Plan
-from skminibatch._statistics import Smoothness
 from skminibatch.backends import base, cpu
+from skminibatch.contract.coordinates import Coordinates
+from skminibatch.contract.orders import ROUNDS, explicit_order, keyed_order
+from skminibatch.contract.plan import Plan
 from skminibatch.losses import EachOutput, Logistic, Softmax, SquaredError
+from skminibatch.models.data import Data
+from skminibatch.models.linear import LinearModel
 from skminibatch.optimizers import SAGA
 from skminibatch.optimizers.saga import LONGER, repeated, saga_batch_size, saga_smoothness, saga_visits
 from skminibatch.penalties import ElasticNet
+from skminibatch.statistics.smoothness import Smoothness
 
 N, D, OUTPUTS, ALPHA = 90, 5, 3, 0.1
 QUICK = {"alpha": ALPHA, "solver": "saga", "tol": None, "random_state": 0}

@@ -10,13 +10,14 @@ import pytest
 from numba import njit
 from scipy.stats import chi2, chisquare
 
-from skminibatch import MiniBatchSGDRegressor, _resolve, samplers
-from skminibatch._permutation import ROUNDS, SMALLEST_KEYED, explicit_order, keyed_order, rows_of
-from skminibatch._training import epoch_sizes
+from skminibatch import MiniBatchSGDRegressor, samplers
 from skminibatch.backends.cpu.compile import OPTIONS
+from skminibatch.backends.cpu.linear.sparse import EVERY
 from skminibatch.backends.cpu.rows import BURST, find_rows, unpacked
-from skminibatch.backends.cpu.sparse import EVERY
+from skminibatch.contract.orders import ROUNDS, SMALLEST_KEYED, explicit_order, keyed_order, rows_of
+from skminibatch.estimators import parts as resolved
 from skminibatch.samplers import SAMPLERS, Blocks, Sequential, Shuffle
+from skminibatch.training.chunks import epoch_sizes
 
 STORED, KEYED = 50, SMALLEST_KEYED + 904  # rows: below and above the size from which an order is not stored
 PASSES = ["shuffle", "sequential", "blocks", "groups"]  # visit each row once an epoch
@@ -300,12 +301,12 @@ def test_pickle_and_repr(sampler):
 
 
 def test_shuffle_false_is_sequential():
-    assert isinstance(_resolve.sampler("shuffle", shuffle=False), Sequential)
-    assert isinstance(_resolve.sampler("sequential", shuffle=True), Sequential)
+    assert isinstance(resolved.sampler("shuffle", shuffle=False), Sequential)
+    assert isinstance(resolved.sampler("sequential", shuffle=True), Sequential)
     with pytest.raises(ValueError, match="shuffle=False contradicts sampler='blocks'"):
-        _resolve.sampler("blocks", shuffle=False)
+        resolved.sampler("blocks", shuffle=False)
     with pytest.raises(ValueError, match="The 'block' of Blocks in the 'sampler' parameter must be"):
-        _resolve.sampler(Blocks(0), shuffle=True)
+        resolved.sampler(Blocks(0), shuffle=True)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

@@ -13,9 +13,9 @@ from scipy import sparse
 from scipy.linalg import eigvalsh
 from scipy.special import erf, expit
 
-from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor, _resolve, diagnostics, schedules
-from skminibatch._statistics import smoothness
+from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor, diagnostics, schedules
 from skminibatch.diagnostics import gradient_noise_scale
+from skminibatch.estimators import parts as resolved
 from skminibatch.losses import Logistic
 from skminibatch.optimizers import OPTIMIZERS, SGD, Adam
 from skminibatch.schedules import (
@@ -28,6 +28,7 @@ from skminibatch.schedules import (
     InverseScaling,
     Optimal,
 )
+from skminibatch.statistics.smoothness import smoothness
 
 STATE = SimpleNamespace(step=0, reductions=0, smoothness=4.0, typical=5.0)
 SAMPLES = np.arange(0, 1000, 10).astype(float)
@@ -118,7 +119,7 @@ def test_optimal_starts_as_in_bottou_2012():
     """``typical = sqrt(1 / sqrt(alpha))``, the first rate is ``typical / max(1, loss'(-typical, 1))``."""
     alpha = 0.01
     typical = np.sqrt(1 / np.sqrt(alpha))
-    schedule = _resolve.schedule(
+    schedule = resolved.schedule(
         "optimal",
         optimizer=SGD(),
         loss=Logistic(),
@@ -142,7 +143,7 @@ def test_auto_warms_up_over_updates():
 def test_auto_is_defined_for_every_solver(name):
     """A constant where the solver states one, else a share of what the smoothness allows."""
     part = OPTIMIZERS[name]()
-    schedule = _resolve.schedule(
+    schedule = resolved.schedule(
         "auto", optimizer=part, loss=Logistic(), alpha=1e-4, eta0=None, power_t=0.5, horizon=None, warmup=1
     )
     rate = schedule.rates(np.zeros(1), STATE)[0]

@@ -9,20 +9,19 @@ import pytest
 from scipy import sparse
 from scipy.stats import kstest
 
-from skminibatch._plan import StepStats, empty_stats
-from skminibatch._statistics import (
+from skminibatch.contract.plan import StepStats, empty_stats
+from skminibatch.statistics.batches import Seen
+from skminibatch.statistics.features import (
     MOST_KINDS,
     Moments,
-    Reservoir,
-    Seen,
-    Smoothness,
     gentle_coordinates,
-    sample_rows,
-    smoothness,
     sparse_coordinates,
     standard_coordinates,
     within,
 )
+from skminibatch.statistics.random import sample_rows
+from skminibatch.statistics.reservoir import Reservoir
+from skminibatch.statistics.smoothness import Smoothness, smoothness
 
 
 @pytest.mark.parametrize("storage", ["dense", "sparse"])

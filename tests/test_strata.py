@@ -10,12 +10,13 @@ from scipy import sparse
 from sklearn import config_context
 from sklearn.model_selection import KFold, cross_validate
 
-from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor, _resolve
-from skminibatch._gradients import GradientStatistics
-from skminibatch._permutation import rows_of
-from skminibatch._statistics import Smoothness
+from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
+from skminibatch.contract.orders import rows_of
+from skminibatch.estimators import parts as resolved
 from skminibatch.samplers import SAMPLERS, Groups, Importance, Neyman, Shuffle, Stratified
 from skminibatch.samplers.strata import MEASURED, allocation
+from skminibatch.statistics.gradients import GradientStatistics
+from skminibatch.statistics.smoothness import Smoothness
 
 
 class GradientsOf:
@@ -351,7 +352,7 @@ def test_every_sampler_says_how_it_draws():
         .fit(np.arange(40.0)[:, None], np.arange(40.0))
         .history_["noise_scale"]
     ).all()
-    assert _resolve.sampler("neyman", shuffle=True) == Neyman()
+    assert resolved.sampler("neyman", shuffle=True) == Neyman()
 
 
 def test_batches_that_are_cut_evenly_have_a_row_of_each_stratum(rng):

@@ -41,7 +41,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skminibatch._parts import (
+from skminibatch.backends.arrays import is_sparse
+from skminibatch.contract.orders import rows_of
+from skminibatch.contract.plan import bounded_rate, empty_stats
+from skminibatch.contract.verbs import (
     follow,
     gradient,
     point,
@@ -52,9 +55,6 @@ from skminibatch._parts import (
     value,
     value_gradient,
 )
-from skminibatch._permutation import rows_of
-from skminibatch._plan import bounded_rate, empty_stats
-from skminibatch.backends import is_sparse
 
 
 class Acting(NamedTuple):

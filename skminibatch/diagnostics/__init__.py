@@ -10,18 +10,8 @@ noise is estimated from their gradients; the record says so in ``estimator``.
 """
 
 from skminibatch.diagnostics.batch_norm import BatchNormGradientBias, batch_norm_gradient_bias
-from skminibatch.diagnostics.curvature import (
-    ExpectedImprovement,
-    HessianEigenvalues,
-    NoiseAnisotropy,
-    Smoothness,
-    StationaryCovariance,
-    expected_improvement,
-    hessian_eigenvalues,
-    noise_anisotropy,
-    smoothness,
-    stationary_covariance,
-)
+from skminibatch.diagnostics.curvature import HessianEigenvalues, Smoothness, hessian_eigenvalues, smoothness
+from skminibatch.diagnostics.improvement import ExpectedImprovement, expected_improvement
 from skminibatch.diagnostics.inverse_hessian import InverseHessianBias, inverse_hessian_bias
 from skminibatch.diagnostics.noise import (
     AdamSignalToNoise,
@@ -34,6 +24,12 @@ from skminibatch.diagnostics.noise import (
     intra_batch_correlation,
 )
 from skminibatch.diagnostics.sharpness import Sharpness, sharpness
+from skminibatch.diagnostics.stationary import (
+    NoiseAnisotropy,
+    StationaryCovariance,
+    noise_anisotropy,
+    stationary_covariance,
+)
 
 __all__ = [
     "AdamSignalToNoise",

@@ -11,7 +11,7 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.validation import check_consistent_length
 
-from skminibatch._gradients import GradientStatistics, jackknife, mean_without_each, sizes_of
+from skminibatch.statistics.gradients import GradientStatistics, jackknife, mean_without_each, sizes_of
 
 NO_NOISE = 1e-150  # of the square of the gradient
 MICRO_BATCHES = 64  # of which one at a time is left out for an interval
@@ -96,7 +96,7 @@ def _written(quantity) -> str:
 
 
 class Sample:
-    """An estimator as a diagnostic sees it: its model, what predicts, and the rows to look at.
+    """An estimator as a diagnostic sees it: its model, the predictor, and the rows to look at.
 
     `drawn` are the rows in the order of the data. Where a normalization couples rows, `rows` are in random order, as many as
     fill micro-batches; otherwise they are those in `drawn`.
@@ -109,7 +109,7 @@ class Sample:
                 f"Expected 'estimator' to be an estimator of skminibatch. Got {type(estimator).__name__} instead; of a pipeline, "
                 "pass the last step and the rows as it sees them."
             )
-        self.model, *self.predicts, self.data = estimator._examined(X, y, sample_weight)
+        self.model, *self.predictor, self.data = estimator._examined(X, y, sample_weight)
         rows = self.data.rows_in_use
         wanted = _wanted(max_samples, rows.size)
         self.complete = wanted == rows.size
@@ -158,7 +158,7 @@ class Sample:
 
     def at(self, rows: np.ndarray | None = None) -> tuple:
         """Data, rows (None: all of the sample) and parameters, as the methods of a model take them."""
-        return self.data, self.rows if rows is None else rows, *self.predicts
+        return self.data, self.rows if rows is None else rows, *self.predictor
 
     def facts(self, interval: tuple[float, float], level: float, n_samples: int | None = None) -> tuple:
         """What every `Record` begins with."""
@@ -186,7 +186,7 @@ class Sample:
 
     def statistics(self, groups: list[np.ndarray]) -> GradientStatistics:
         """Those of the gradients of groups of rows, drawn from all rows."""
-        return self.model.gradient_statistics(self.data, groups, *self.predicts, self.data.n_rows)
+        return self.model.gradient_statistics(self.data, groups, *self.predictor, self.data.n_rows)
 
     def of_interval(self, statistics: GradientStatistics) -> GradientStatistics:
         """The same for an interval: rows that were all looked at are a sample of a population."""

@@ -11,9 +11,9 @@ from sklearn.utils import check_array, check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.random import sample_without_replacement
 
-from skminibatch._gradients import jackknife
 from skminibatch.diagnostics._sample import Record, diagnostic
 from skminibatch.layers import Batch, Ghost
+from skminibatch.statistics.gradients import jackknife
 
 AT_ONCE = 1 << 20  # values
 

@@ -11,9 +11,9 @@ from scipy.optimize import brentq
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.random import sample_without_replacement
 
-from skminibatch._gradients import jackknife
 from skminibatch.diagnostics._hessian import written_out
 from skminibatch.diagnostics._sample import Record, Sample, diagnostic
+from skminibatch.statistics.gradients import jackknife
 
 ROUNDING = 1e-12  # of the largest eigenvalue: what is smaller is zero
 

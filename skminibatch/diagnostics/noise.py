@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import Interval
 
-from skminibatch._gradients import correlation, correlation_interval, inverted, jackknife
 from skminibatch.diagnostics._sample import Record, Sample, batch_sizes_up_to, diagnostic, ratio
+from skminibatch.statistics.gradients import correlation, correlation_interval, inverted, jackknife
 
 
 @dataclass(frozen=True, repr=False)
@@ -434,7 +434,7 @@ def adam_signal_to_noise(
     """
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
     mean, variance = sample.model.gradient_moments(*sample.at())
-    mean = mean + sample.model.penalty_gradient(*sample.predicts)
+    mean = mean + sample.model.penalty_gradient(*sample.predictor)
     statistics = sample.statistics(sample.micro_batches())
     square_norm, trace = statistics.moments()
     square, interval = np.inf, (np.inf, np.inf)

@@ -141,7 +141,7 @@ class _Landscape:
     """The smooth part of the objective of a sample, as a function of the parameters in the coordinates of the solver."""
 
     def __init__(self, sample: Sample):
-        self.sample, self.here = sample, sample.model.flat(*sample.predicts)
+        self.sample, self.here = sample, sample.model.flat(*sample.predictor)
 
     @property
     def size_of_row_gradients(self) -> float:
@@ -153,8 +153,8 @@ class _Landscape:
         return self.sample.model.landscape(self.sample.data, self.sample.rows, *self._outside(point))
 
     def gradient(self, point: np.ndarray) -> np.ndarray:
-        model, predicts = self.sample.model, self._outside(point)
-        return model.loss_gradient(self.sample.data, self.sample.rows, *predicts) + model.penalty_gradient(*predicts)
+        model, predictor = self.sample.model, self._outside(point)
+        return model.loss_gradient(self.sample.data, self.sample.rows, *predictor) + model.penalty_gradient(*predictor)
 
     def climbed(self, sides: np.ndarray, direction: np.ndarray) -> float:
         """The value at a corner of the box around the parameters from which no step along the gradient leads higher.
@@ -171,4 +171,4 @@ class _Landscape:
         return max(best, self.value(self.here))
 
     def _outside(self, point: np.ndarray) -> tuple:
-        return self.sample.model.unflat(point, *self.sample.predicts)
+        return self.sample.model.unflat(point, *self.sample.predictor)

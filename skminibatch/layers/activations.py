@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skminibatch._parts import exp_of_negative, log_of_one_plus, normal_share, positive, where
+from skminibatch.contract.verbs import exp_of_negative, log_of_one_plus, normal_share, positive, where
 
 
 class Identity(NamedTuple):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from skminibatch._parts import activate
+from skminibatch.contract.verbs import activate
 from skminibatch.layers.activations import Sigmoid
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skminibatch._parts import activate
+from skminibatch.contract.verbs import activate
 from skminibatch.layers.activations import Sigmoid
 from skminibatch.layers.blocks import Running, scaled, shares_of, unit_scale
 

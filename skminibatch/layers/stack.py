@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skminibatch._parts import activate, slope
+from skminibatch.contract.verbs import activate, slope
 from skminibatch.layers.blocks import flat, named
 from skminibatch.layers.dropout import kept
 

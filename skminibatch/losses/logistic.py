@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import softmax
 
-from skminibatch._parts import exp_of_negative, log_of_one_plus, where
+from skminibatch.contract.verbs import exp_of_negative, log_of_one_plus, where
 
 
 class Logistic(NamedTuple):

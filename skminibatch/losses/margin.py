@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skminibatch._parts import where
+from skminibatch.contract.verbs import where
 
 
 class Hinge(NamedTuple):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skminibatch._parts import gradient, second_derivative, stiffness, value
+from skminibatch.contract.verbs import gradient, second_derivative, stiffness, value
 
 
 class OneVsRest(NamedTuple):

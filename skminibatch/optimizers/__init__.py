@@ -3,7 +3,7 @@
 ``coefficients(rates, sizes, memory)`` runs on the host once a chunk; ``update(w, g, slots, c)`` is the formula of one
 coordinate and returns ``(w, slots, step)``, ``step`` being the effective step that the proximal map of the penalty gets.
 Optional: ``follow(w, slots, c)``, the slots after the proximal map; ``point``, where the gradient is taken; ``result``,
-what predicts. Class data: ``n_slots``; ``n_coefficients``; ``slot_exponents``, how a slot scales when a coordinate is
+the predictor. Class data: ``n_slots``; ``n_coefficients``; ``slot_exponents``, how a slot scales when a coordinate is
 stretched (-1 like a parameter, 1 like a gradient, 2 like its square); ``linear``: the update is linear in
 ``(w, slots, g)``; ``lazy_l1``: in addition w does not depend on the slots; ``decoupled``: the square of the penalty
 shrinks w instead of entering the gradient; ``per_row``: the loop stores the last residual of each row, and g is what the

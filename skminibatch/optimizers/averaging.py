@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skminibatch._parts import n_slots, update
+from skminibatch.contract.verbs import n_slots, update
 
 
 class Averaging(NamedTuple):

@@ -70,7 +70,7 @@ def saga_smoothness(smoothness, strong_convexity: float, batch_size: float, n_ro
 
     Examples
     --------
-    >>> from skminibatch._statistics import Smoothness
+    >>> from skminibatch.statistics.smoothness import Smoothness
     >>> smoothness = Smoothness(mean=1.0, worst=10.0, typical=5.0)
     >>> saga_smoothness(smoothness, 1e-3, 1, 1_000)
     10.25
@@ -110,7 +110,7 @@ def saga_batch_size(
 
     Examples
     --------
-    >>> from skminibatch._statistics import Smoothness
+    >>> from skminibatch.statistics.smoothness import Smoothness
     >>> saga_batch_size(Smoothness(mean=1.0, worst=10.0, typical=5.0), 1e-3, 100_000)
     25
     >>> sizes = np.array([1, 16, 64, 256])

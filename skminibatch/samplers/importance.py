@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats.sampling import DiscreteGuideTable
 
-from skminibatch._permutation import explicit_order
+from skminibatch.contract.orders import explicit_order
 from skminibatch.samplers.strata import numbers
 
 UNIFORM = 0.5  # of the draws: no weight exceeds 1 / UNIFORM, whatever the rows have become since they were measured

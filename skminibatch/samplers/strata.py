@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skminibatch._permutation import explicit_order
+from skminibatch.contract.orders import explicit_order
 from skminibatch.samplers.uniform import draw_in_order, start
 
 MEASURED = 64  # rows of a stratum from which the deviation of its gradients is estimated

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skminibatch._permutation import MOST_PLACES, ROUNDS, SMALLEST_KEYED, RowOrder, explicit_order, keyed_order
+from skminibatch.contract.orders import MOST_PLACES, ROUNDS, SMALLEST_KEYED, RowOrder, explicit_order, keyed_order
 
 COPIES = 1 << 20  # of each row, from which those of a draw with replacement are taken
 

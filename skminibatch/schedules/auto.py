@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skminibatch._step_costs import load
+from skminibatch.schedules.step_costs import load
 
 PILOT = 64  # rows of a batch of the pilot, a pass over a sample
 OVERALL = 1.0 / 11.0  # of the noise scale after the pilot, the critical batch size on the whole way

@@ -455,7 +455,7 @@ def test_history(storage, estimator_class, problem):
 
 def test_the_history_of_a_stream_is_thinned(estimator_class, problem, monkeypatch):
     X, y = problem
-    monkeypatch.setattr("skminibatch._training.LONGEST_HISTORY", 16)
+    monkeypatch.setattr("skminibatch.training.state.LONGEST_HISTORY", 16)
     estimator = estimator_class(**QUICK)
     for _ in range(100):
         estimator.partial_fit(X[:20], y[:20], **classes_of(estimator, y))
@@ -472,7 +472,7 @@ def test_a_thinned_history_keeps_the_best_epochs(estimator_class, problem, monke
     validation = {"X_val": X[:60] + 0.5, "y_val": y[:60]}
     long = estimator_class(**settings).fit(X, y, **validation)
     for longest in range(12, 20):  # whichever entries are dropped
-        monkeypatch.setattr("skminibatch._training.LONGEST_HISTORY", longest)
+        monkeypatch.setattr("skminibatch.training.state.LONGEST_HISTORY", longest)
         thinned = estimator_class(**settings).fit(X, y, **validation)
         assert len(thinned.loss_curve_) <= longest
         assert thinned.best_loss_ == long.loss_curve_.min()

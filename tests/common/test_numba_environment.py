@@ -109,7 +109,7 @@ def test_n1_a_package_in_an_archive_can_be_imported(package_copy, tmp_path, run_
             file.write(path, path.relative_to(package_copy.parent))
     env = {"PYTHONPATH": str(archive), "NUMBA_CACHE_DIR": None}
     home = {"HOME": str(tmp_path / "home"), "LOCALAPPDATA": str(tmp_path / "home")}
-    code = "import os; os.chdir('/'); import skminibatch.backends.cpu.dense as dense; print(dense.__file__)"
+    code = "import os; os.chdir('/'); import skminibatch.backends.cpu.linear.dense as dense; print(dense.__file__)"
     assert str(archive) in run_python(code, env={**NO_HOME, **home, **env})
     report = json.loads(run_python("import os; os.chdir('/')" + FIT + REPORT, env={**NO_HOME, **env}))
     assert report["file"].startswith(str(archive))

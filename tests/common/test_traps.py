@@ -18,8 +18,8 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import cross_val_score
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
-from skminibatch._training import epoch_sizes
 from skminibatch.optimizers import OPTIMIZERS
+from skminibatch.training.chunks import epoch_sizes
 
 QUICK = {"device": "base", "random_state": 0}
 

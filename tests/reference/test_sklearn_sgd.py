@@ -16,7 +16,7 @@ import sklearn.linear_model
 from theirs import executed, expect_failure
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
-from skminibatch._parts import gradient, value
+from skminibatch.contract.verbs import gradient, value
 from skminibatch.losses import LOSSES, EpsilonInsensitive, Hinge, ModifiedHuber, Perceptron, SquaredHinge
 from skminibatch.losses import SquaredEpsilonInsensitive as SquaredEpsilon
 

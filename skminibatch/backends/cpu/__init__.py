@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import issparse
 
-from skminibatch._plan import empty_stats
 from skminibatch.backends import base
 from skminibatch.backends.threads import one_of_blas, together
+from skminibatch.contract.plan import empty_stats
 
 _NONE = np.empty(0)
 _NO_TABLE = np.array(0.0)  # without a dimension, see `run_dense`
@@ -17,7 +17,7 @@ def run_dense(
     loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, n_threads=1, table=None
 ):
     """Carry out a plan on dense rows."""
-    from skminibatch.backends.cpu.dense import WorkSpace, run
+    from skminibatch.backends.cpu.linear.dense import WorkSpace, run
     from skminibatch.backends.cpu.rows import GROUP, n_slices
 
     stats = empty_stats(plan.n_steps)
@@ -50,7 +50,7 @@ def run_dense(
 
 def run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, table=None):
     """Carry out a plan on sparse rows, on one thread."""
-    from skminibatch.backends.cpu.sparse import run_lazy, run_linear, work_space
+    from skminibatch.backends.cpu.linear.sparse import run_lazy, run_linear, work_space
 
     stats = empty_stats(plan.n_steps)
     plan_weights = _NONE if plan.weights is None else plan.weights
@@ -88,7 +88,7 @@ def run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, 
 
 def loss_dense(loss, X, y, weights, rows, coef, intercept):
     """Weighted sum of the losses of some rows."""
-    from skminibatch.backends.cpu.losses import dense, scratch
+    from skminibatch.backends.cpu.linear.losses import dense, scratch
 
     v = np.ascontiguousarray(np.column_stack([coef, intercept]), X.dtype)
     return dense((loss,), readonly(X), readonly(y), readonly(weights), rows, v, scratch(*intercept.shape, X.dtype))
@@ -96,7 +96,7 @@ def loss_dense(loss, X, y, weights, rows, coef, intercept):
 
 def loss_csr(loss, X, y, weights, rows, coef, intercept):
     """Weighted sum of the losses of some sparse rows."""
-    from skminibatch.backends.cpu.losses import csr, scratch
+    from skminibatch.backends.cpu.linear.losses import csr, scratch
 
     v = np.ascontiguousarray(np.vstack([coef.T, intercept]), np.float64)
     return csr((loss,), _csr(X), readonly(y), readonly(weights), rows, v, scratch(*intercept.shape, np.float64))
@@ -104,8 +104,8 @@ def loss_csr(loss, X, y, weights, rows, coef, intercept):
 
 def residuals(loss, raw, y, weights):
     """Weighted derivatives of the losses of some rows by their raw outputs (n, K)."""
-    from skminibatch.backends.cpu.losses import residuals as kernel
-    from skminibatch.backends.cpu.losses import scratch
+    from skminibatch.backends.cpu.linear.losses import residuals as kernel
+    from skminibatch.backends.cpu.linear.losses import scratch
 
     raw = np.array(raw, order="C")
     kernel((loss,), raw, readonly(y), readonly(weights), scratch(raw.shape[1], raw.dtype)[1:])
@@ -118,9 +118,9 @@ def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params, n_thre
     Large products are cut into pieces, always the same ones, which so many threads share.
     """
     from skminibatch.backends.cpu.compile import is_ours
-    from skminibatch.backends.cpu.crew import help_with, send_home
-    from skminibatch.backends.cpu.network import run
-    from skminibatch.backends.cpu.stacks import Network, WorkSpace, most_pieces
+    from skminibatch.backends.cpu.crew import help_with, release_helpers
+    from skminibatch.backends.cpu.network.run import run
+    from skminibatch.backends.cpu.network.stacks import Network, WorkSpace, most_pieces
 
     if not all(part is None or is_ours(part) for part in stack.normalizations):
         return base.run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params)
@@ -139,7 +139,7 @@ def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params, n_thre
         try:
             return run((), *arrays, *steps, network[:4], network[4:6], limits, params, space, stats[:4])
         except BaseException:
-            send_home(space.crew)
+            release_helpers(space.crew)
             raise
 
     def help_on():
@@ -152,7 +152,7 @@ def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params, n_thre
 
 def gradient_dense(loss, X, y, weights, coordinates, w, table):
     """The sum of the gradients of the losses of all rows, and the squared lengths of the rows; residuals to the table."""
-    from skminibatch.backends.cpu.losses import gradient, scratch
+    from skminibatch.backends.cpu.linear.losses import gradient, scratch
     from skminibatch.backends.cpu.rows import GROUP
 
     n, (K, width) = len(X), w.shape

@@ -105,7 +105,7 @@ def dismiss(crew):
     store_release(places, TICKET, (places[TICKET] // TICKETS + 1) * TICKETS)
 
 
-def send_home(crew) -> None:
+def release_helpers(crew) -> None:
     """Dismiss the others where the kernel that leads could not be called, so that it has left no job."""
     places, job = crew
     job[N_PIECES] = 0

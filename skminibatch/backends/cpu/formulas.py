@@ -8,16 +8,16 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from skminibatch import _parts, _plan
-from skminibatch._parts import prox, smooth_gradient, update
 from skminibatch.backends.cpu.compile import INLINED, inlined
 from skminibatch.backends.cpu.intrinsics import power_of_two, select
+from skminibatch.contract import plan, verbs
+from skminibatch.contract.verbs import prox, smooth_gradient, update
 
 # the Taylor coefficients of exp and of artanh, in two chains: one waits half as long for its own last result
 _EVEN = tuple(1.0 / math.factorial(n) for n in range(10, -1, -2))
 _UNEVEN = tuple(1.0 / math.factorial(n) for n in range(9, 0, -2))
 _ODD = tuple(1.0 / n for n in range(19, 0, -2))
-bounded_rate = inlined(_plan.bounded_rate)
+bounded_rate = inlined(plan.bounded_rate)
 
 
 @inlined
@@ -61,7 +61,7 @@ def is_decoupled(optimizer) -> bool:
     return optimizer.instance_class.decoupled if inner is None else is_decoupled(inner)
 
 
-@overload(_parts.exp_of_negative, jit_options=INLINED)
+@overload(verbs.exp_of_negative, jit_options=INLINED)
 def _exp_of_negative(x):
     def polynomial(x):
         x = select(x < -700.0, -700.0, x)  # NaN stays NaN
@@ -79,7 +79,7 @@ def _exp_of_negative(x):
     return polynomial
 
 
-@overload(_parts.log_of_one_plus, jit_options=INLINED)
+@overload(verbs.log_of_one_plus, jit_options=INLINED)
 def _log_of_one_plus(x):
     def series(x):
         upper = x > 0.41421356237309515  # log(1 + x) = log(2) + log((1 + x) / 2) there, so that the series is short
@@ -94,22 +94,22 @@ def _log_of_one_plus(x):
     return series
 
 
-@overload(_parts.value, jit_options=INLINED)
+@overload(verbs.value, jit_options=INLINED)
 def _value(self, raw, y):
     return self.instance_class.value
 
 
-@overload(_parts.gradient, jit_options=INLINED)
+@overload(verbs.gradient, jit_options=INLINED)
 def _gradient(self, raw, y):
     return self.instance_class.gradient
 
 
-@overload(_parts.value_gradient, jit_options=INLINED)
+@overload(verbs.value_gradient, jit_options=INLINED)
 def _value_gradient(self, raw, y, out):
     return self.instance_class.value_gradient
 
 
-@overload(_parts.stiffness, jit_options=INLINED)
+@overload(verbs.stiffness, jit_options=INLINED)
 def _stiffness(self, raw, y):
     method = getattr(self.instance_class, "stiffness", None)
     if method is not None and _inner_has_stiffness(self):
@@ -129,32 +129,32 @@ def _inner_has_stiffness(part):
     return "loss" not in fields or hasattr(fields["loss"].instance_class, "stiffness")
 
 
-@overload(_parts.smooth_gradient, jit_options=INLINED)
+@overload(verbs.smooth_gradient, jit_options=INLINED)
 def _smooth_gradient(self, w):
     return self.instance_class.gradient
 
 
-@overload(_parts.prox, jit_options=INLINED)
+@overload(verbs.prox, jit_options=INLINED)
 def _prox(self, w, step):
     return self.instance_class.prox
 
 
-@overload(_parts.update, jit_options=INLINED)
+@overload(verbs.update, jit_options=INLINED)
 def _update(self, w, g, slots, c):
     return self.instance_class.update
 
 
-@overload(_parts.follow, jit_options=INLINED)
+@overload(verbs.follow, jit_options=INLINED)
 def _follow(self, w, slots, c):
     return getattr(self.instance_class, "follow", lambda self, w, slots, c: slots)
 
 
-@overload(_parts.point, jit_options=INLINED)
+@overload(verbs.point, jit_options=INLINED)
 def _point(self, w, slots, c):
     return getattr(self.instance_class, "point", lambda self, w, slots, c: w)
 
 
-@overload(_parts.where, jit_options=INLINED)
+@overload(verbs.where, jit_options=INLINED)
 def _where(condition, a, b):
     if types.float32 in (a, b):  # the other one is a constant of the formula, or as exact as this one
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numba.extending import overload
 
-from skminibatch import _permutation
-from skminibatch._permutation import ROUNDS, scramble, turn
 from skminibatch.backends.cpu.compile import INLINED, inlined
 from skminibatch.backends.cpu.intrinsics import prefetch
+from skminibatch.contract import orders
+from skminibatch.contract.orders import ROUNDS, scramble, turn
 
 RING = 64  # rows that are known ahead, a power of two
 BURST = 32  # positions of a keyed order that are evaluated at once, in vectors
@@ -23,14 +23,14 @@ MOST_SLICES = 8
 STEP, SLICE, POSITION, END, KNOWN, ASKED, USED, THREAD = 0, 1, 2, 3, 4, 5, 6, 7
 
 
-@overload(_permutation.turn, jit_options=INLINED)
+@overload(orders.turn, jit_options=INLINED)
 def _turn(half, other, key, w):
-    return _permutation.turn
+    return orders.turn
 
 
-@overload(_permutation.scramble, jit_options=INLINED)
+@overload(orders.scramble, jit_options=INLINED)
 def _scramble(x, width, keys):
-    return _permutation.scramble
+    return orders.scramble
 
 
 @inlined

@@ -12,14 +12,18 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from skminibatch._plan import Coordinates, StepStats
-from skminibatch.backends import base, cpu, on_host
-from skminibatch.backends.gpu import linear, network, streamed
+from skminibatch.backends import base, cpu
+from skminibatch.backends.arrays import on_host
 from skminibatch.backends.gpu.device import cupy
+from skminibatch.backends.gpu.linear import run as linear
+from skminibatch.backends.gpu.linear import streamed
 from skminibatch.backends.gpu.losses import LossOfRows
-from skminibatch.backends.gpu.placement import Rows, placed, working
+from skminibatch.backends.gpu.network import run as network
+from skminibatch.backends.gpu.placement import Rows, rows_on_device, working
 from skminibatch.backends.gpu.predictions import network_outputs, raw_outputs
 from skminibatch.backends.gpu.source import has_cuda
+from skminibatch.contract.coordinates import Coordinates
+from skminibatch.contract.plan import StepStats
 
 __all__ = ["network_outputs", "raw_outputs"]
 
@@ -98,7 +102,7 @@ def gradient_dense(loss, X, y, weights, coordinates, w, table):
     sums, lengths = np.zeros(w.shape), np.empty(len(table))
     X.forget(table)
     with working():
-        there = [X.beside(y), X.beside(weights), _there(X, coordinates), cupy().asarray(w)]
+        there = [X.to_device(y), X.to_device(weights), _there(X, coordinates), cupy().asarray(w)]
         for start in range(0, len(table), AT_ONCE):
             some = slice(start, start + AT_ONCE)
             stored = cupy().asarray(table[some])
@@ -125,8 +129,8 @@ def _carried_out(run, X, y, weights, plan, params, coordinates=None, table=None)
             return _fetched(run(X, y, weights, plan, subset, axes, learnt, stored))
 
         if rows.array is not None:
-            subset = rows.beside(plan.rows.subset) if plan.rows.subset.size else None
-            stats = step(rows.array, rows.beside(y), rows.beside(weights), plan, subset)
+            subset = rows.to_device(plan.rows.subset) if plan.rows.subset.size else None
+            stats = step(rows.array, rows.to_device(y), rows.to_device(weights), plan, subset)
         else:
             stats = streamed.run(step, rows, y, weights, plan)
         params[...] = learnt.get()
@@ -135,7 +139,7 @@ def _carried_out(run, X, y, weights, plan, params, coordinates=None, table=None)
 
 def _on_device(X):
     """A context with rows on the device: those of a fit are there already."""
-    return nullcontext(X) if isinstance(X, Rows) else placed(X)
+    return nullcontext(X) if isinstance(X, Rows) else rows_on_device(X)
 
 
 def _fetched(stats: StepStats) -> StepStats:

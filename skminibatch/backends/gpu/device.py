@@ -7,7 +7,7 @@ import os
 from functools import cache
 from types import ModuleType
 
-from skminibatch import _parts
+from skminibatch.contract import verbs
 
 EXTRA = "install skminibatch[cuda12] or skminibatch[cuda13], by the version of CUDA"
 _answers: dict[int, str | None] = {}  # by process: None where a GPU answered
@@ -30,7 +30,7 @@ def cupy() -> ModuleType:
 @cache
 def _cupy() -> ModuleType:
     found = importlib.import_module("cupy")
-    _parts.normal_share.register(found.ndarray, _normal_share)  # a function of SciPy, which CuPy does not stand in for
+    verbs.normal_share.register(found.ndarray, _normal_share)  # a function of SciPy, which CuPy does not stand in for
     return found
 
 

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skminibatch.backends import base, on_host
+from skminibatch.backends import base
+from skminibatch.backends.arrays import on_host
 from skminibatch.backends.gpu.compile import kernel_of, or_nothing, source_of
 from skminibatch.backends.gpu.device import cupy
 from skminibatch.backends.gpu.source import has_cuda, numbers, sparse_types, structs

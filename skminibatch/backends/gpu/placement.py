@@ -13,7 +13,7 @@ from functools import cache
 
 import numpy as np
 
-from skminibatch.backends import is_sparse, on_gpu, on_host
+from skminibatch.backends.arrays import is_sparse, on_gpu, on_host
 from skminibatch.backends.gpu.device import cupy
 
 SHARE = 0.8  # of the free memory, for rows: y, the parameters and what a step needs stand beside them
@@ -53,16 +53,16 @@ class Rows:
             start, stop, _ = rows.indices(len(self))
             # CuPy has no sparse matrices without rows
             return on_host(self.array[rows]) if start < stop else on_host(self.array[:1])[:0]
-        return on_host(self.there(rows))
+        return on_host(self.take_on_device(rows))
 
-    def there(self, rows):
+    def take_on_device(self, rows):
         """Some rows, one at least, on the GPU; those that do not fit there, on the host."""
         if self.array is None:
             return self.host[rows]
         with working():
             return self.array[rows if isinstance(rows, slice) else cupy().asarray(rows)]
 
-    def beside(self, array):
+    def to_device(self, array):
         """A copy on the GPU of an array that stays as it is for as long as these rows are in use; made once."""
         if id(array) not in self._beside:
             self._beside[id(array)] = array, cupy().asarray(array)  # what has an id has to stay
@@ -70,7 +70,7 @@ class Rows:
 
     def kept(self, array):
         """A copy on the GPU of an array that verbs change there; the array itself changes when these rows are freed."""
-        there = self.beside(array)
+        there = self.to_device(array)
         self.at_end[id(array)] = lambda: np.copyto(array, there.get())
         return there
 
@@ -90,7 +90,7 @@ class Rows:
     @staticmethod
     def on_gpu(X):
         """A copy of rows on the GPU; None where it cannot hold them."""
-        return moved(X)
+        return to_gpu(X)
 
 
 class SparseRows(Rows):
@@ -108,12 +108,12 @@ class SparseRows(Rows):
         """A copy of rows on the GPU; None where it cannot hold them."""
         if X.nnz > np.iinfo(np.int32).max:  # indices of CuPy have 32 bits
             return None
-        arrays = moved(X.data), moved(X.indices.astype(np.int32)), moved(X.indptr.astype(np.int32))
+        arrays = to_gpu(X.data), to_gpu(X.indices.astype(np.int32)), to_gpu(X.indptr.astype(np.int32))
         return importlib.import_module("cupyx.scipy.sparse").csr_matrix(arrays, shape=X.shape)
 
 
 @contextmanager
-def placed(X):
+def rows_on_device(X):
     """Rows on the GPU for the time of a context; afterwards, their memory goes back to the driver."""
     with working():
         rows = (SparseRows if is_sparse(X) else Rows)(X)
@@ -135,7 +135,7 @@ def free_bytes() -> int:
     return free + (pool().free_bytes() if pool() is not None else 0)
 
 
-def moved(array: np.ndarray):
+def to_gpu(array: np.ndarray):
     """A copy of an array on the GPU.
 
     A single copy would pin as much memory as the array takes, which costs more than the copy.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from skminibatch.backends import is_sparse, on_host
+from skminibatch.backends.arrays import is_sparse, on_host
 from skminibatch.backends.gpu.device import cupy
 from skminibatch.backends.gpu.losses import raw_of_sparse_rows
 from skminibatch.backends.gpu.placement import working
 
 
-def computed(function, X, *arrays):
+def map_on_device(function, X, *arrays):
     """``function(X, *arrays)``, of arrays that are moved to the GPU; an array or a tuple of them, on the host."""
     with working():
         found = function(X, *map(cupy().asarray, arrays))
@@ -26,9 +26,9 @@ def raw_outputs(X, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
             return raw_of_sparse_rows(X, np.empty(0), coef, intercept).astype(dtype)
         return X @ coef.T + intercept
 
-    return computed(raw, X, coef, intercept)
+    return map_on_device(raw, X, coef, intercept)
 
 
 def network_outputs(stack, theta: np.ndarray, X) -> np.ndarray:
     """Raw outputs (n, K) of a network, a few rows at a time."""
-    return computed(lambda X, theta: stack.raw(theta, X), X, theta)
+    return map_on_device(lambda X, theta: stack.raw(theta, X), X, theta)

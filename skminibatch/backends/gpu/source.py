@@ -22,8 +22,8 @@ from numbers import Real
 
 import numpy as np
 
-from skminibatch._parts import curvature_of, n_coefficients, n_slots
-from skminibatch._permutation import ROUNDS, RowOrder
+from skminibatch.contract.orders import ROUNDS, RowOrder
+from skminibatch.contract.verbs import curvature_of, n_coefficients, n_slots
 
 NUMBER_TYPES = {"float32": "float", "float64": "double"}
 ORDER_NUMBERS = len(RowOrder._fields) - 1 + ROUNDS  # of an order, its keys last: what ``RowOrder`` in ``rows.cu`` reads

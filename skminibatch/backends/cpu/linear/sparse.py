@@ -1,0 +1,443 @@
+"""The kernels of sparse rows: the cost of a step grows with the non-zeros of its batch, not with the features.
+
+An optimizer that is linear in (parameters, slots, gradient) maps the state ``s`` of a coordinate that no row of a batch
+touches to ``A s``, with one small matrix ``A`` for all coordinates. So the kernel keeps ``u`` with ``s = P u``, where ``P``
+is the product of the matrices so far: an untouched coordinate costs nothing, a touched one gets ``u += h g`` with ``h =
+P^-1 (response to a unit gradient)``, and the raw output of a row is the dot product of its values with ``e . u``, where
+``e`` is what the optimizer makes of ``P`` at the point of the gradient. Before ``P`` becomes ill-conditioned, ``u`` is made
+explicit and ``P`` starts again from the identity (a sweep).
+
+Features in coordinates of their own (see `Coordinates`) are multiplied by their scale where a value is read, and the
+penalty acts on them by their stretch: a power of two, so that there are few kinds of coordinates, each with its own ``A``,
+``P``, ``h`` and ``e``. Where nothing is scaled, there is one kind, and the arrays that would tell have no dimension.
+
+An l1 penalty subtracts a threshold from |w| in every step. Where w does not depend on the slots, thresholds in the
+coordinates of ``u`` simply add up, so that a coordinate catches up at its next touch; an average of w misses what the
+thresholds took since then, which prefix sums over the steps give exactly.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba.extending import overload
+
+from skminibatch.backends.cpu.compile import INLINED, Kernel, finite, inlined
+from skminibatch.backends.cpu.formulas import (
+    bounded_rate,
+    clipping,
+    coefficients_at,
+    row_weight,
+    slot_count,
+    slots_at,
+    stepped,
+    store_slots,
+)
+from skminibatch.backends.cpu.intrinsics import prefetch
+from skminibatch.backends.cpu.linear.dense import residuals_of, scaled, take_changes
+from skminibatch.backends.cpu.linear.lazy import catch_up, kind_of, make_explicit, multiply, solve, transition
+from skminibatch.backends.cpu.rows import BURST, find_rows, unpacked
+from skminibatch.contract.verbs import follow, point, update
+
+CONDITION = 1e6  # of P, above which a sweep is due
+FAR, NEAR = 16, 8  # rows ahead
+EVERY = -1  # a mask that keeps all bits
+
+
+def scalars(optimizer, numbers):
+    """The entries of a short array, one for the parameter and each slot, as a tuple."""
+
+
+@overload(scalars, jit_options=INLINED)
+def _scalars(optimizer, numbers):
+    return (
+        lambda optimizer, numbers: (numbers[0],),
+        lambda optimizer, numbers: (numbers[0], numbers[1]),
+        lambda optimizer, numbers: (numbers[0], numbers[1], numbers[2]),
+    )[slot_count(optimizer)]
+
+
+def state_dot(e, U, j):
+    """``e . u`` for the state number `j`."""
+
+
+@overload(state_dot, jit_options=INLINED)
+def _state_dot(e, U, j):
+    two, three = np.uint64(2), np.uint64(3)
+    return (
+        lambda e, U, j: e[0] * U[j],
+        lambda e, U, j: e[0] * U[two * j] + e[1] * U[two * j + np.uint64(1)],
+        lambda e, U, j: e[0] * U[three * j] + e[1] * U[three * j + np.uint64(1)] + e[2] * U[three * j + two],
+    )[len(e) - 1]
+
+
+def state_add(h, U, j, g):
+    """``u += h g`` for the state number `j`."""
+
+
+@overload(state_add, jit_options=INLINED)
+def _state_add(h, U, j, g):
+    two, three = np.uint64(2), np.uint64(3)
+
+    def one_slot(h, U, j, g):
+        U[j] += h[0] * g
+
+    def two_slots(h, U, j, g):
+        U[two * j] += h[0] * g
+        U[two * j + np.uint64(1)] += h[1] * g
+
+    def three_slots(h, U, j, g):
+        U[three * j] += h[0] * g
+        U[three * j + np.uint64(1)] += h[1] * g
+        U[three * j + two] += h[2] * g
+
+    return (one_slot, two_slots, three_slots)[len(h) - 1]
+
+
+def pick(common, numbers, kinds, j):
+    """The row of `numbers` for the kind of coordinate `j`, a tuple: `common` where there is one kind."""
+
+
+@overload(pick, jit_options=INLINED)
+def _pick(common, numbers, kinds, j):
+    if kinds.ndim == 0:
+        return lambda common, numbers, kinds, j: common
+    return (
+        lambda common, numbers, kinds, j: (numbers[kinds[j], 0],),
+        lambda common, numbers, kinds, j: (numbers[kinds[j], 0], numbers[kinds[j], 1]),
+        lambda common, numbers, kinds, j: (numbers[kinds[j], 0], numbers[kinds[j], 1], numbers[kinds[j], 2]),
+    )[len(common) - 1]
+
+
+@inlined
+def ask_for(data, indices, indptr, y, rows, t, size):
+    """Ask for the memory of the rows that come next: their bounds and targets far ahead, their entries nearer."""
+    if t + FAR < size:
+        prefetch(indptr, rows[t + FAR])
+        prefetch(y, rows[t + FAR])
+    if t + NEAR < size:
+        start, stop = indptr[rows[t + NEAR]], indptr[rows[t + NEAR] + 1]
+        if start < stop:
+            prefetch(data, start)
+            prefetch(indices, start)
+            prefetch(data, stop - 1)
+            prefetch(indices, stop - 1)
+
+
+@inlined
+def outputs(data, indices, indptr, y, rows, size, flat, K, e, axes, raw, squares, measure):
+    """Raw outputs of the rows of a batch without the intercept, and their squared lengths (zero where they are not asked for)."""
+    scale, kinds, _ = axes
+    common = e[0]
+    for t in range(size):
+        ask_for(data, indices, indptr, y, rows, t, size)
+        # unsigned numbers: a signed index costs a look at its sign, as it might count from the end
+        start, stop = np.uint64(indptr[rows[t]]), np.uint64(indptr[rows[t] + 1])
+        square = 0.0
+        if K == 1:
+            total = 0.0
+            for q in range(start, stop):
+                j = np.uint64(indices[q])
+                x = scaled(np.float64(data[q]), scale, j)
+                if measure:
+                    square += x * x
+                total += x * state_dot(pick(common, e[1], kinds, j), flat, j)
+            raw[t, 0] = total
+        else:
+            for k in range(K):
+                raw[t, k] = 0.0
+            for q in range(start, stop):
+                j = np.uint64(indices[q])
+                x, first = scaled(np.float64(data[q]), scale, j), j * np.uint64(K)
+                if measure:
+                    square += x * x
+                mine = pick(common, e[1], kinds, j)
+                for k in range(K):
+                    raw[t, k] += x * state_dot(mine, flat, first + np.uint64(k))
+        squares[t] = square
+
+
+@inlined
+def add_to_state(data, indices, indptr, rows, size, flat, K, h, axes, raw, share):
+    """``u += h g`` for the gradients of the rows of a batch."""
+    scale, kinds, _ = axes
+    common = h[0]
+    for t in range(size):
+        start, stop = np.uint64(indptr[rows[t]]), np.uint64(indptr[rows[t] + 1])
+        if K == 1:
+            r = raw[t, 0] * share
+            for q in range(start, stop):
+                j = np.uint64(indices[q])
+                state_add(pick(common, h[1], kinds, j), flat, j, r * scaled(np.float64(data[q]), scale, j))
+        else:
+            for q in range(start, stop):
+                j = np.uint64(indices[q])
+                x, first = scaled(np.float64(data[q]), scale, j) * share, j * np.uint64(K)
+                mine = pick(common, h[1], kinds, j)
+                for k in range(K):
+                    state_add(mine, flat, first + np.uint64(k), raw[t, k] * x)
+
+
+@inlined
+def touch(data, indices, indptr, rows, size, scale, raw, share, g, touched):
+    """Add up the gradient of a batch in `g` and list the coordinates that it touches; their number."""
+    K = raw.shape[1]
+    n_touched = 0
+    for t in range(size):
+        for q in range(indptr[rows[t]], indptr[rows[t] + 1]):
+            j = indices[q]
+            if data[q] == 0:
+                continue
+            if g[j, K] == 0.0:  # the last column marks the coordinates of this batch
+                g[j, K] = 1.0
+                touched[n_touched] = j
+                n_touched += 1
+            for k in range(K):
+                g[j, k] += raw[t, k] * scaled(np.float64(data[q]), scale, j) * share
+    return n_touched
+
+
+@inlined
+def square_norm_of(g, touched, n_touched, raw, size, share, fit_intercept):
+    """Squared norm of the gradient of a batch."""
+    total = 0.0
+    for k in range(raw.shape[1]):
+        for i in range(n_touched):
+            total += g[touched[i], k] * g[touched[i], k]
+        f = 0.0
+        for t in range(size):
+            f += raw[t, k] * share
+        total += f * f * fit_intercept
+    return total
+
+
+@inlined
+def clear(g, touched, n_touched):
+    """Forget a gradient."""
+    for i in range(n_touched):
+        g[touched[i]] = 0.0
+
+
+@inlined
+def step_intercept(optimizer, params, raw, size, share, c, ratio):
+    """Update the intercepts, which have no penalty."""
+    d = params.shape[2] - 1
+    for k in range(params.shape[1]):
+        g = 0.0
+        for t in range(size):
+            g += raw[t, k]
+        w, slots, _ = update(optimizer, params[0, k, d], g * share * ratio, slots_at(optimizer, params, k, d), c)
+        params[0, k, d] = w
+        store_slots(optimizer, params, k, d, follow(optimizer, w, slots, c))
+
+
+@inlined
+def row_weights_of(weights, plan_weights, rows, size, start, row_weights):
+    """Sample weights times sampler weights of a batch."""
+    for t in range(size):
+        row_weights[t] = row_weight(weights, plan_weights, rows[t], start + t)
+
+
+@inlined
+def transitions(penalty, optimizer, coefficients, s, rate, matrices, axes):
+    """The maps of step `s` at a rate, for each kind of coordinate."""
+    A, _, _, G, _, e, _, _, _, unit = matrices
+    stretches = axes[2]
+    for kind in range(stretches.size):
+        transition(penalty, optimizer, coefficients, s, rate, A[kind], G[kind], e[kind], unit, stretches[kind])
+
+
+@inlined
+def look(penalty, optimizer, params, coefficients, s, rate, matrices, axes, intercept):
+    """The maps of step `s` at a rate and where it takes the gradient: ``e P`` for the states, and the intercepts."""
+    _, P, _, _, _, e, eP, _, _, _ = matrices
+    m, K, d = params.shape[0], params.shape[1], params.shape[2] - 1
+    c = coefficients_at(optimizer, coefficients, s, rate)
+    for k in range(K):
+        intercept[k] = point(optimizer, params[0, k, d], slots_at(optimizer, params, k, d), c)
+    transitions(penalty, optimizer, coefficients, s, rate, matrices, axes)
+    for kind in range(axes[2].size):
+        for i in range(m):
+            eP[kind, i] = 0.0
+            for q in range(m):
+                eP[kind, i] += e[kind, q] * P[kind, q, i]
+
+
+def work_space(params, longest, n_steps, n_kinds, l1, measured):
+    """What the kernels need to write to: (for a batch, small matrices, for thresholds, for a gradient)."""
+    m, K, d = params.shape[0], params.shape[1], params.shape[2] - 1
+    batch = (
+        np.empty(longest, np.int64),
+        np.empty((2, BURST), np.uint64),
+        np.empty((longest, K)),
+        np.empty(longest),
+        np.empty(longest),
+        np.empty(max(longest, K)),
+        np.empty(3),
+        np.empty(K),
+    )
+    A, P, AP = np.zeros((3, n_kinds, m, m))
+    P[:] = np.eye(m)
+    G, h, e, eP = np.zeros((4, n_kinds, m))
+    matrices = (A, P, AP, G, h, e, eP, np.zeros(m), np.zeros((m, 2 * m + 1)), np.zeros((m, 1, 1)))
+    n_thresholds = n_steps + 1 if l1 > 0 else 1
+    thresholds = (np.zeros(d if l1 > 0 else 0, np.int64), *np.zeros((3, n_kinds, n_thresholds)))
+    gradient = (np.zeros((d if measured else 0, K + 1)), np.empty(d if measured else 0, np.int64))
+    return batch, matrices, thresholds, gradient
+
+
+@inlined
+def advance(U, K, matrices, axes, l1, rate, thresholds, now):
+    """Take the maps of a step into their products, or sweep where one would become ill-conditioned; the step's number."""
+    A, P, AP, G, h, _, _, scratch, M, _ = matrices
+    _, kinds, stretches = axes
+    _, Q, C, R = thresholds
+    m = scratch.size
+    condition = 0.0
+    for kind in range(stretches.size):
+        multiply(A[kind], P[kind], AP[kind])
+        condition = max(condition, solve(AP[kind], G[kind], h[kind], M))
+    sweep = condition > CONDITION
+    if sweep:
+        make_explicit(U, K, AP, scratch, kinds, l1 > 0.0, thresholds, now)
+        now = 0
+    for kind in range(stretches.size):
+        for i in range(m):
+            if sweep:
+                h[kind, i] = G[kind, i]
+            for q in range(m):
+                P[kind, i, q] = (1.0 if i == q else 0.0) if sweep else AP[kind, i, q]
+        if l1 > 0.0:  # what this step takes from |u|, and what an average misses for each unit of it
+            a, p = A[kind], P[kind]
+            taken = rate * l1 * stretches[kind] / p[0, 0]
+            R[kind, now] = (p[1, 0] - a[1, 0] / a[0, 0] * p[0, 0]) / p[1, 1] if m > 1 else 0.0
+            Q[kind, now + 1] = Q[kind, now] + taken
+            C[kind, now + 1] = C[kind, now] + taken * R[kind, now]
+    return now + 1 if l1 > 0.0 else now
+
+
+@Kernel
+def run_linear(parts, X, y, weights, order, offsets, coefficients, plan_weights, limits, axes, params, U, space, stats):
+    """Carry out a plan for a linear optimizer; `U` is the state by coordinate, (d, K * m). The failed step, or -1."""
+    loss, penalty, optimizer = parts
+    data, indices, indptr = X
+    fit_intercept, safety, bounds_rates, clip_norm, measured_from, l1 = limits
+    (rows, burst, raw, squares, row_weights, out, sums, intercept), matrices, thresholds, (g, touched), table = space
+    _, P, _, _, h, _, eP, scratch, _, _ = matrices
+    since, Q, C, R = thresholds
+    kinds = axes[1]
+    losses, square_norms, row_squares, rates = stats
+    m, K, flat = params.shape[0], params.shape[1], U.reshape(U.size)
+    y_flat = y.reshape(y.size)
+    thresholded = l1 > 0.0
+    places = unpacked(order)
+    now = 0
+    for s in range(offsets.shape[0] - 1):
+        start = offsets[s]
+        size = offsets[s + 1] - start
+        share = 1.0 / size
+        find_rows(places, start, offsets[s + 1], rows, 0, EVERY, burst)
+        row_weights_of(weights, plan_weights, rows, size, start, row_weights)
+        if thresholded:
+            for t in range(size):
+                for q in range(indptr[rows[t]], indptr[rows[t] + 1]):
+                    kind = kind_of(kinds, indices[q])
+                    catch_up(U, indices[q], K, m, since, now, Q[kind], C[kind], R[kind])
+        look(penalty, optimizer, params, coefficients, s, coefficients[s, 0], matrices, axes, intercept)
+        points = (scalars(optimizer, eP[0]), eP)
+        measured = s >= measured_from
+        measure = measured or bounds_rates
+        outputs(data, indices, indptr, y_flat, rows, size, flat, K, points, axes, raw, squares, measure)
+        for t in range(size):
+            squares[t] += fit_intercept
+            for k in range(K):
+                raw[t, k] += intercept[k]
+        sums[:] = 0
+        residuals_of(loss, raw, y, rows, row_weights, size, squares, out, sums)
+        take_changes(table, rows, size, raw)
+        square_norm = np.nan
+        if measured:
+            n_touched = touch(data, indices, indptr, rows, size, axes[0], raw, share, g, touched)
+            square_norm = square_norm_of(g, touched, n_touched, raw, size, share, fit_intercept)
+            clear(g, touched, n_touched)
+        rate = bounded_rate(coefficients[s, 0], safety, sums[2] * share)
+        losses[s], square_norms[s], rates[s] = sums[0], square_norm, rate
+        row_squares[s] = sums[1] if measure else np.nan
+        if not finite(sums[0]) or (measured and not finite(square_norm)):
+            make_explicit(U, K, P, scratch, kinds, thresholded, thresholds, now)
+            return s
+        ratio = clipping(square_norm, clip_norm)
+        if rate < coefficients[s, 0]:
+            transitions(penalty, optimizer, coefficients, s, rate, matrices, axes)
+        now = advance(U, K, matrices, axes, l1, rate, thresholds, now)
+        responses = (scalars(optimizer, h[0]), h)
+        add_to_state(data, indices, indptr, rows, size, flat, K, responses, axes, raw, share * ratio)
+        if fit_intercept:
+            step_intercept(
+                optimizer, params, raw, size, share, coefficients_at(optimizer, coefficients, s, rate), ratio
+            )
+    make_explicit(U, K, P, scratch, kinds, thresholded, thresholds, now)
+    return -1
+
+
+@Kernel
+def run_lazy(
+    parts, X, y, weights, order, offsets, coefficients, plan_weights, limits, axes, params, averaged, space, stats
+):
+    """Carry out a plan for any optimizer, updating the coordinates that a batch touches. The failed step, or -1."""
+    loss, penalty, optimizer = parts
+    data, indices, indptr = X
+    fit_intercept, safety, _, clip_norm, _, _ = limits
+    (rows, burst, raw, squares, row_weights, out, sums, _), _, _, (g, touched), table = space
+    losses, square_norms, row_squares, rates = stats
+    K, d = params.shape[1], params.shape[2] - 1
+    places = unpacked(order)
+    for s in range(offsets.shape[0] - 1):
+        start = offsets[s]
+        size = offsets[s + 1] - start
+        share = 1.0 / size
+        find_rows(places, start, offsets[s + 1], rows, 0, EVERY, burst)
+        row_weights_of(weights, plan_weights, rows, size, start, row_weights)
+        c = coefficients_at(optimizer, coefficients, s, coefficients[s, 0])
+        for t in range(size):
+            squares[t] = fit_intercept
+            for k in range(K):
+                raw[t, k] = point(optimizer, params[0, k, d], slots_at(optimizer, params, k, d), c)
+            for q in range(indptr[rows[t]], indptr[rows[t] + 1]):
+                j = indices[q]
+                x = scaled(np.float64(data[q]), axes[0], j)
+                squares[t] += x * x
+                for k in range(K):
+                    raw[t, k] += x * point(optimizer, params[0, k, j], slots_at(optimizer, params, k, j), c)
+        sums[:] = 0
+        residuals_of(loss, raw, y, rows, row_weights, size, squares, out, sums)
+        take_changes(table, rows, size, raw)
+        n_touched = touch(data, indices, indptr, rows, size, axes[0], raw, share, g, touched)
+        square_norm = square_norm_of(g, touched, n_touched, raw, size, share, fit_intercept)
+        rate = bounded_rate(coefficients[s, 0], safety, sums[2] * share)
+        losses[s], square_norms[s], row_squares[s], rates[s] = sums[0], square_norm, sums[1], rate
+        if not (finite(sums[0]) and finite(square_norm)):
+            return s
+        ratio = clipping(square_norm, clip_norm)
+        c = coefficients_at(optimizer, coefficients, s, rate)
+        for i in range(n_touched):
+            stretch = axes[2][kind_of(axes[1], touched[i])]
+            step_coordinate(penalty, optimizer, params, touched[i], g, ratio, c, stretch, averaged)
+        clear(g, touched, n_touched)
+        if fit_intercept:
+            step_intercept(optimizer, params, raw, size, share, c, ratio)
+        if averaged:  # an average follows in every coordinate, touched or not
+            for k in range(K):
+                for j in range(d):
+                    slots = slots_at(optimizer, params, k, j)
+                    store_slots(optimizer, params, k, j, follow(optimizer, params[0, k, j], slots, c))
+    return -1
+
+
+@inlined
+def step_coordinate(penalty, optimizer, params, j, g, ratio, c, stretch, averaged):
+    """Update one touched coordinate of all outputs."""
+    for k in range(params.shape[1]):
+        slots = slots_at(optimizer, params, k, j)
+        w, slots = stepped(penalty, optimizer, params[0, k, j], g[j, k] * ratio, slots, stretch, c)
+        params[0, k, j] = w
+        store_slots(optimizer, params, k, j, slots if averaged else follow(optimizer, w, slots, c))

@@ -1,0 +1,166 @@
+"""The improvement that a step is expected to bring, by batch size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from skminibatch.diagnostics._hessian import Covariance, curvatures_along, products, share_left, written_rows
+from skminibatch.diagnostics._sample import Record, Sample, batch_sizes_up_to, diagnostic
+from skminibatch.statistics.gradients import GradientStatistics, inverted, mean_without_each, sizes_of
+
+
+@dataclass(frozen=True, repr=False)
+class ExpectedImprovement(Record):
+    """The best step of a batch and what it is worth; see `expected_improvement`. The interval is that of `noise_scale`.
+
+    Attributes
+    ----------
+    noise_scale : float
+        ``B = tr(H Sigma) / (G' H G)``, in rows.
+    largest_step : float
+        ``|G|^2 / (G' H G)``, the best step along the exact gradient.
+    largest_improvement : float
+        ``|G|^4 / (2 G' H G)``, by how much that step lowers the objective.
+    batch_sizes : ndarray of shape (n_sizes,)
+    step : ndarray of shape (n_sizes,)
+        ``largest_step / (1 + B / b)``, the best step of a batch.
+    improvement : ndarray of shape (n_sizes,)
+        ``largest_improvement / (1 + B / b)``, by how much it lowers the objective in the mean.
+    """
+
+    noise_scale: float
+    largest_step: float
+    largest_improvement: float
+    batch_sizes: np.ndarray
+    step: np.ndarray
+    improvement: np.ndarray
+
+
+@diagnostic(batch_sizes=["array-like", None])
+def expected_improvement(
+    estimator,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    batch_sizes: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    max_samples: int | float | None = None,
+    confidence_level: float = 0.95,
+    random_state=None,
+) -> ExpectedImprovement:
+    """By how much one step with a batch of b rows lowers the objective in the mean, and the step that does.
+
+    To second order, a step ``-eta g`` with a batch of independent rows changes the objective by
+    ``-eta |G|^2 + eta^2 / 2 (G' H G + tr(H Sigma) / b)``, with the Hessian H and the covariance Sigma of the gradients of
+    single rows. Its minimum is at ``eta = eta_max / (1 + B / b)``; beyond twice that the objective rises.
+
+    Parameters
+    ----------
+    {rows}
+    batch_sizes : array-like of int, default=None
+        Sizes of batches, from 1 to `n_samples`; None takes the powers of two among these.
+    {sampling}
+
+    Returns
+    -------
+    record : ExpectedImprovement
+
+    Raises
+    ------
+    ValueError
+        For an objective without curvature along its gradient, or with negative curvature along the noise (of networks),
+        fewer than 4 rows, and invalid input.
+
+    Notes
+    -----
+    The common form ``|G|^2 / (2 (1 + S / b))`` is this one with a Hessian that is the identity.
+
+    With `max_samples`, the share of their noise is taken off ``|G|^2`` and ``G' H G``. Where nothing is left, as close to the
+    optimum, the noise scale is infinite, steps and improvements are zero, and `largest_step` is that along the gradient of
+    the rows that were drawn.
+
+    For more than 2,048 parameters (256 of a network) the Hessian is not written out: ``G' H G`` is as exact as before, and
+    ``g' H g`` is that of at most 1,024 of the rows (128 for a network), from which the interval follows.
+
+    References
+    ----------
+    McCandlish, Kaplan, Amodei et al., An empirical model of large-batch training, 2018, arXiv:1812.06162, equations 2.4 to
+    2.9.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from sklearn.preprocessing import scale
+    >>> from skminibatch import MiniBatchSGDClassifier
+    >>> from skminibatch.diagnostics import expected_improvement
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> found = expected_improvement(MiniBatchSGDClassifier(), scale(X), y, batch_sizes=[4, 64])
+    >>> bool(found.step[0] < found.step[1] < found.largest_step)
+    True
+    """
+    sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
+    b = batch_sizes_up_to(batch_sizes, sample.data.n_rows)
+    hessian, share = products(sample), sample.share_of_noise
+    pull, groups = sample.model.penalty_gradient(*sample.predictor), sample.micro_batches()
+    gradient = sample.model.loss_gradient(*sample.at()) + pull
+    statistics = _in_metric(sample, groups, hessian, pull)
+    _, trace = statistics.moments()
+    square, along = float(gradient @ gradient), float(gradient @ (hessian @ gradient))
+    if along <= 0:
+        raise ValueError("The objective has no curvature along its gradient: no step is the best one.")
+    if trace < 0:
+        raise ValueError(
+            "The noise of the gradients lies where the curvature is negative: to second order, no step is too long."
+        )
+    largest_step, scale = square / along, np.inf
+    square, along = square - share * sample.statistics(groups).moments()[1], along - share * trace
+    if square > 0 and along > 0:
+        largest_step, scale = square / along, float(trace / along)
+    interval = (0.0, 0.0)
+    if trace > 0:
+        moved = _moved_by_the_hessian(sample, groups, gradient, Covariance(sample, groups))[:2]
+        left = share_left(sample, groups)
+        interval = inverted(*sample.interval_of_ratio(statistics, confidence_level, moved, left))
+    largest = square * largest_step / 2.0 if np.isfinite(scale) else 0.0
+    return ExpectedImprovement(
+        *sample.facts(interval, confidence_level),
+        scale,
+        float(largest_step),
+        float(largest),
+        b,
+        largest_step / (1.0 + scale / b),
+        largest / (1.0 + scale / b),
+    )
+
+
+def _in_metric(sample: Sample, groups, hessian, pull: np.ndarray) -> GradientStatistics:
+    """The statistics of gradients with ``g' H g`` in the place of ``|g|^2``."""
+    means = [sample.model.loss_gradient(*sample.at(rows)) for rows in groups]
+    sizes = sizes_of(groups) / sample.model.together
+    sums = sizes[:, None] * means
+    looked_at = written_rows(sample, groups)
+    squares = [np.mean(curvatures_along(sample, hessian, rows)[0]) for rows in looked_at]
+    return GradientStatistics(
+        sizes,
+        sizes * squares,
+        np.sum((hessian @ sums.T).T * sums, axis=1),
+        sums @ (hessian @ sums.sum(axis=0)),
+        sums @ (hessian @ pull),
+        float(pull @ (hessian @ pull)),
+        sample.data.n_rows,
+        float(sample.model.together),
+    )
+
+
+def _moved_by_the_hessian(sample: Sample, groups, gradient: np.ndarray, noise: Covariance) -> np.ndarray:
+    """How (G' H G, tr(H Sigma), tr(H)) change with the Hessian of all groups but one, for each group, (3, k)."""
+    curvatures = []
+    for rows in groups:
+        hessian = products(sample, rows)
+        trace = sample.model.hessian_trace(*sample.at(rows))
+        curvatures.append((gradient @ (hessian @ gradient), noise.along(hessian), trace))
+    curvatures = np.array(curvatures)
+    return (mean_without_each(curvatures, groups) - np.average(curvatures, axis=0, weights=sizes_of(groups))).T

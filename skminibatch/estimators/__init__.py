@@ -1,0 +1,1 @@
+"""What the estimators are made of: checks, targets, parts, and `fit` around one call of the training loop."""

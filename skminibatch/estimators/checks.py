@@ -1,0 +1,67 @@
+"""Rows as the kernels want them; validation rows, held out or given, and scored after each epoch."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_consistent_length, validate_data
+
+from skminibatch.backends.arrays import check_device, is_sparse, on_gpu, on_host
+
+COPIED = 1024  # rows at once, where columns become rows
+FINITE = 1 << 16  # rows that are looked at together, once a sum says that a number of them is not finite
+ROWS = {"accept_sparse": "csr", "dtype": [np.float64, np.float32]}  # what the kernels read
+
+
+def validated(estimator, X, y, reset, **checks):
+    """X and y as the kernels want them: C-contiguous float rows, or CSR with sorted indices and no duplicates.
+
+    Rows on a GPU stay there; y is on the host.
+    """
+    y = on_host(y)
+    if on_gpu(X):
+        X = _validated_on_gpu(estimator, X, reset)
+        X = X if is_sparse(X) else np.ascontiguousarray(X, like=X)
+        y = validate_data(estimator, y=y, reset=reset, **checks)
+        check_consistent_length(X, y)
+    else:
+        X, y = validate_data(estimator, X, y, reset=reset, **ROWS, **checks)
+    if not is_sparse(X):
+        X = X if X.flags.c_contiguous else _by_rows(X)
+    elif not X.has_canonical_format:
+        X = X.copy()
+        X.sum_duplicates()
+    return X, y
+
+
+def rows_to_predict(estimator, X):
+    """X as in `validated`, with the features that the estimator was fitted with."""
+    return _validated_on_gpu(estimator, X, False) if on_gpu(X) else validate_data(estimator, X, reset=False, **ROWS)
+
+
+def _validated_on_gpu(estimator, X, reset):
+    """Float rows on a GPU, checked in scikit-learn's words by those rows that it has to see: the first one, and a bad one."""
+    check_device(X)
+    X = X.tocsr() if hasattr(X, "tocsr") else X
+    first = validate_data(estimator, on_host(X[:1]), reset=reset, **ROWS)
+    X = X if X.dtype == first.dtype else X.astype(first.dtype)
+    stored = X.data if is_sparse(X) else X
+    if np.isfinite(float(stored.sum(dtype=np.float64))):
+        return X
+    for start in range(0, X.shape[0], FINITE):
+        some = on_host(X[start : start + FINITE])
+        validate_data(estimator, some, reset=False, **ROWS)
+    return X
+
+
+def _by_rows(X: np.ndarray) -> np.ndarray:
+    """A C-contiguous copy, by blocks of rows that stay in the cache: sooner than all columns at once."""
+    rows = np.empty(X.shape, X.dtype)
+    for start in range(0, len(X), COPIED):
+        rows[start : start + COPIED] = X[start : start + COPIED]
+    return rows
+
+
+def seed_of(random_state) -> int:
+    """The seed of all random numbers of a training, the next one that `random_state` gives."""
+    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))

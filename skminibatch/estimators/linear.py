@@ -1,0 +1,138 @@
+"""What the linear regressor and the linear classifier share."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+import numpy as np
+from scipy import sparse
+from sklearn.utils import assert_all_finite
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from skminibatch import backends
+from skminibatch.backends.arrays import is_sparse, on_gpu, on_host
+from skminibatch.estimators import parts
+from skminibatch.estimators.base import BaseMiniBatchEstimator
+from skminibatch.estimators.checks import rows_to_predict
+from skminibatch.estimators.targets import RegressionTarget
+from skminibatch.models.data import raw_outputs
+from skminibatch.models.linear import LinearModel
+from skminibatch.optimizers import OPTIMIZERS
+from skminibatch.penalties import PENALTIES
+from skminibatch.preparation.smoothness import choose_coordinates
+
+
+class LinearEstimator(BaseMiniBatchEstimator):
+    """What the linear regressor and the linear classifier share."""
+
+    _parameter_constraints: dict = {
+        **BaseMiniBatchEstimator._parameter_constraints,
+        "eta0": [Interval(Real, 0, None, closed="neither"), None],
+        "penalty": [StrOptions({name for name in PENALTIES if name}), None, tuple],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "l1_ratio": [Interval(Real, 0, 1, closed="both"), None],
+        "epsilon": [Interval(Real, 0, None, closed="left")],
+        "quantile": [Interval(Real, 0, 1, closed="neither")],
+        "fit_intercept": ["boolean"],
+        "solver": [StrOptions({"auto", *OPTIMIZERS}), tuple],
+        "average": [Interval(Integral, 0, None, closed="left"), "boolean"],
+        "standardize": ["boolean"],
+    }
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def _pointwise_loss(self):
+        return parts.loss(self.loss, epsilon=self.epsilon, quantile=self.quantile)
+
+    def _model(self, target, X) -> LinearModel:
+        return LinearModel(
+            loss=target.loss(self._pointwise_loss()),
+            penalty=parts.penalty(self.penalty, self.alpha, self.l1_ratio),
+            optimizer=parts.optimizer(self.solver, self.average, default="schedule_free"),
+            device=backends.device_of(self.device, X),
+            n_features=X.shape[1],
+            n_outputs=target.n_outputs,
+            fit_intercept=self.fit_intercept,
+            dtype=np.dtype(np.float64) if is_sparse(X) else X.dtype,
+            coef_dtype=X.dtype,
+            n_threads=parts.threads(self.n_jobs),
+        )
+
+    def _in_coordinates(self, model, data, sampled, moments, old):
+        axes = None if old is None else old.coordinates
+        return choose_coordinates(model, data, sampled, moments, axes, self.standardize, self.learning_rate == "auto")
+
+    def _first_rate(self):
+        return self.eta0
+
+    def _start(self, model, target, data, init, seed):
+        coef_init, intercept_init = init
+        coef = np.zeros((model.n_outputs, model.n_features), model.dtype)
+        intercept = np.zeros(model.n_outputs, model.dtype)
+        if coef_init is not None:
+            coef = _shaped(coef_init, coef.shape, "coef_init", model.dtype)
+        if intercept_init is not None:
+            intercept = _shaped(intercept_init, intercept.shape, "intercept_init", model.dtype)
+        elif coef_init is None and self.learning_rate == "auto" and self.fit_intercept:
+            intercept[:] = target.baseline(*data.targets, self._pointwise_loss())
+        return coef, intercept
+
+    def _attributes(self, coef, intercept, target) -> dict:
+        dtype = np.float32 if coef.dtype == np.float32 else np.float64
+        coef, intercept = coef.astype(dtype), intercept.astype(dtype)
+        if isinstance(target, RegressionTarget):
+            return {"coef_": coef if target.multi_output else coef[0], "intercept_": intercept, "_target": target}
+        return {"coef_": coef, "intercept_": intercept, "classes_": target.classes, "_target": target}
+
+    def _predictor(self):
+        coef = self.coef_.toarray() if sparse.issparse(self.coef_) else np.atleast_2d(self.coef_)
+        return coef, np.atleast_1d(self.intercept_)
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "coef_")
+
+    def _raw(self, X) -> np.ndarray:
+        """Raw outputs (n, K), on the host."""
+        check_is_fitted(self)
+        X = rows_to_predict(self, X)
+        if sparse.issparse(self.coef_) and not on_gpu(X):
+            return raw_outputs(X, self.coef_, self.intercept_)
+        return raw_outputs(X, *self._predictor())
+
+    def sparsify(self):
+        """Store `coef_` as a SciPy sparse matrix, smaller and faster to predict with where most of it is zero.
+
+        Returns
+        -------
+        self : object
+        """
+        check_is_fitted(self)
+        self.coef_ = sparse.csr_matrix(np.atleast_2d(self.coef_) if not sparse.issparse(self.coef_) else self.coef_)
+        return self
+
+    def densify(self):
+        """Store `coef_` as an array again.
+
+        Returns
+        -------
+        self : object
+        """
+        check_is_fitted(self)
+        if sparse.issparse(self.coef_):
+            coef = self.coef_.toarray()
+            single = isinstance(self._target, RegressionTarget) and not self._target.multi_output
+            self.coef_ = coef[0] if single else coef
+        return self
+
+
+def _shaped(given, shape, name, dtype):
+    """The array in that shape; where there is one output, its axis may be missing."""
+    array = np.array(on_host(given), dtype=dtype)
+    if array.shape != shape and not (shape[0] == 1 and array.size == np.prod(shape)):
+        raise ValueError(f"Provided {name} does not match dataset: expected the shape {shape}, got {array.shape}.")
+    assert_all_finite(array, input_name=name)
+    return array.reshape(shape)

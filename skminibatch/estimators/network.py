@@ -1,0 +1,219 @@
+"""What the multilayer perceptrons share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.utils._param_validation import Interval, Options, StrOptions, validate_parameter_constraints
+from sklearn.utils.validation import check_is_fitted
+
+from skminibatch import backends
+from skminibatch.backends import threads
+from skminibatch.backends.arrays import is_sparse, on_gpu
+from skminibatch.contract.verbs import identity
+from skminibatch.estimators import parts
+from skminibatch.estimators.base import BaseMiniBatchEstimator
+from skminibatch.estimators.checks import rows_to_predict
+from skminibatch.estimators.targets import RegressionTarget
+from skminibatch.layers import ACTIVATIONS, NORMALIZATIONS, Dense, Identity, Stack
+from skminibatch.losses import Logistic, Softmax
+from skminibatch.models.network import MLPModel
+from skminibatch.schedules import SCHEDULES
+from skminibatch.statistics.random import OF_START, stream
+
+_SHARE = Interval(Real, 0, 1, closed="left")
+
+
+class MLPEstimator(BaseMiniBatchEstimator):
+    """What the regressor and the classifier share."""
+
+    _parameter_constraints: dict = {
+        **BaseMiniBatchEstimator._parameter_constraints,
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions(set(ACTIVATIONS)), tuple, list],
+        "solver": [StrOptions({"auto", *parts.NETWORK_SOLVERS}), tuple],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "learning_rate": [StrOptions(set(SCHEDULES) - {"optimal"}), tuple],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "momentum": [_SHARE],
+        "nesterovs_momentum": ["boolean"],
+        "beta_1": [_SHARE],
+        "beta_2": [_SHARE],
+        "epsilon": [Interval(Real, 0, None, closed="neither")],
+        "normalization": [StrOptions(set(NORMALIZATIONS)), tuple, None],
+        "normalize_input": ["boolean"],
+        "dropout": [_SHARE, list],
+        "average": [Interval(Integral, 0, None, closed="left"), "boolean"],
+    }
+
+    _remedy = "solver='adam', or clip_norm"
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def _validate_params(self):
+        """Check every parameter, and each entry of those that may be a list with one for each hidden layer."""
+        super()._validate_params()
+        for name in ("activation", "dropout"):
+            constraints = [constraint for constraint in self._parameter_constraints[name] if constraint is not list]
+            entries = getattr(self, name)
+            for entry in entries if isinstance(entries, list) else []:
+                validate_parameter_constraints({name: constraints}, {name: entry}, caller_name=type(self).__name__)
+
+    def _pointwise_loss(self):
+        return parts.loss(self.loss)
+
+    def _stack(self, target, n_features: int) -> Stack:
+        """The layers, for a target and a number of features."""
+        hidden = parts.hidden_layers(self.hidden_layer_sizes)
+        normalization = parts.normalization(self.normalization)
+        if self.normalize_input and normalization is None:
+            raise ValueError(
+                "normalize_input=True has no effect with normalization=None: say which normalization it is."
+            )
+        widths = [n_features, *hidden]
+        activations = parts.activations(self.activation, len(hidden))
+        dropouts = parts.dropouts(self.dropout, len(hidden))
+        layers = [
+            Dense(n_in, n_out, activation, normalization, dropout)
+            for (n_in, n_out), activation, dropout in zip(pairwise(widths), activations, dropouts, strict=True)
+        ]
+        layers.append(Dense(widths[-1], target.n_outputs, Identity()))
+        return Stack(tuple(layers), normalization if self.normalize_input else None)
+
+    def _model(self, target, X) -> MLPModel:
+        if is_sparse(X) and self.normalize_input:
+            raise ValueError("normalize_input=True would make sparse data dense: scale X by MaxAbsScaler instead.")
+        return MLPModel(
+            stack=self._stack(target, X.shape[1]),
+            loss=target.loss(self._pointwise_loss()),
+            penalty=parts.penalty("l2", self.alpha, 0.0),
+            optimizer=parts.network_optimizer(self),
+            device=backends.device_of(self.device, X),
+            dtype=np.dtype(X.dtype),
+            n_threads=self._n_threads(),
+        )
+
+    def _n_threads(self) -> int:
+        return threads.of_blas() if self.n_jobs is None else parts.threads(self.n_jobs)
+
+    def _fit(self, *given):
+        with threads.one_of_blas():
+            return super()._fit(*given)
+
+    def _partial_fit(self, *given):
+        with threads.one_of_blas():
+            return super()._partial_fit(*given)
+
+    def _checked_model(self, target, X, sampler, partial: bool = False):
+        """The model, if its parts go together and with what training goes on from."""
+        model = super()._checked_model(target, X, sampler, partial)
+        fitted = getattr(self, "_fitted", None) if partial or self.warm_start else None
+        if fitted is None:
+            return model
+        before = fitted.model.stack
+        if identity((before.layers, before.entry)) == identity((model.stack.layers, model.stack.entry)):
+            return replace(model, stack=before)  # with what was prepared of it
+        if before.places != model.stack.places:
+            raise ValueError(
+                f"{'partial_fit' if partial else 'warm_start'} goes on with the layers of the last call: hidden_layer_sizes="
+                f"{self.hidden_layer_sizes!r} and normalization={self.normalization!r} make others."
+            )
+        return model
+
+    def _first_rate(self):
+        if self.learning_rate == "auto" or isinstance(self.learning_rate, tuple):
+            parts.refuse_unused(self, ["learning_rate_init"], "learning_rate")
+            return None
+        return self.learning_rate_init
+
+    def _follows_smoothness(self, model) -> bool:
+        if self.learning_rate == "auto" and model.optimizer.auto_rate is None:
+            raise ValueError(
+                f"learning_rate='auto' needs a solver whose rate does not follow from the smoothness, which an MLP does not "
+                f"have: 'adam', 'adamw', 'rmsprop' or 'adagrad'. Got solver={self.solver!r}; use 'constant' and "
+                "learning_rate_init."
+            )
+        return False
+
+    def _start(self, model, target, data, init, seed):
+        """Random weights; the outputs start at the best constant."""
+        (theta,) = init
+        if theta is None:
+            theta = model.stack.start(stream(seed, OF_START))
+            theta[model.stack.places[-1].intercept] = target.baseline(*data.targets, self._pointwise_loss())
+        return (theta,)
+
+    def _completed(self, progress, data):
+        """With exact statistics, where a normalization asks for them."""
+        model = progress.model
+        theta = model.with_exact_statistics(*progress.predictor, data)
+        if progress.params is not None:
+            progress.params[0, model.stack.n_parameters :] = theta[model.stack.n_parameters :]
+        return replace(progress, predictor=(theta,))
+
+    def _evaluation_rows(self, data, seed):
+        """The batches tell the objective: a pass over rows of its own would cost a third of a step for each row."""
+
+    def _attributes(self, theta, target) -> dict:
+        stack = self._stack(target, self.n_features_in_)
+        places = stack.places[1:]
+        coefs = [stack.weights(theta, number).copy() for number in range(len(stack.layers))]
+        intercepts = [
+            theta[place.intercept].copy() if layer.has_intercept else np.zeros(layer.n_out, theta.dtype)
+            for layer, place in zip(stack.layers, places, strict=True)
+        ]
+        pointwise = self._pointwise_loss()
+        attributes = {
+            "coefs_": coefs,
+            "intercepts_": intercepts,
+            "normalizations_": stack.normalizations_of(theta),
+            "n_layers_": len(stack.layers) + 1,
+            "n_outputs_": target.n_outputs,
+            "noise_estimator_": "micro-batches" if stack.couples_rows else "rows",
+            "out_activation_": _output_activation(target.loss(pointwise), pointwise),
+            "_layers": stack,
+            "_target": target,
+        }
+        if not isinstance(target, RegressionTarget):
+            attributes["classes_"] = target.classes
+        return attributes
+
+    @property
+    def loss_(self) -> float:
+        """Objective of the last epoch."""
+        return float(self.loss_curve_[-1])
+
+    def _predictor(self):
+        return (self._theta(),)
+
+    def _theta(self) -> np.ndarray:
+        """The flat parameters and running statistics of the fitted attributes."""
+        return self._layers.flat(self.coefs_, self.intercepts_, self.normalizations_)
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "coefs_")
+
+    def _raw(self, X) -> np.ndarray:
+        """Raw outputs (n, K), on the host."""
+        check_is_fitted(self)
+        X = rows_to_predict(self, X)
+        if on_gpu(X):
+            return backends.choose("cuda").network_outputs(self._layers, self._theta(), X)
+        return self._layers.raw(self._theta(), X, partial(threads.mapped, n_threads=self._n_threads()))
+
+
+def _output_activation(loss, pointwise) -> str:
+    """scikit-learn's word for what turns raw outputs into predictions."""
+    if isinstance(loss, Softmax):
+        return "softmax"
+    if isinstance(pointwise, Logistic):
+        return "logistic"
+    return "exp" if getattr(pointwise, "link", None) == "log" else "identity"

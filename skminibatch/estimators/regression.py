@@ -1,0 +1,96 @@
+"""What regressors share: the target, and what is predicted."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
+
+from skminibatch.backends.arrays import on_host, to_device_of
+from skminibatch.estimators.checks import validated
+from skminibatch.estimators.targets import RegressionTarget
+from skminibatch.losses import Poisson
+
+
+class Regression(RegressorMixin):
+    """An estimator of numbers, whatever its model."""
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        tags.target_tags.positive_only = self.loss == "poisson"
+        return tags
+
+    def _target_of(self, y, classes=None):
+        return RegressionTarget.of(y)
+
+    def _check_X_y(self, X, y, reset):
+        X, y = validated(self, X, y, reset, multi_output=True, y_numeric=True)
+        if isinstance(self._pointwise_loss(), Poisson) and np.any(y < 0):
+            row = int(np.argmax(np.asarray(y < 0).reshape(len(y), -1).any(axis=1)))
+            raise ValueError(
+                f"Some value(s) of y are out of the valid range of the loss 'poisson': row {row} of y is {y[row]}, "
+                "but counts are at least 0."
+            )
+        return X, y
+
+    def partial_fit(
+        self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, strata: ArrayLike | None = None
+    ) -> Self:
+        """Do one pass over some rows, going on from where the last call ended.
+
+        Parameters
+        ----------
+        X : {array-like, CSR matrix} of shape (n_samples, n_features)
+            Rows.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, taken as they are, so that the chunks of a stream keep their relative weight.
+        strata : array-like of shape (n_samples,), default=None
+            The stratum or group of each row, as in `fit`.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+        """
+        return self._partial_fit(X, y, None, sample_weight, strata)
+
+    def predict(self, X: ArrayLike) -> np.ndarray:
+        """Predict targets.
+
+        Parameters
+        ----------
+        X : {array-like, CSR matrix} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Predictions; for `loss="poisson"` the expected counts, ``exp(X coef + intercept)``.
+        """
+        raw = self._raw(X)
+        raw = raw if self._target.multi_output else raw[:, 0]
+        return to_device_of(np.exp(raw) if isinstance(self._pointwise_loss(), Poisson) else raw, like=X)
+
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """The share of the variance of y that is explained, R^2; each array may be on the host or on a GPU.
+
+        Parameters
+        ----------
+        X : {array-like, CSR matrix} of shape (n_samples, n_features)
+            Rows.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+
+        Returns
+        -------
+        score : float
+        """
+        return r2_score(*map(on_host, (y, self.predict(X))), sample_weight=on_host(sample_weight))

@@ -1,0 +1,1 @@
+"""Models: parameters, how to run a plan on them, and what their gradients say."""

@@ -1,0 +1,71 @@
+"""How training goes on with a table: an optimizer that stores a residual for each row takes over from another one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from skminibatch.models.data import Data
+from skminibatch.models.linear import LinearModel
+from skminibatch.optimizers import ScheduleFree
+from skminibatch.optimizers.saga import repeated, saga_smoothness, saga_visits
+from skminibatch.statistics.smoothness import Smoothness
+from skminibatch.training.state import Progress, Recipe
+
+FIRST_EPOCHS = 1  # before the table is made, where the rate is automatic
+
+
+def staged(model: LinearModel) -> tuple[LinearModel, tuple | None]:
+    """The model of the first epochs, and the optimizer that takes over (None: there is none).
+
+    The residuals of a point that another optimizer has reached are a better start than those of none: the first pass of
+    SAGA alone gains a tenth of what a pass of schedule-free SGD does.
+    """
+    if not model.optimizer.per_row:
+        return model, None
+    return replace(model, optimizer=ScheduleFree()), model.optimizer
+
+
+class TableSmoothness(NamedTuple):
+    """What the rate of SAGA follows, see `saga_smoothness`, times a factor that rows of huge length make necessary."""
+
+    smoothness: Smoothness
+    strong_convexity: float
+    factor: float = 1.0
+
+    def of_batch(self, batch_size: float, n_rows: float) -> float:
+        """The smoothness of which a share is the rate."""
+        return self.factor * saga_smoothness(self.smoothness, self.strong_convexity, batch_size, n_rows)
+
+
+def with_table(recipe: Recipe, solver: tuple, schedule: tuple, data: Data, seed: int) -> Recipe:
+    """The recipe in which `solver` takes over; without a smoothness the rate is explicit, and it does so at once.
+
+    Near the optimum, the objective of a sample of rows says nothing any more: where it decides when to stop, all of them are
+    evaluated, once an epoch.
+    """
+    recipe = replace(recipe, first_epochs=0 if recipe.smoothness is None else FIRST_EPOCHS)
+    if recipe.tol is not None and not recipe.keep_best:
+        all_rows = np.empty(0, np.int64) if data.rows is None else data.rows
+        recipe = replace(recipe, evaluation_rows=all_rows, checks=1)
+
+    def then(progress: Progress) -> tuple[Progress, Data, Recipe]:
+        model = replace(progress.model, optimizer=solver._replace(n_rows=float(data.n_rows)))
+        table, mean, each = model.stored(data, *progress.predictor)
+        params = model.start(*progress.predictor)
+        params[1] = mean
+        state, rows, smooth = progress.state._replace(optimizer_memory=None), data.rows, None
+        if recipe.smoothness is not None:
+            smooth = TableSmoothness(recipe.smoothness, model.strong_convexity())
+            size = min(recipe.sizes.start, data.n_rows)
+            factor, visits = saga_visits(each, smooth.of_batch(size, data.n_rows), size)
+            table[:, 0], smooth = 1.0 / visits, smooth._replace(factor=factor)
+            rows = repeated(visits, data.rows)
+        if rows is not data.rows:
+            state = state._replace(sampler_memory=recipe.sampler.start(len(table), rows, seed, state.epoch))
+        progress = replace(progress, model=model, params=params, state=state)
+        return progress, data._replace(table=table, rows=rows), replace(recipe, schedule=schedule, smoothness=smooth)
+
+    return replace(recipe, then=then)

@@ -1,0 +1,1 @@
+"""What rows, features and batches say about the step; NumPy and SciPy only."""

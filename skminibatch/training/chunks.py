@@ -1,0 +1,90 @@
+"""The plan of the next chunk of steps: batch sizes, rates, coefficients and rows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skminibatch.contract.plan import NO_BOUND, Plan
+from skminibatch.models.linear import LinearModel
+from skminibatch.training.state import Recipe, TrainState
+
+LONGEST_CHUNK = 1 << 15  # steps; what a plan and its statistics take stays small beside the data
+SPREAD = 1.25  # of the batch sizes in one chunk, where the rate depends on them
+
+
+def epoch_sizes(n_rows: int, wanted: np.ndarray, smallest: int = 1) -> np.ndarray:
+    """Sizes of the next batches of an epoch that has `n_rows` rows left; the last size that is wanted goes on to its end.
+
+    They are a little below those that are wanted, so that no short batch is left over: with b rows wanted in every batch, an
+    epoch has ``ceil(n / b)`` batches whose sizes differ by at most one. A batch below the smallest one joins a neighbour.
+    """
+    ends = np.cumsum(np.minimum(wanted, n_rows))
+    ends = ends[: np.searchsorted(ends, n_rows) + 1]
+    total, last = int(ends[-1]), int(min(wanted[-1], n_rows))
+    total += max(0, -((total - n_rows) // last)) * last
+    sizes = np.diff(ends * n_rows // total, prepend=0)
+    sizes = sizes[sizes > 0]
+    return sizes if sizes.min() >= smallest else _joined_sizes(n_rows, sizes, smallest)
+
+
+def _joined_sizes(n_rows: int, sizes: np.ndarray, smallest: int) -> np.ndarray:
+    """The sizes with those below the smallest one joined to a neighbour, and no such rest left over."""
+    kept, last = [], 0
+    for end in np.cumsum(sizes):
+        if end == n_rows or (end - last >= smallest and n_rows - end >= smallest):
+            kept.append(last := int(end))
+    return np.diff(kept, prepend=0)
+
+
+def smallest_batch_of(sampler_memory) -> int:
+    """Rows of the smallest batch that a sampler draws, given what it remembers."""
+    return getattr(sampler_memory, "smallest_batch", 1)
+
+
+def next_sizes(recipe: Recipe, state: TrainState, n_left: int, n_part: int, smallest: int = 1):
+    """The sizes of the next steps of an epoch that has `n_left` rows left, to the step that ends the `n_part` rows to come.
+
+    Returns ((sizes, nominal sizes, what the rates are multiplied with where they stand for larger batches), memory). Rates
+    follow the nominal sizes; where they depend on these, they stay within `SPREAD` in one chunk.
+    """
+    wanted, memory = recipe.sizes.sizes(state.sizes_memory, state, n_left, LONGEST_CHUNK)
+    nominal = np.minimum(wanted, min(recipe.sizes.largest, state.population))
+    nominal = np.maximum(np.ceil(nominal * (1.0 - 1e-12)), 1.0).astype(np.int64)
+    smallest = max(smallest, min(smallest_batch_of(state.sampler_memory), int(nominal.min())))
+    sizes = epoch_sizes(n_left, nominal, smallest)
+    n_steps = min(len(sizes), int(np.searchsorted(np.cumsum(sizes), n_part)) + 1)
+    if recipe.smoothness is not None:
+        n_steps = min(n_steps, int(np.argmax(np.append(nominal > SPREAD * nominal[0], True))))
+    shares = np.minimum(recipe.sizes.largest / wanted, 1.0) if recipe.sizes.anneals else np.ones(len(wanted))
+    return (sizes[:n_steps], nominal[:n_steps], shares[:n_steps]), memory
+
+
+def next_chunk(
+    model: LinearModel, recipe: Recipe, state: TrainState, n_left: int, n_part: int
+) -> tuple[Plan, TrainState]:
+    """The plan of the next steps of an epoch, and the state after it."""
+    (sizes, nominal, shares), sizes_memory = next_sizes(recipe, state, n_left, n_part, model.smallest_batch)
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    samples = state.samples + offsets[:-1]
+    if recipe.smoothness is not None:
+        state = state._replace(smoothness=recipe.smoothness.of_batch(float(nominal.mean()), state.population))
+    rates = shares * np.asarray(recipe.schedule.rates(samples.astype(float), state), float)
+    if recipe.scaling is not None:
+        rates = rates * recipe.scaling.factor(nominal, recipe.base_batch_size, state.statistic(recipe.scaling.reads))
+    coefficients, optimizer_memory = model.optimizer.coefficients(rates, sizes, state.optimizer_memory)
+    coefficients = np.ascontiguousarray(coefficients, np.float64)
+    order, weights, sampler_memory = recipe.sampler.draw(state.sampler_memory, sizes)
+    safety = recipe.schedule.safety(state) if hasattr(recipe.schedule, "safety") else NO_BOUND
+    plan = Plan(order, offsets, coefficients, weights, safety, recipe.clip_norm, (recipe.seed, state.step))
+    state = state._replace(
+        step=state.step + len(sizes),
+        samples=state.samples + int(offsets[-1]),
+        batch_size=int(nominal[-1]),
+        seen=None,
+        examined=None,
+        coefficients=coefficients[-1],
+        optimizer_memory=optimizer_memory,
+        sampler_memory=sampler_memory,
+        sizes_memory=sizes_memory,
+    )
+    return plan, state

@@ -1,0 +1,123 @@
+"""Where training stands, how it is to go on, and what it has come to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from skminibatch.models.linear import LinearModel
+from skminibatch.statistics.batches import Seen
+from skminibatch.statistics.smoothness import Smoothness
+
+LONGEST_HISTORY = 500  # entries
+CHECKED_OFTEN, CHECKS = 2048, 6  # epochs of so many updates are checked so often, where that is cheap
+
+
+class TrainState(NamedTuple):
+    """Where training stands; a new one after each chunk.
+
+    ``samples``, ``step`` and ``epoch`` count over all calls of `partial_fit`; ``reductions`` counts how often an adaptive
+    rate was lowered; ``smoothness`` is that of the batches to come and ``typical`` their usual stiffness, in units of
+    ``unit``; ``batch_size`` is that of the last step and ``coefficients`` are its; ``noise_scale`` is that of the last epoch
+    in which it was seen, ``peak_batch_size`` that of the start. For the schedule of batch sizes, ``population`` is the number
+    of rows, ``seen`` what the last chunk showed, where the schedule looks at that, and ``examined``
+    ``(tr Sigma, Var(g_i . g), |g|^2)`` in its last batch, each given once.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    samples: int = 0
+    reductions: int = 0
+    smoothness: float | np.ndarray = 1.0
+    typical: float = 0.0
+    unit: float = 1.0
+    batch_size: int = 0
+    noise_scale: float = np.inf
+    peak_batch_size: float = np.inf
+    population: float = np.inf
+    seen: Seen | None = None
+    examined: tuple[float, float, float] | None = None
+    coefficients: np.ndarray | None = None
+    optimizer_memory: object = None
+    sampler_memory: object = None
+    sizes_memory: object = None
+
+    def statistic(self, name: str | None) -> float:
+        """What a scaling rule reads."""
+        return np.inf if name is None else getattr(self, name)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train: the parts beside the model, and when to stop.
+
+    ``smoothness`` is what a rate follows that depends on the batch size. ``evaluation_rows`` are those on which the objective
+    is measured (empty: all); None: that of an epoch is the mean of its batches, each before its step.
+    ``tol`` and ``patience``: stop after `patience` checks that find the objective falling by less than ``tol`` times its
+    decrease so far an epoch; with ``keep_best``, the score rising by less than `tol`. ``then``, called once when
+    ``first_epochs`` are done, says how to go on: ``then(progress) -> (progress, data, recipe)``.
+    """
+
+    sampler: tuple
+    schedule: tuple
+    sizes: tuple
+    smoothness: Smoothness | None = None
+    clip_norm: float = np.inf
+    scaling: tuple | None = None
+    base_batch_size: int = 64
+    max_epochs: int = 1
+    tol: float | None = None
+    patience: int = 3
+    max_seconds: float | None = None
+    evaluation_rows: np.ndarray | None = field(default_factory=lambda: np.empty(0, np.int64))
+    validation: Callable | None = None
+    keep_best: bool = False
+    checks: int = CHECKS
+    first_epochs: int = 0
+    then: Callable | None = None
+    seed: int = 0
+
+
+class History(dict):
+    """One list a quantity, one entry an epoch; every second entry but the best is dropped when it grows long."""
+
+    def append(self, **entry):
+        for name, number in entry.items():
+            self.setdefault(name, []).append(number)
+        if len(self["epoch"]) >= LONGEST_HISTORY:
+            kept = sorted({*range(1, len(self["epoch"]), 2), *self._best()})
+            self.update({name: [numbers[i] for i in kept] for name, numbers in self.items()})
+
+    def _best(self) -> set[int]:
+        """The entries with the smallest objective and the largest score."""
+        best, scores = {int(np.argmin(np.add(self["loss"], self["penalty"])))}, np.array(self["validation_score"])
+        return best | ({int(np.nanargmax(scores))} if np.isfinite(scores).any() else set())
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {name: np.array(numbers) for name, numbers in self.items()}
+
+
+@dataclass
+class Progress:
+    """What training has come to after an epoch: the parameters, the predictor, the state, and what was said of it."""
+
+    model: LinearModel
+    params: np.ndarray
+    state: TrainState
+    history: History
+    predictor: tuple
+    objective: float = np.inf
+    score: float = np.nan
+    reason: str = ""
+    converged: bool = False
+
+
+class Diverged(ValueError):
+    """A loss or a gradient was not finite."""
+
+    def __init__(self, epoch, rate):
+        super().__init__(f"Floating-point under-/overflow occurred at epoch #{epoch + 1}.")
+        self.epoch, self.rate = epoch, rate
