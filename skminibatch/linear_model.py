@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 
 from numpy.typing import ArrayLike
 from sklearn.callback import with_callbacks
@@ -10,6 +11,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression, SGDClassi
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from skminibatch.contract.typing import Part, RandomState, RowsLike
 from skminibatch.estimators import interchange
 from skminibatch.estimators.classification import Classification
 from skminibatch.estimators.docstrings import CLASSIFIER, REGRESSOR
@@ -29,50 +31,50 @@ class MiniBatchSGDRegressor(Regression, LinearEstimator):
     def __init__(
         self,
         *,
-        loss="squared_error",
-        penalty="l2",
-        alpha=1e-4,
-        l1_ratio=0.15,
-        epsilon=0.1,
-        quantile=0.5,
-        fit_intercept=True,
-        solver="auto",
-        learning_rate="auto",
-        eta0=None,
-        power_t=0.5,
-        batch_size=64,
-        lr_scaling=None,
-        base_batch_size=64,
-        sampler="shuffle",
-        shuffle=True,
-        max_iter=1000,
-        tol=1e-3,
-        n_iter_no_change=3,
-        early_stopping=False,
-        validation_fraction=0.1,
-        scoring=None,
-        max_time=None,
-        average=False,
-        clip_norm=None,
-        standardize=False,
-        warm_start=False,
-        n_jobs=None,
-        device="auto",
-        random_state=None,
-        verbose=0,
-    ):
+        loss: str | Part = "squared_error",
+        penalty: str | Part | None = "l2",
+        alpha: float = 1e-4,
+        l1_ratio: float | None = 0.15,
+        epsilon: float = 0.1,
+        quantile: float = 0.5,
+        fit_intercept: bool = True,
+        solver: str | Part = "auto",
+        learning_rate: str | Part = "auto",
+        eta0: float | None = None,
+        power_t: float = 0.5,
+        batch_size: float | str | Part = 64,
+        lr_scaling: str | None = None,
+        base_batch_size: int = 64,
+        sampler: str | Part = "shuffle",
+        shuffle: bool = True,
+        max_iter: int = 1000,
+        tol: float | None = 1e-3,
+        n_iter_no_change: int = 3,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        scoring: str | Callable[..., float] | None = None,
+        max_time: float | None = None,
+        average: bool | int = False,
+        clip_norm: float | None = None,
+        standardize: bool = False,
+        warm_start: bool = False,
+        n_jobs: int | None = None,
+        device: str = "auto",
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
         self._store(locals())
 
     @with_callbacks
     def fit(
         self,
-        X: ArrayLike,
+        X: RowsLike,
         y: ArrayLike,
         *,
         sample_weight: ArrayLike | None = None,
         coef_init: ArrayLike | None = None,
         intercept_init: ArrayLike | None = None,
-        X_val: ArrayLike | None = None,
+        X_val: RowsLike | None = None,
         y_val: ArrayLike | None = None,
         sample_weight_val: ArrayLike | None = None,
         strata: ArrayLike | None = None,
@@ -120,7 +122,7 @@ class MiniBatchSGDRegressor(Regression, LinearEstimator):
         return interchange.regressor_to_sklearn(self)
 
     @classmethod
-    def from_sklearn(cls, estimator, **parameters) -> Self:
+    def from_sklearn(cls, estimator: Any, **parameters: Any) -> Self:
         """An estimator with the coefficients of a fitted linear regressor of scikit-learn.
 
         Parameters
@@ -150,51 +152,51 @@ class MiniBatchSGDClassifier(Classification, LinearEstimator):
     def __init__(
         self,
         *,
-        loss="log_loss",
-        penalty="l2",
-        alpha=1e-4,
-        l1_ratio=0.15,
-        epsilon=0.1,
-        quantile=0.5,
-        fit_intercept=True,
-        solver="auto",
-        learning_rate="auto",
-        eta0=None,
-        power_t=0.5,
-        batch_size=64,
-        lr_scaling=None,
-        base_batch_size=64,
-        sampler="shuffle",
-        shuffle=True,
-        max_iter=1000,
-        tol=1e-3,
-        n_iter_no_change=3,
-        early_stopping=False,
-        validation_fraction=0.1,
-        scoring=None,
-        max_time=None,
-        average=False,
-        clip_norm=None,
-        standardize=False,
-        warm_start=False,
-        class_weight=None,
-        n_jobs=None,
-        device="auto",
-        random_state=None,
-        verbose=0,
-    ):
+        loss: str | Part = "log_loss",
+        penalty: str | Part | None = "l2",
+        alpha: float = 1e-4,
+        l1_ratio: float | None = 0.15,
+        epsilon: float = 0.1,
+        quantile: float = 0.5,
+        fit_intercept: bool = True,
+        solver: str | Part = "auto",
+        learning_rate: str | Part = "auto",
+        eta0: float | None = None,
+        power_t: float = 0.5,
+        batch_size: float | str | Part = 64,
+        lr_scaling: str | None = None,
+        base_batch_size: int = 64,
+        sampler: str | Part = "shuffle",
+        shuffle: bool = True,
+        max_iter: int = 1000,
+        tol: float | None = 1e-3,
+        n_iter_no_change: int = 3,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        scoring: str | Callable[..., float] | None = None,
+        max_time: float | None = None,
+        average: bool | int = False,
+        clip_norm: float | None = None,
+        standardize: bool = False,
+        warm_start: bool = False,
+        class_weight: Mapping[Any, float] | str | None = None,
+        n_jobs: int | None = None,
+        device: str = "auto",
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
         self._store(locals())
 
     @with_callbacks
     def fit(
         self,
-        X: ArrayLike,
+        X: RowsLike,
         y: ArrayLike,
         *,
         sample_weight: ArrayLike | None = None,
         coef_init: ArrayLike | None = None,
         intercept_init: ArrayLike | None = None,
-        X_val: ArrayLike | None = None,
+        X_val: RowsLike | None = None,
         y_val: ArrayLike | None = None,
         sample_weight_val: ArrayLike | None = None,
         strata: ArrayLike | None = None,
@@ -247,7 +249,7 @@ class MiniBatchSGDClassifier(Classification, LinearEstimator):
         return interchange.classifier_to_sklearn(self)
 
     @classmethod
-    def from_sklearn(cls, estimator, **parameters) -> Self:
+    def from_sklearn(cls, estimator: Any, **parameters: Any) -> Self:
         """An estimator with the coefficients of a fitted linear classifier of scikit-learn.
 
         Parameters

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
 
 from numpy.typing import ArrayLike
 from sklearn.callback import with_callbacks
@@ -10,6 +11,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from skminibatch.contract.typing import Part, RandomState, RowsLike
 from skminibatch.estimators import network_interchange
 from skminibatch.estimators.classification import Classification
 from skminibatch.estimators.network import MLPEstimator
@@ -29,52 +31,52 @@ class MiniBatchMLPRegressor(Regression, MLPEstimator):
     def __init__(
         self,
         *,
-        loss="squared_error",
-        hidden_layer_sizes=(100,),
-        activation="relu",
-        solver="adam",
-        alpha=1e-4,
-        batch_size=200,
-        lr_scaling=None,
-        base_batch_size=200,
-        learning_rate="constant",
-        learning_rate_init=1e-3,
-        power_t=0.5,
-        momentum=0.9,
-        nesterovs_momentum=True,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        normalization=None,
-        normalize_input=False,
-        dropout=0.0,
-        sampler="shuffle",
-        shuffle=True,
-        max_iter=200,
-        tol=1e-4,
-        n_iter_no_change=10,
-        early_stopping=False,
-        validation_fraction=0.1,
-        scoring=None,
-        max_time=None,
-        average=False,
-        clip_norm=None,
-        warm_start=False,
-        n_jobs=None,
-        device="auto",
-        random_state=None,
-        verbose=0,
-    ):
+        loss: str | Part = "squared_error",
+        hidden_layer_sizes: int | Sequence[int] = (100,),
+        activation: str | Part | list[Any] = "relu",
+        solver: str | Part = "adam",
+        alpha: float = 1e-4,
+        batch_size: float | str | Part = 200,
+        lr_scaling: str | None = None,
+        base_batch_size: int = 200,
+        learning_rate: str | Part = "constant",
+        learning_rate_init: float = 1e-3,
+        power_t: float = 0.5,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        normalization: str | Part | None = None,
+        normalize_input: bool = False,
+        dropout: float | list[float] = 0.0,
+        sampler: str | Part = "shuffle",
+        shuffle: bool = True,
+        max_iter: int = 200,
+        tol: float | None = 1e-4,
+        n_iter_no_change: float = 10,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        scoring: str | Callable[..., float] | None = None,
+        max_time: float | None = None,
+        average: bool | int = False,
+        clip_norm: float | None = None,
+        warm_start: bool = False,
+        n_jobs: int | None = None,
+        device: str = "auto",
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
         self._store(locals())
 
     @with_callbacks
     def fit(
         self,
-        X: ArrayLike,
+        X: RowsLike,
         y: ArrayLike,
         *,
         sample_weight: ArrayLike | None = None,
-        X_val: ArrayLike | None = None,
+        X_val: RowsLike | None = None,
         y_val: ArrayLike | None = None,
         sample_weight_val: ArrayLike | None = None,
         strata: ArrayLike | None = None,
@@ -128,7 +130,7 @@ class MiniBatchMLPRegressor(Regression, MLPEstimator):
         return network_interchange.regressor_to_sklearn(self)
 
     @classmethod
-    def from_sklearn(cls, estimator: MLPRegressor, **parameters) -> Self:
+    def from_sklearn(cls, estimator: MLPRegressor, **parameters: Any) -> Self:
         """An estimator with the layers of a fitted network of scikit-learn.
 
         Parameters
@@ -158,53 +160,53 @@ class MiniBatchMLPClassifier(Classification, MLPEstimator):
     def __init__(
         self,
         *,
-        loss="log_loss",
-        hidden_layer_sizes=(100,),
-        activation="relu",
-        solver="adam",
-        alpha=1e-4,
-        batch_size=200,
-        lr_scaling=None,
-        base_batch_size=200,
-        learning_rate="constant",
-        learning_rate_init=1e-3,
-        power_t=0.5,
-        momentum=0.9,
-        nesterovs_momentum=True,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        normalization=None,
-        normalize_input=False,
-        dropout=0.0,
-        sampler="shuffle",
-        shuffle=True,
-        max_iter=200,
-        tol=1e-4,
-        n_iter_no_change=10,
-        early_stopping=False,
-        validation_fraction=0.1,
-        scoring=None,
-        max_time=None,
-        average=False,
-        clip_norm=None,
-        warm_start=False,
-        class_weight=None,
-        n_jobs=None,
-        device="auto",
-        random_state=None,
-        verbose=0,
-    ):
+        loss: str | Part = "log_loss",
+        hidden_layer_sizes: int | Sequence[int] = (100,),
+        activation: str | Part | list[Any] = "relu",
+        solver: str | Part = "adam",
+        alpha: float = 1e-4,
+        batch_size: float | str | Part = 200,
+        lr_scaling: str | None = None,
+        base_batch_size: int = 200,
+        learning_rate: str | Part = "constant",
+        learning_rate_init: float = 1e-3,
+        power_t: float = 0.5,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        normalization: str | Part | None = None,
+        normalize_input: bool = False,
+        dropout: float | list[float] = 0.0,
+        sampler: str | Part = "shuffle",
+        shuffle: bool = True,
+        max_iter: int = 200,
+        tol: float | None = 1e-4,
+        n_iter_no_change: float = 10,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        scoring: str | Callable[..., float] | None = None,
+        max_time: float | None = None,
+        average: bool | int = False,
+        clip_norm: float | None = None,
+        warm_start: bool = False,
+        class_weight: Mapping[Any, float] | str | None = None,
+        n_jobs: int | None = None,
+        device: str = "auto",
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
         self._store(locals())
 
     @with_callbacks
     def fit(
         self,
-        X: ArrayLike,
+        X: RowsLike,
         y: ArrayLike,
         *,
         sample_weight: ArrayLike | None = None,
-        X_val: ArrayLike | None = None,
+        X_val: RowsLike | None = None,
         y_val: ArrayLike | None = None,
         sample_weight_val: ArrayLike | None = None,
         strata: ArrayLike | None = None,
@@ -258,7 +260,7 @@ class MiniBatchMLPClassifier(Classification, MLPEstimator):
         return network_interchange.classifier_to_sklearn(self)
 
     @classmethod
-    def from_sklearn(cls, estimator: MLPClassifier, **parameters) -> Self:
+    def from_sklearn(cls, estimator: MLPClassifier, **parameters: Any) -> Self:
         """An estimator with the layers of a fitted network of scikit-learn.
 
         Parameters

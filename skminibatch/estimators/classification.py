@@ -12,6 +12,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.metaestimators import available_if
 
 from skminibatch.backends.arrays import on_host, to_device_of
+from skminibatch.contract.typing import RowsLike
 from skminibatch.estimators.checks import validated
 from skminibatch.estimators.targets import ClassificationTarget
 from skminibatch.losses import Logistic, ModifiedHuber
@@ -67,7 +68,7 @@ class Classification(ClassifierMixin):
 
     def partial_fit(
         self,
-        X: ArrayLike,
+        X: RowsLike,
         y: ArrayLike,
         classes: ArrayLike | None = None,
         *,
@@ -96,7 +97,7 @@ class Classification(ClassifierMixin):
         """
         return self._partial_fit(X, y, classes, sample_weight, strata)
 
-    def decision_function(self, X: ArrayLike) -> np.ndarray:
+    def decision_function(self, X: RowsLike) -> np.ndarray:
         """Raw outputs.
 
         Parameters
@@ -112,7 +113,7 @@ class Classification(ClassifierMixin):
         raw = self._raw(X)
         return to_device_of(raw[:, 0] if raw.shape[1] == 1 and not self._target.multilabel else raw, like=X)
 
-    def predict(self, X: ArrayLike) -> np.ndarray:
+    def predict(self, X: RowsLike) -> np.ndarray:
         """Predict labels.
 
         Parameters
@@ -127,7 +128,7 @@ class Classification(ClassifierMixin):
         raw = self._raw(X)
         return to_device_of(self._target.decode(raw), like=X)
 
-    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+    def score(self, X: RowsLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """The share of rows whose labels are right, all of them at once; each array may be on the host or on a GPU.
 
         Parameters
@@ -147,7 +148,7 @@ class Classification(ClassifierMixin):
         return float(accuracy_score(*arrays, sample_weight=on_host(sample_weight)))
 
     @available_if(_has_probabilities)
-    def predict_proba(self, X: ArrayLike) -> np.ndarray:
+    def predict_proba(self, X: RowsLike) -> np.ndarray:
         """Probabilities of the classes; only for `loss="log_loss"` and `"modified_huber"`.
 
         Parameters
@@ -164,7 +165,7 @@ class Classification(ClassifierMixin):
         return to_device_of(self._target.probabilities(raw, self._pointwise_loss()), like=X)
 
     @available_if(_has_probabilities)
-    def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
+    def predict_log_proba(self, X: RowsLike) -> np.ndarray:
         """Logarithms of the probabilities of the classes.
 
         Parameters

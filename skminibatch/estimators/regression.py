@@ -10,6 +10,7 @@ from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
 from skminibatch.backends.arrays import on_host, to_device_of
+from skminibatch.contract.typing import RowsLike
 from skminibatch.estimators.checks import validated
 from skminibatch.estimators.targets import RegressionTarget
 from skminibatch.losses import Poisson
@@ -38,7 +39,7 @@ class Regression(RegressorMixin):
         return X, y
 
     def partial_fit(
-        self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, strata: ArrayLike | None = None
+        self, X: RowsLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, strata: ArrayLike | None = None
     ) -> Self:
         """Do one pass over some rows, going on from where the last call ended.
 
@@ -60,7 +61,7 @@ class Regression(RegressorMixin):
         """
         return self._partial_fit(X, y, None, sample_weight, strata)
 
-    def predict(self, X: ArrayLike) -> np.ndarray:
+    def predict(self, X: RowsLike) -> np.ndarray:
         """Predict targets.
 
         Parameters
@@ -77,7 +78,7 @@ class Regression(RegressorMixin):
         raw = raw if self._target.multi_output else raw[:, 0]
         return to_device_of(np.exp(raw) if isinstance(self._pointwise_loss(), Poisson) else raw, like=X)
 
-    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+    def score(self, X: RowsLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """The share of the variance of y that is explained, R^2; each array may be on the host or on a GPU.
 
         Parameters

@@ -1,0 +1,28 @@
+"""Types of what users pass: rows, parts and random states."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+class SparseMatrix(Protocol):
+    """A sparse matrix or array of SciPy or CuPy."""
+
+    @property
+    def shape(self) -> Any:
+        """Numbers of rows and columns."""
+
+    def tocsr(self) -> Any:
+        """The matrix in CSR format."""
+
+
+Part: TypeAlias = tuple[Any, ...]
+"""An instance of a loss, a penalty, an optimizer, ...: a ``NamedTuple`` of hyper-parameters."""
+
+RowsLike: TypeAlias = ArrayLike | SparseMatrix
+"""Rows of features: an array-like or a sparse matrix of shape (n_samples, n_features)."""
+
+RandomState: TypeAlias = int | np.random.RandomState | None
