@@ -10,6 +10,7 @@ import argparse
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -44,7 +45,8 @@ def width(n_parameters: int) -> int:
 
 def seconds_of_a_step(kind: str, X, y, batch_size: int, epochs: int = 2) -> float:
     """The time of an epoch over its steps, without the first epoch."""
-    settings = {"batch_size": batch_size, "max_iter": 1 + epochs, "tol": None, "random_state": 0}
+    settings: dict[str, Any] = {"batch_size": batch_size, "max_iter": 1 + epochs, "tol": None, "random_state": 0}
+    model: MiniBatchMLPRegressor | MiniBatchSGDRegressor
     if kind == "mlp":
         model = MiniBatchMLPRegressor(hidden_layer_sizes=(X.shape[1],), **settings)
     else:

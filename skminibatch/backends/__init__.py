@@ -10,6 +10,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from numbers import Real
 from types import ModuleType
+from typing import Any
 
 from skminibatch.backends.arrays import is_sparse, on_gpu, on_host
 from skminibatch.backends.crossover import stored
@@ -34,7 +35,7 @@ def device_of(device: str, X=None, batch_size=None) -> str:
     return device
 
 
-def _is_sooner_there(X, batch_size) -> bool:
+def _is_sooner_there(X, batch_size: Any) -> bool:
     """Whether dense rows of the host are trained sooner on a GPU, and there is one; batch sizes are numbers or shares."""
     if (table := stored()) is None or not isinstance(batch_size, Real) or is_sparse(X):
         return False

@@ -51,7 +51,8 @@ class _Limit:
             self.inside -= 1
             if self.inside == 0:
                 _take_control()
-                self.limiter.restore_original_limits()
+                if self.limiter is not None:
+                    self.limiter.restore_original_limits()
                 _take_control()
 
     def lifted(self) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 
+@runtime_checkable
 class SparseMatrix(Protocol):
     """A sparse matrix or array of SciPy or CuPy."""
 

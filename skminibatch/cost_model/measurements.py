@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -69,7 +69,7 @@ class TrainingObjective:
 class WeightedRows(NamedTuple):
     """Rows to learn from, those of weight zero left out; the weights of the others have the mean one (None: equal)."""
 
-    X: object
+    X: Any
     y: np.ndarray
     sample_weight: np.ndarray | None
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from numbers import Integral, Real
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import sparse, stats
+from scipy import stats
 from scipy.optimize import nnls
 
+from skminibatch.contract.typing import SparseMatrix
 from skminibatch.cost_model.measurements import (
     TrainingObjective,
     WeightedRows,
@@ -126,7 +127,7 @@ class BatchCostModel:
     def measure(
         cls,
         estimator,
-        X: ArrayLike,
+        X: RowsLike,
         y: ArrayLike,
         batch_sizes: ArrayLike,
         *,
@@ -206,7 +207,7 @@ class BatchCostModel:
         >>> model.optimal_batch_size() in (4, 16, 64)
         True
         """
-        X = X.tocsr() if sparse.issparse(X) else np.asarray(X)
+        X = X.tocsr() if isinstance(X, SparseMatrix) else np.asarray(X)
         y = np.asarray(y)
         rows = WeightedRows.of(X, y, sample_weight)
         b = _sizes(batch_sizes, rows.n)
@@ -216,6 +217,7 @@ class BatchCostModel:
         model = cls(confidence_level=confidence_level)
         _check_level(confidence_level)
         rng = np.random.default_rng(random_state)
+        value: Callable
         if objective is None:
             value = TrainingObjective(new_estimator(estimator, b[0], 0), *rows)
         else:
@@ -483,14 +485,14 @@ def _ratio(numerator: float, denominator: float) -> float:
 # -- checks ------------------------------------------------------------------------------------------------------------
 
 
-def _check_number(name: str, number, kind: type, low: float, high: float) -> None:
+def _check_number(name: str, number: Any, kind: type, low: float, high: float) -> None:
     if not isinstance(number, kind) or isinstance(number, bool) or not low <= number <= high or np.isnan(number):
         noun = "an int" if kind is Integral else "a float"
         bounds = f" in the range [{low:g}, {high:g}]" if np.isfinite(low) else ""
         raise ValueError(f"The parameter must be {noun}{bounds}: {name}={number!r}.")
 
 
-def _check_level(level) -> None:
+def _check_level(level: Any) -> None:
     if not isinstance(level, Real) or not 0 < level < 1:
         raise ValueError(
             f"The 'confidence_level' parameter must be a float in the range (0.0, 1.0). Got {level!r} instead."

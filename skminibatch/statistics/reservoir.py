@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -18,7 +18,7 @@ class Reservoir(NamedTuple):
     had been seen at the last estimate.
     """
 
-    X: object
+    X: Any
     y: np.ndarray
     weights: np.ndarray
     keys: np.ndarray
