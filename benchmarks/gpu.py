@@ -46,7 +46,10 @@ from skminibatch.training.chunks import epoch_sizes
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = ROOT / "docs" / "benchmarks"
-TESTS = [f"tests/test_{name}.py" for name in ("gpu", "gpu_linear", "backends", "network_backends")]
+TESTS = [
+    f"tests/backends/{path}"
+    for path in ("gpu/test_gpu.py", "gpu/linear", "test_backends.py", "test_network_backends.py")
+]
 SECONDS = 540  # of a whole run
 MOST_WORKERS, LAST_LINES = 8, 40  # processes that test at once; lines of what they say that are kept
 MARKS = {"passed": ".", "failed": "F", "skipped": "s", "errors": "E"}
@@ -391,8 +394,8 @@ def everything(options, sizes, deadline):
 
 def play_a_gpu():
     """Put the stand-in of the tests in the place of CuPy."""
-    sys.path.insert(0, str(ROOT / "tests"))
-    from emulated import strict
+    sys.path.insert(0, str(ROOT))
+    from tests.emulated import strict
 
     sys.modules.update(strict.modules())
     device._answers.clear()

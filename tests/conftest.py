@@ -11,15 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from emulated import cupy as emulated
-from emulated import strict
-from families import ESTIMATORS
 from sklearn.base import is_classifier
 from sklearn.preprocessing import scale
 
 import skminibatch
 from skminibatch.backends.gpu import device, placement
 from skminibatch.backends.gpu.compile import _kernel, module_of
+from tests.emulated import cupy as emulated
+from tests.emulated import strict
+from tests.families import ESTIMATORS
 
 
 class Problem(NamedTuple):

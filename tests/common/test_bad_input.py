@@ -6,7 +6,6 @@ import pickle
 
 import numpy as np
 import pytest
-from families import classifiers, constant, learnt, linear_models, networks, regressors
 from scipy import sparse
 from sklearn.base import clone, is_classifier
 from sklearn.utils._param_validation import InvalidParameterError
@@ -17,6 +16,7 @@ from skminibatch.losses import LOSSES, Huber, Quantile
 from skminibatch.optimizers import SAGA, Adam, Momentum
 from skminibatch.samplers import Blocks
 from skminibatch.schedules import Constant
+from tests.families import classifiers, constant, learnt, linear_models, networks, regressors
 
 QUICK = {"device": "base", "random_state": 0, "max_iter": 2, "tol": None}
 

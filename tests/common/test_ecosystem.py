@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from families import classifiers, family_of, learnt, linear_models
 from scipy import sparse
 from sklearn import config_context
 from sklearn.base import clone, is_classifier
@@ -24,6 +23,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
 from skminibatch.losses import LOSSES
 from skminibatch.optimizers import Momentum, ScheduleFree
+from tests.families import classifiers, family_of, learnt, linear_models
 
 QUICK = {"device": "base", "random_state": 0, "max_iter": 20, "tol": None, "batch_size": 16}
 REGRESSION = [name for name, loss in LOSSES.items() if loss.task == "regression"]

@@ -8,17 +8,6 @@ from contextlib import redirect_stdout
 
 import numpy as np
 import pytest
-from families import (
-    classifiers,
-    constant,
-    every_solver,
-    family_of,
-    learnt,
-    linear_models,
-    of_estimators,
-    regressors,
-    weights_of,
-)
 from scipy import sparse
 from sklearn.base import clone, is_classifier
 from sklearn.callback import ProgressBar, ScoringMonitor
@@ -31,6 +20,17 @@ from sklearn.preprocessing import StandardScaler
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
 from skminibatch.optimizers import OPTIMIZERS
+from tests.families import (
+    classifiers,
+    constant,
+    every_solver,
+    family_of,
+    learnt,
+    linear_models,
+    of_estimators,
+    regressors,
+    weights_of,
+)
 
 QUICK = {"device": "base", "random_state": 0, "batch_size": 16}
 

@@ -9,7 +9,6 @@ import warnings
 
 import numpy as np
 import pytest
-from families import LINEAR, classifiers, constant, family_of, learnt, linear_models, regressors
 from scipy import sparse
 from sklearn import datasets
 from sklearn.base import is_classifier
@@ -20,6 +19,7 @@ from sklearn.model_selection import cross_val_score
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
 from skminibatch.optimizers import OPTIMIZERS
 from skminibatch.training.chunks import epoch_sizes
+from tests.families import LINEAR, classifiers, constant, family_of, learnt, linear_models, regressors
 
 QUICK = {"device": "base", "random_state": 0}
 

@@ -6,7 +6,7 @@ import ctypes
 
 import numpy as np
 
-from emulated import cupy
+from tests.emulated import cupy
 
 _NUMBERS = {"S": ctypes.c_float, "D": ctypes.c_double}
 

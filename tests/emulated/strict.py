@@ -15,7 +15,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 from scipy import sparse, special
 
-from emulated import cupy as emulated
+from tests.emulated import cupy as emulated
 
 REFUSED = (
     "Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a NumPy array explicitly."

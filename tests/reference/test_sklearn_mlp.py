@@ -14,9 +14,9 @@ from unittest import mock
 import pytest
 import sklearn
 import sklearn.neural_network
-from theirs import executed, expect_failure
 
 from skminibatch import MiniBatchMLPClassifier, MiniBatchMLPRegressor
+from tests.reference.theirs import executed, expect_failure
 
 DIFFERENCES = Path(__file__).parents[2] / "docs" / "differences.md"
 

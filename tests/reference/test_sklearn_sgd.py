@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import sklearn
 import sklearn.linear_model
-from theirs import executed, expect_failure
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
 from skminibatch.contract.verbs import gradient, value
 from skminibatch.losses import LOSSES, EpsilonInsensitive, Hinge, ModifiedHuber, Perceptron, SquaredHinge
 from skminibatch.losses import SquaredEpsilonInsensitive as SquaredEpsilon
+from tests.reference.theirs import executed, expect_failure
 
 DIFFERENCES = Path(__file__).parents[2] / "docs" / "differences.md"
 
