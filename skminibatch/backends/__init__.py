@@ -39,8 +39,8 @@ def _is_sooner_there(X, batch_size: Any) -> bool:
     """Whether dense rows of the host are trained sooner on a GPU, and there is one; batch sizes are numbers or shares."""
     if (table := stored()) is None or not isinstance(batch_size, Real) or is_sparse(X):
         return False
-    n, d = X.shape
-    if not table.pays(d, min(batch_size if batch_size >= 1 else batch_size * n, n)):
+    (n, d), size = X.shape, float(batch_size)
+    if not table.pays(d, min(size if size >= 1 else size * n, n)):
         return False
     from skminibatch.backends.gpu.device import problem
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 from scipy.optimize import nnls
 
-from skminibatch.contract.typing import SparseMatrix
+from skminibatch.contract.typing import RowsLike, SparseMatrix
 from skminibatch.cost_model.measurements import (
     TrainingObjective,
     WeightedRows,
@@ -485,15 +485,15 @@ def _ratio(numerator: float, denominator: float) -> float:
 # -- checks ------------------------------------------------------------------------------------------------------------
 
 
-def _check_number(name: str, number: Any, kind: type, low: float, high: float) -> None:
-    if not isinstance(number, kind) or isinstance(number, bool) or not low <= number <= high or np.isnan(number):
+def _check_number(name: str, number: Any, kind: type[Real], low: float, high: float) -> None:
+    if not isinstance(number, kind) or isinstance(number, bool) or not low <= float(number) <= high:
         noun = "an int" if kind is Integral else "a float"
         bounds = f" in the range [{low:g}, {high:g}]" if np.isfinite(low) else ""
         raise ValueError(f"The parameter must be {noun}{bounds}: {name}={number!r}.")
 
 
 def _check_level(level: Any) -> None:
-    if not isinstance(level, Real) or not 0 < level < 1:
+    if not isinstance(level, Real) or not 0 < float(level) < 1:
         raise ValueError(
             f"The 'confidence_level' parameter must be a float in the range (0.0, 1.0). Got {level!r} instead."
         )

@@ -21,7 +21,7 @@ class Moments(NamedTuple):
     ``stored`` counts, for each feature, the rows that store a value of it: all of them where rows are dense.
     """
 
-    count: float
+    count: float  # type: ignore[assignment]  # tuple.count is not used
     mean: np.ndarray
     squares: np.ndarray
     stored: np.ndarray
