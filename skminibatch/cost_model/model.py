@@ -485,7 +485,7 @@ def _ratio(numerator: float, denominator: float) -> float:
 # -- checks ------------------------------------------------------------------------------------------------------------
 
 
-def _check_number(name: str, number: Any, kind: type[Real], low: float, high: float) -> None:
+def _check_number(name: str, number: Any, kind: Any, low: float, high: float) -> None:
     if not isinstance(number, kind) or isinstance(number, bool) or not low <= float(number) <= high:
         noun = "an int" if kind is Integral else "a float"
         bounds = f" in the range [{low:g}, {high:g}]" if np.isfinite(low) else ""
