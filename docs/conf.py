@@ -1,8 +1,15 @@
 """Configuration of the documentation. Build with ``python -m sphinx -W docs docs/_build/html``."""
 
 import re
+import sys
+from pathlib import Path
 
 import skminibatch
+
+sys.path.insert(0, str(Path(__file__).parent))
+import lists
+
+lists.write(Path(__file__).parent)
 
 project = "skminibatch"
 author = "the skminibatch developers"
@@ -19,6 +26,7 @@ extensions = [
 exclude_patterns = [
     "_build",
     "benchmarks/*",  # tables that benchmarks.md includes
+    "generated/tables/*",  # tables that the user guide includes
 ]
 templates_path = ["_templates"]
 

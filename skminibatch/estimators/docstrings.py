@@ -28,8 +28,8 @@ part, default='auto'
         Rate of 'constant', 'invscaling', 'adaptive' and 'cosine'; None is 0.01.
     power_t : float, default=0.5
         Exponent of 'invscaling'.
-    batch_size : int, float, 'full', 'auto', {{'linear', 'geometric', 'logarithmic', 'adadamp', 'norm_test', \
-'inner_product_test', 'cabs', 'noise_scale'}} or part, default=64
+    batch_size : int, float, 'full', 'auto', {{'constant', 'linear', 'geometric', 'logarithmic', 'adadamp', \
+'norm_test', 'inner_product_test', 'cabs', 'noise_scale'}} or part, default=64
         Rows of a step: a number, a fraction of the rows strictly between 0 and 1, or all of them; 'auto', a choice by the noise
         of the gradient and stored times of a step, which `stop_reason_` explains; or a schedule, by name or as an instance
         such as ``Geometric(start=32, factor=2)``. An epoch of b rows a batch has ``ceil(n / b)`` batches,
@@ -164,7 +164,8 @@ or part, default='squared_error'
 )
 CLASSIFIER = _docstring(
     summary="Linear classification by mini-batch stochastic gradient descent.",
-    loss="""    loss : {'log_loss', 'hinge', 'squared_hinge', 'modified_huber', 'perceptron', ...} or part, default='log_loss'
+    loss="""    loss : {'log_loss', 'hinge', 'squared_hinge', 'modified_huber', 'perceptron', 'squared_error', 'huber', \
+'epsilon_insensitive', 'squared_epsilon_insensitive', 'quantile'} or part, default='log_loss'
         The loss. 'log_loss' is logistic regression: softmax for more than two classes, independent labels for multilabel y.
         The others, the regression losses included, are one-vs-rest with targets -1 and +1.
 """,

@@ -12,12 +12,12 @@ default='adam'
     alpha : float, default=1e-4
         Strength of the penalty ``alpha |w|^2 / 2`` of the weights, relative to the mean loss of a row. It does not depend on
         the batch size: scikit-learn's alpha is ours times the rows of a batch.
-    batch_size : int, float, 'full', 'auto', {{'linear', 'geometric', 'logarithmic', 'adadamp', 'norm_test', \
-'inner_product_test', 'cabs', 'noise_scale'}} or part, default=200
+    batch_size : int, float, 'full', 'auto', {{'constant', 'linear', 'geometric', 'logarithmic', 'adadamp', \
+'norm_test', 'inner_product_test', 'cabs', 'noise_scale'}} or part, default=200
         Rows of a step, as for the linear models: a number, a fraction of the rows, 'full', 'auto' by the noise of the gradient,
         or a schedule. An epoch of b rows a batch has ``ceil(n / b)`` batches, whose sizes differ by at most one; no batch of one
         row reaches a normalization over rows.
-    lr_scaling : {{'linear', 'sqrt', 'adascale', 'adam', 'adam_update', 'adam_sde'}} or None, default=None
+    lr_scaling : {{'linear', 'sqrt', 'adascale', 'adam', 'adam_update', 'adam_sde', 'surge'}} or None, default=None
         How the rate follows the batch size, as for the linear models.
     base_batch_size : int, default=200
         Batch size for which `learning_rate_init` is meant.
@@ -37,9 +37,9 @@ default='adam'
         Decay of the moments of 'adam' and 'adamw'.
     epsilon : float, default=1e-8
         What adaptive solvers add to a root.
-    normalization : {{'batch', 'ghost', 'layer', 'group', 'hybrid'}}, part or None, default=None
-        Normalization before each activation, by name or as an instance such as ``Ghost(16)``, ``Group(4)`` or
-        ``Instance(n_channels=10)``.
+    normalization : {{'batch', 'ghost', 'layer', 'instance', 'group', 'hybrid'}}, part or None, default=None
+        Normalization before each activation, by name or as an instance such as ``Ghost(16)`` or ``Group(4)``; 'instance' has to
+        be an instance, ``Instance(n_channels=10)``.
     normalize_input : bool, default=False
         Whether one more stands before the first layer.
     dropout : float or list of float, default=0.0
@@ -160,7 +160,8 @@ or part, default='squared_error'
 )
 CLASSIFIER = _docstring(
     summary="Classification by a multilayer perceptron.",
-    loss="""    loss : {'log_loss', 'hinge', 'squared_hinge', 'modified_huber', 'perceptron', ...} or part, default='log_loss'
+    loss="""    loss : {'log_loss', 'hinge', 'squared_hinge', 'modified_huber', 'perceptron', 'squared_error', 'huber', \
+'epsilon_insensitive', 'squared_epsilon_insensitive', 'quantile'} or part, default='log_loss'
         The loss. 'log_loss' is softmax for more than two classes, independent labels for multilabel y. The others, the
         regression losses included, are one-vs-rest with targets -1 and +1.
 """,
