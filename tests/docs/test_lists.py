@@ -3,41 +3,41 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 import re
 import sys
-from pathlib import Path
 
 import pytest
 from numpydoc.docscrape import NumpyDocString
 from sklearn.utils._param_validation import StrOptions
 
 import skminibatch
+from tests.docs.pages import DOCS, load
 
-DOCS = Path(__file__).parents[2] / "docs"
 ESTIMATORS = [getattr(skminibatch, name) for name in skminibatch.__all__]
 INCLUDED = re.compile(r"^```\{include\} generated/tables/(\w+)\.md$", re.MULTILINE)
 
 
-def load(name: str):
-    """A module of the folder of the documentation."""
-    spec = importlib.util.spec_from_file_location(f"documentation_{name}", DOCS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 LISTS = load("lists")
 MODULES = {name: importlib.import_module(f"skminibatch.{name}") for name in sorted(skminibatch._SUBMODULES)}
+
+
+def is_registry(value) -> bool:
+    """Whether a value is a dict from names to classes."""
+    return (
+        isinstance(value, dict)
+        and bool(value)
+        and all(isinstance(k, str) and inspect.isclass(v) for k, v in value.items())
+    )
+
+
 REGISTRIES = {
     f"{module.removeprefix('skminibatch.')}.{name}": value
     for module, loaded in sorted(sys.modules.items())
     if module.startswith("skminibatch.") and module.split(".")[1] in LISTS.PART_MODULES
     for name, value in vars(loaded).items()
-    if name.isupper() and isinstance(value, dict) and value and all(map(inspect.isclass, value.values()))
-    and all(isinstance(key, str) for key in value)
-}  # fmt: skip
+    if name.isupper() and is_registry(value)
+}
 
 
 def guide() -> str:
@@ -60,7 +60,9 @@ OPTIONS = [(cls, parameter) for cls in ESTIMATORS for parameter in options_of(cl
 
 
 def test_the_registries_are_recognised():
-    assert {"losses.LOSSES", "optimizers.OPTIMIZERS", "schedules.SCALING_RULES", "layers.NORMALIZATIONS"} <= set(REGISTRIES)
+    assert {"losses.LOSSES", "optimizers.OPTIMIZERS", "schedules.SCALING_RULES", "layers.ACTIVATIONS"} <= set(
+        REGISTRIES
+    )
     assert {"loss", "solver", "sampler", "batch_size"} <= {parameter for _, parameter in OPTIONS}
 
 
