@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy import sparse
 
 
 class Coordinates(NamedTuple):
     """A change of coordinates: the optimizer works on ``(x - center) * scale``.
+
+    Parameters ``w`` in these coordinates are (K, d + 1), the intercept last; ``coef`` (K, d) and ``intercept`` (K,) are
+    those of the features as given.
 
     Attributes
     ----------
@@ -26,3 +31,85 @@ class Coordinates(NamedTuple):
     def trivial(self) -> bool:
         """Whether nothing changes."""
         return bool(np.all(self.scale == 1) and not np.any(self.center))
+
+    @property
+    def penalised(self) -> np.ndarray | float:
+        """What the penalty acts on, over the coefficients of the features as given."""
+        return self.stretch / self.scale
+
+    def inside(self, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
+        """Coefficients and intercepts of the features as given, as parameters in these coordinates."""
+        return np.column_stack([coef / self.scale, intercept + coef @ self.center])
+
+    def outside(self, coef: np.ndarray, intercept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The two parts of parameters in these coordinates, as coefficients and intercepts of the features as given."""
+        coef = coef * self.scale
+        return coef, intercept - coef @ self.center
+
+    def transform(self, X):
+        """Rows as the optimizer sees them, float64; sparse ones are scaled, not centered."""
+        X = X.astype(np.float64, copy=False)
+        if self.trivial:
+            return X
+        return X.multiply(self.scale).tocsr() if sparse.issparse(X) else (X - self.center) * self.scale
+
+    def of_features(self, features: np.ndarray) -> Coordinates:
+        """Those of some features alone."""
+        return Coordinates(*(axis[features] for axis in self))
+
+    def same_as(self, other: Coordinates | AsGiven) -> bool:
+        """Whether rows are the same in both."""
+        return np.array_equal(self.scale, other.scale) and np.array_equal(self.center, other.center)
+
+
+class AsGiven(NamedTuple):
+    """The features as they are given: the coordinates of a model without a change of them."""
+
+    n_features: int
+    dtype: np.dtype
+
+    trivial = True
+    penalised = 1.0
+
+    @property
+    def center(self) -> np.ndarray:
+        return np.zeros(self.n_features, self.dtype)
+
+    @property
+    def scale(self) -> np.ndarray:
+        return np.ones(self.n_features, self.dtype)
+
+    @property
+    def stretch(self) -> np.ndarray:
+        return np.ones(self.n_features, self.dtype)
+
+    def inside(self, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
+        return np.column_stack([coef, intercept])
+
+    def outside(self, coef: np.ndarray, intercept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return coef, intercept
+
+    def transform(self, X):
+        return X.astype(np.float64, copy=False)
+
+    same_as = Coordinates.same_as
+
+
+def converted(
+    params: np.ndarray, exponents: Sequence[int], old: Coordinates | AsGiven, new: Coordinates | AsGiven
+) -> np.ndarray:
+    """Arrays of parameters (..., K, d + 1) in other coordinates; they are written to, where these differ.
+
+    With the exponent -1 an array changes as the parameters do, with 1 as their gradient and with 2 as its square; with 0 it
+    stays.
+    """
+    ratio, shift = new.scale / old.scale, new.center - old.center
+    if np.all(ratio == 1) and not np.any(shift):
+        return params
+    for array, exponent in zip(params, exponents, strict=True):
+        if exponent == -1:
+            array[:, -1] += (array[:, :-1] * old.scale) @ shift
+        array[:, :-1] *= ratio**exponent
+        if exponent == 1:
+            array[:, :-1] -= new.scale * shift * array[:, -1:]
+    return params

@@ -40,7 +40,7 @@ def test_the_hessian_is_the_difference_of_gradients(case, storage, weighted, rng
     """Of the objective, in the coordinates of the optimizer; and its matrix, its products and its trace agree."""
     estimator, k = CASES[case]
     model, coef, intercept, data, rows = examined(estimator, k, storage, weighted, rng)
-    axes = model._axes()
+    axes = model.axes
     w = np.column_stack([coef / axes.scale, intercept + coef @ axes.center])
     width = 3 + model.fit_intercept
 

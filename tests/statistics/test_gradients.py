@@ -225,7 +225,7 @@ def test_statistics_are_those_of_the_gradients_of_the_objective(case, storage, w
     groups = np.array_split(rng.permutation(rows), 5)
     found = model.gradient_statistics(data, groups, coef, intercept, len(rows))
 
-    axes = model._axes()
+    axes = model.axes
     w = np.column_stack([coef / axes.scale, intercept + coef @ axes.center]).astype(np.float64)
 
     def objective(w, rows, penalised):
