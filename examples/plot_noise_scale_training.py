@@ -2,7 +2,7 @@
 
 Softmax regression on the handwritten digits of scikit-learn. The noise scale S = tr(Sigma) / |G|^2 is the batch size at which
 the noise of a gradient is as large as the gradient. The gradient shrinks as training goes on, its noise much less: S grows
-from tens of rows to many hundreds (left). `batch_size=NoiseScale()` follows what the batches themselves show of it; that is
+from tens of rows to many hundreds (left). `batch_size=NoiseScaleSize()` follows what the batches themselves show of it; that is
 the mean over a pass, and lags behind.
 
 Right: the passes and the updates that it takes to bring the objective down to 0.25. A fixed size trades one for the other,
@@ -25,7 +25,7 @@ from sklearn.preprocessing import scale
 from skminibatch import MiniBatchSGDClassifier
 from skminibatch.diagnostics import gradient_noise_scale
 from skminibatch.plotting import TrainingHistoryDisplay
-from skminibatch.schedules import NoiseScale
+from skminibatch.schedules import NoiseScaleSize
 
 SIZES = 2 ** np.arange(4, 11)
 MULTIPLES = 2.0 ** np.arange(-3, 3)
@@ -40,7 +40,7 @@ def classifier(batch_size, **settings):
 
 
 def followed(multiple):
-    return NoiseScale(multiple, start=32, every=16)
+    return NoiseScaleSize(multiple, start=32, every=16)
 
 
 def effort(batch_size, X, y):

@@ -26,11 +26,17 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from skminibatch import MiniBatchMLPClassifier
-from skminibatch.layers import Ghost
+from skminibatch.layers import GhostNorm
 
 N_ROWS = 1344  # for training; a multiple of every batch size
 BATCH_SIZES = [2, 4, 8, 32, 112, 336, 1344]
-NORMALIZATIONS = {"batch": "batch", "ghost of 8 rows": Ghost(8), "layer": "layer", "group": "group", "hybrid": "hybrid"}
+NORMALIZATIONS = {
+    "batch": "batch",
+    "ghost of 8 rows": GhostNorm(8),
+    "layer": "layer",
+    "group": "group",
+    "hybrid": "hybrid",
+}
 RATE, N_STEPS, N_RUNS = 0.003, 1_000, 2
 
 

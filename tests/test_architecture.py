@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import tokenize
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,13 @@ def test_the_ground_floor_stands_on_numpy_and_scipy(name):
 
 def test_there_is_no_folder_for_odds_and_ends():
     assert not [name for name in FILES if {"utils", "helpers", "common", "misc"} & set(name.split("/"))]
+
+
+def test_no_two_classes_have_one_name():
+    """The backends are mirror images: there alone, a name may come once in each wing."""
+    trees = [tree for name, tree in TREES.items() if part_of(name) != "backends"]
+    names = Counter(node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    assert not [name for name, count in names.items() if count > 1]
 
 
 @pytest.mark.parametrize("name", FILES)

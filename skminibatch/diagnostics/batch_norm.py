@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.random import sample_without_replacement
 
 from skminibatch.diagnostics._sample import Record, diagnostic
-from skminibatch.layers import Batch, Ghost
+from skminibatch.layers import BatchNorm, GhostNorm
 from skminibatch.statistics.gradients import jackknife
 
 AT_ONCE = 1 << 20  # values
@@ -106,7 +106,7 @@ def batch_norm_gradient_bias(
 
     Notes
     -----
-    The gradient is that of `skminibatch.layers.Batch` with an epsilon of zero. The statistics do not depend on gamma, so that
+    The gradient is that of `skminibatch.layers.BatchNorm` with an epsilon of zero. The statistics do not depend on gamma, so that
     backpropagation is exact for the loss of the batch: the bias is that of the loss itself, a function of fourth order of
     values of unit variance. A quadratic loss has none, as ``mean(z^2) = 1`` in every batch.
 
@@ -136,7 +136,7 @@ def batch_norm_gradient_bias(
         if np.all(x == x[0]):
             raise ValueError("x is constant: it cannot be normalised.")
     rng = check_random_state(random_state)
-    layer = Batch(epsilon=0.0) if ghost_size is None else Ghost(size=float(ghost_size), epsilon=0.0)
+    layer = BatchNorm(epsilon=0.0) if ghost_size is None else GhostNorm(size=float(ghost_size), epsilon=0.0)
     counts = np.diff(np.arange(layer.groups(batch_size) + 1) * batch_size // layer.groups(batch_size))
     factor = float(1.0 / np.average((counts - 1.0) / (counts + 1.0), weights=counts))
     exact = gamma**3 * (3.0 if x is None else float(np.mean(((x - x.mean()) / x.std()) ** 4)))

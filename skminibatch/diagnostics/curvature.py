@@ -227,7 +227,7 @@ def smoothness(
     each = np.sort(curvatures * (square_lengths(Z) + sample.model.fit_intercept))[::-1] + sample.model.ridge()
     values, _, interval = largest_eigenvalues(sample, 1, confidence_level, bounded=True)
     mean = min(float(values[0]), float(each.mean()))
-    constants = constants_of_rows.Smoothness(mean, float(each[0]), float(each.mean()))
+    constants = constants_of_rows.SmoothnessConstants(mean, float(each[0]), float(each.mean()))
     worst_rows = np.clip(np.round(b * each.size / n).astype(int), 1, each.size)  # of those drawn
     return Smoothness(
         *sample.facts(interval, confidence_level),

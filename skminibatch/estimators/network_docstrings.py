@@ -38,8 +38,8 @@ default='adam'
     epsilon : float, default=1e-8
         What adaptive solvers add to a root.
     normalization : {{'batch', 'ghost', 'layer', 'instance', 'group', 'hybrid'}}, part or None, default=None
-        Normalization before each activation, by name or as an instance such as ``Ghost(16)`` or ``Group(4)``; 'instance' has to
-        be an instance, ``Instance(n_channels=10)``.
+        Normalization before each activation, by name or as an instance such as ``GhostNorm(16)`` or ``GroupNorm(4)``; 'instance'
+        has to be an instance, ``InstanceNorm(n_channels=10)``.
     normalize_input : bool, default=False
         Whether one more stands before the first layer.
     dropout : float or list of float, default=0.0

@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skminibatch.estimators.interchange import fitted_by, with_attributes
 from skminibatch.estimators.targets import ClassificationTarget, RegressionTarget
-from skminibatch.layers import ACTIVATIONS, Batch, Ghost, Hybrid
+from skminibatch.layers import ACTIVATIONS, BatchNorm, GhostNorm, HybridNorm
 from skminibatch.losses import Logistic, Poisson
 
 THEIR_ACTIVATIONS = {ACTIVATIONS[name]: name for name in ("identity", "logistic", "tanh", "relu")}
@@ -91,9 +91,9 @@ def _scale_and_shift(part, found, number: int):
     """``scale x + shift``, what a normalization does to a unit in predictions; float64."""
     if part is None:
         return 1.0, 0.0
-    if not isinstance(part, (Batch, Ghost)) and not (isinstance(part, Hybrid) and found["alpha"][0] == 1):
+    if not isinstance(part, (BatchNorm, GhostNorm)) and not (isinstance(part, HybridNorm) and found["alpha"][0] == 1):
         where = "before the first layer" if number == 0 else f"in hidden layer {number}"
-        learnt = f" with alpha={found['alpha'][0]:.3g}" if isinstance(part, Hybrid) else ""
+        learnt = f" with alpha={found['alpha'][0]:.3g}" if isinstance(part, HybridNorm) else ""
         raise ValueError(
             f"scikit-learn has no equivalent of {part!r}{learnt} {where}: its statistics are those of each row."
         )

@@ -11,7 +11,18 @@ from sklearn.utils._param_validation import Interval, StrOptions, _Booleans
 
 from skminibatch.backends.arrays import on_host
 from skminibatch.contract.verbs import curvature_of, gradient
-from skminibatch.layers import ACTIVATIONS, ELU, NORMALIZATIONS, Batch, Ghost, Group, Hybrid, Instance, Layer, LeakyReLU
+from skminibatch.layers import (
+    ACTIVATIONS,
+    ELU,
+    NORMALIZATIONS,
+    BatchNorm,
+    GhostNorm,
+    GroupNorm,
+    HybridNorm,
+    InstanceNorm,
+    LayerNorm,
+    LeakyReLU,
+)
 from skminibatch.losses import LOSSES, Huber, Logistic, Quantile
 from skminibatch.optimizers import (
     OPTIMIZERS,
@@ -44,7 +55,7 @@ from skminibatch.schedules import (
     InverseScaling,
     LinearSize,
     Logarithmic,
-    NoiseScale,
+    NoiseScaleSize,
     NormTest,
     Optimal,
 )
@@ -89,15 +100,15 @@ INTERVALS = {
     NormTest: {**_ADAPTIVE, "theta": _POSITIVE, "debias": _Booleans()},
     InnerProductTest: {**_ADAPTIVE, "theta": _POSITIVE, "nu": _POSITIVE},
     CABS: {**_ADAPTIVE, "optimum": _FINITE, "smallest": _SEVERAL},
-    NoiseScale: {**_ADAPTIVE, "multiple": _POSITIVE, "smallest": _SEVERAL},
+    NoiseScaleSize: {**_ADAPTIVE, "multiple": _POSITIVE, "smallest": _SEVERAL},
     LeakyReLU: {"leak": _FINITE},
     ELU: {"alpha": _POSITIVE},
-    Batch: _RUNNING,
-    Ghost: {**_RUNNING, "size": _SEVERAL},
-    Layer: {"epsilon": _POSITIVE},
-    Instance: {"epsilon": _POSITIVE, "n_channels": _WHOLE},
-    Group: {"epsilon": _POSITIVE, "n_groups": _WHOLE},
-    Hybrid: {**_RUNNING, "alpha": _INSIDE, "rate": _AT_LEAST_ZERO},
+    BatchNorm: _RUNNING,
+    GhostNorm: {**_RUNNING, "size": _SEVERAL},
+    LayerNorm: {"epsilon": _POSITIVE},
+    InstanceNorm: {"epsilon": _POSITIVE, "n_channels": _WHOLE},
+    GroupNorm: {"epsilon": _POSITIVE, "n_groups": _WHOLE},
+    HybridNorm: {**_RUNNING, "alpha": _INSIDE, "rate": _AT_LEAST_ZERO},
 }
 
 
@@ -411,7 +422,7 @@ def normalization(value) -> tuple | None:
     if value == "instance":
         raise ValueError(
             "normalization='instance' needs to know the channels: a hidden vector of one position each would be its own mean. "
-            "Use normalization=Instance(n_channels=...)."
+            "Use normalization=InstanceNorm(n_channels=...)."
         )
     return checked(NORMALIZATIONS[value](), "normalization")
 

@@ -8,13 +8,14 @@ of each parameter. Class data: ``couples_rows``: in training, an output depends 
 ``slope`` in CUDA C++ (see ``backends/gpu/source.py``).
 """
 
+from skminibatch.contract.deprecation import renamed
 from skminibatch.layers.activations import ELU, GELU, Identity, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
-from skminibatch.layers.batch import Batch
-from skminibatch.layers.ghost import Ghost
-from skminibatch.layers.group import Group
-from skminibatch.layers.hybrid import Hybrid
-from skminibatch.layers.instance import Instance
-from skminibatch.layers.layer import Layer
+from skminibatch.layers.batch import BatchNorm
+from skminibatch.layers.ghost import GhostNorm
+from skminibatch.layers.group import GroupNorm
+from skminibatch.layers.hybrid import HybridNorm
+from skminibatch.layers.instance import InstanceNorm
+from skminibatch.layers.layer import LayerNorm
 from skminibatch.layers.stack import Dense, Stack
 
 ACTIVATIONS = {
@@ -29,12 +30,12 @@ ACTIVATIONS = {
     "softplus": Softplus,
 }
 NORMALIZATIONS = {
-    "batch": Batch,
-    "ghost": Ghost,
-    "layer": Layer,
-    "instance": Instance,
-    "group": Group,
-    "hybrid": Hybrid,
+    "batch": BatchNorm,
+    "ghost": GhostNorm,
+    "layer": LayerNorm,
+    "instance": InstanceNorm,
+    "group": GroupNorm,
+    "hybrid": HybridNorm,
 }
 
 __all__ = [
@@ -42,14 +43,14 @@ __all__ = [
     "ELU",
     "GELU",
     "NORMALIZATIONS",
-    "Batch",
+    "BatchNorm",
     "Dense",
-    "Ghost",
-    "Group",
-    "Hybrid",
+    "GhostNorm",
+    "GroupNorm",
+    "HybridNorm",
     "Identity",
-    "Instance",
-    "Layer",
+    "InstanceNorm",
+    "LayerNorm",
     "LeakyReLU",
     "ReLU",
     "SiLU",
@@ -58,3 +59,10 @@ __all__ = [
     "Stack",
     "Tanh",
 ]
+
+__getattr__ = renamed(
+    __name__,
+    {name: f"{name}Norm" for name in ("Batch", "Ghost", "Layer", "Group", "Instance", "Hybrid")},
+    since="0.2",
+    until="0.4",
+)

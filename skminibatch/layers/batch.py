@@ -10,7 +10,7 @@ import numpy as np
 from skminibatch.layers.blocks import Running, scaled, shares_of, standardized, unit_scale
 
 
-class Batch(NamedTuple):
+class BatchNorm(NamedTuple):
     """Each unit has mean zero and variance one over the batch (Ioffe and Szegedy 2015, arXiv:1502.03167).
 
     Predictions use running statistics with the share `momentum` of the last batch; with ``exact``, the weighted mean and

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from skminibatch.layers.batch import Batch
+from skminibatch.layers.batch import BatchNorm
 
 
-class Ghost(NamedTuple):
+class GhostNorm(NamedTuple):
     """Batch normalization of virtual batches of about `size` rows (Hoffer, Hubara and Soudry 2017, arXiv:1705.08741).
 
     A batch of b rows has ``max(1, b // size)`` virtual ones, of consecutive rows, whose sizes differ by at most one: the
     noise of the statistics is that of small batches, whatever the batch size. Running statistics take in one after the other;
-    ``exact`` as for `Batch`.
+    ``exact`` as for `BatchNorm`.
     """
 
     size: float = 32.0
@@ -24,7 +24,7 @@ class Ghost(NamedTuple):
 
     def start(self, n: int):
         """(parameters, running statistics) of n units."""
-        return Batch.start(self, n)
+        return BatchNorm.start(self, n)
 
     def groups(self, n_rows: int) -> int:
         """Groups of consecutive rows of a batch that are normalised apart."""
@@ -32,4 +32,4 @@ class Ghost(NamedTuple):
 
     def forward(self, X, parameters, running, weights, train: bool):
         """(y, backward); `running` is updated in place while training, unless it is None."""
-        return Batch.forward(self, X, parameters, running, weights, train)
+        return BatchNorm.forward(self, X, parameters, running, weights, train)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from skminibatch.layers.layer import Layer
+from skminibatch.layers.layer import LayerNorm
 
 GROUPS = 8  # where the number is left open
 
 
-class Group(NamedTuple):
+class GroupNorm(NamedTuple):
     """Groups of consecutive units of a row have mean zero and variance one (Wu and He 2018, arXiv:1803.08494).
 
     ``n_groups`` of None: 8, or the largest divisor of the number of units below that.
@@ -24,14 +24,14 @@ class Group(NamedTuple):
         """(parameters, running statistics) of n units; an error where n has no such groups."""
         if n % self.blocks(n):
             raise ValueError(
-                f"Group(n_groups={self.n_groups:g}) needs a multiple of n_groups units in each layer, got {n}."
+                f"GroupNorm(n_groups={self.n_groups:g}) needs a multiple of n_groups units in each layer, got {n}."
             )
         if n == self.blocks(n) and n > 1:
             raise ValueError(
-                f"Group(n_groups={self.blocks(n)}) of a layer of {n} units leaves one unit in a group, whose mean is the unit "
-                "itself: nothing would be left of it. Use fewer groups."
+                f"GroupNorm(n_groups={self.blocks(n)}) of a layer of {n} units leaves one unit in a group, whose mean is the "
+                "unit itself: nothing would be left of it. Use fewer groups."
             )
-        return Layer.start(self, n)
+        return LayerNorm.start(self, n)
 
     def blocks(self, n: int) -> int:
         """Blocks of consecutive units that are normalised apart."""
@@ -42,4 +42,4 @@ class Group(NamedTuple):
 
     def forward(self, X, parameters, running, weights, train: bool):
         """(y, backward)."""
-        return Layer.forward(self, X, parameters, running, weights, train)
+        return LayerNorm.forward(self, X, parameters, running, weights, train)

@@ -11,12 +11,12 @@ from skminibatch.layers.activations import Sigmoid
 from skminibatch.layers.blocks import Running, scaled, shares_of, unit_scale
 
 
-class Hybrid(NamedTuple):
+class HybridNorm(NamedTuple):
     """Batch and layer normalization by ``alpha = sigmoid(q)``, learnt in each layer (after Luo et al. 2019, arXiv:1806.10779).
 
     ``mean = alpha mean_batch + (1 - alpha) mean_layer``, and the variance likewise; predictions take the batch's share from
-    running statistics, or exact ones as for `Batch`. q starts at ``logit(alpha)``, is not decayed, and learns at ``rate`` times
-    the rate of the weights.
+    running statistics, or exact ones as for `BatchNorm`. q starts at ``logit(alpha)``, is not decayed, and learns at ``rate``
+    times the rate of the weights.
     """
 
     alpha: float = 0.5

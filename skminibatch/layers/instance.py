@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from skminibatch.layers.blocks import unit_scale
-from skminibatch.layers.layer import Layer
+from skminibatch.layers.layer import LayerNorm
 
 
-class Instance(NamedTuple):
+class InstanceNorm(NamedTuple):
     """Each channel of a row has mean zero and variance one over its positions (Ulyanov et al. 2016, arXiv:1607.08022).
 
     A vector of units is seen as ``n_channels`` channels, one after the other, of equally many positions; scale and shift are
@@ -27,12 +27,12 @@ class Instance(NamedTuple):
         channels = self.blocks(n)
         if n % channels:
             raise ValueError(
-                f"Instance(n_channels={channels}) needs a multiple of n_channels units in each layer, got {n}."
+                f"InstanceNorm(n_channels={channels}) needs a multiple of n_channels units in each layer, got {n}."
             )
         if n == channels:
             raise ValueError(
-                f"Instance(n_channels={channels}) of a layer of {n} units leaves one position in a channel, whose mean is the "
-                "unit itself: nothing would be left of it. Use fewer channels, or normalization='layer'."
+                f"InstanceNorm(n_channels={channels}) of a layer of {n} units leaves one position in a channel, whose mean is "
+                "the unit itself: nothing would be left of it. Use fewer channels, or normalization='layer'."
             )
         return unit_scale(channels), np.empty(0)
 
@@ -42,4 +42,4 @@ class Instance(NamedTuple):
 
     def forward(self, X, parameters, running, weights, train: bool):
         """(y, backward)."""
-        return Layer.forward(self, X, parameters, running, weights, train)
+        return LayerNorm.forward(self, X, parameters, running, weights, train)

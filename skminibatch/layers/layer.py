@@ -9,7 +9,7 @@ import numpy as np
 from skminibatch.layers.blocks import normalized_units, unit_scale
 
 
-class Layer(NamedTuple):
+class LayerNorm(NamedTuple):
     """The units of a row have mean zero and variance one (Ba, Kiros and Hinton 2016, arXiv:1607.06450).
 
     A row's output does not depend on the batch, so that any batch size will do, and predictions are computed as in training.

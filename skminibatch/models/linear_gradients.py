@@ -17,7 +17,7 @@ from skminibatch.backends.arrays import map_on_device
 from skminibatch.contract.verbs import curvature_of, hessian_product, stiffness
 from skminibatch.models.data import Data, _raw_portions
 from skminibatch.statistics.gradients import GradientStatistics, sizes_of
-from skminibatch.statistics.smoothness import Smoothness, smoothness, square_lengths
+from skminibatch.statistics.smoothness import SmoothnessConstants, smoothness, square_lengths
 
 
 class LinearGradients:
@@ -69,7 +69,7 @@ class LinearGradients:
 
         return map_on_device(lengths, X, axes.center if np.any(axes.center) else np.empty(0), squares)
 
-    def smoothness(self, data: Data, rows: np.ndarray, intercept: np.ndarray) -> Smoothness:
+    def smoothness(self, data: Data, rows: np.ndarray, intercept: np.ndarray) -> SmoothnessConstants:
         """Smoothness constants from a sample of the rows.
 
         A loss with a kink has no curvature, but its expectation has: for residuals with the density f, that of the absolute

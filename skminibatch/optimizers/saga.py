@@ -56,7 +56,7 @@ def saga_smoothness(smoothness, strong_convexity: float, batch_size: float, n_ro
 
     Parameters
     ----------
-    smoothness : Smoothness
+    smoothness : SmoothnessConstants
         Of the mean (L), of the worst row (L_max), and of a batch (L(b)), each with the share of the penalty.
     strong_convexity : float
         mu, a lower bound of the curvature of the objective; 0 where none is known.
@@ -70,8 +70,8 @@ def saga_smoothness(smoothness, strong_convexity: float, batch_size: float, n_ro
 
     Examples
     --------
-    >>> from skminibatch.statistics.smoothness import Smoothness
-    >>> smoothness = Smoothness(mean=1.0, worst=10.0, typical=5.0)
+    >>> from skminibatch.statistics.smoothness import SmoothnessConstants
+    >>> smoothness = SmoothnessConstants(mean=1.0, worst=10.0, typical=5.0)
     >>> saga_smoothness(smoothness, 1e-3, 1, 1_000)
     10.25
     >>> saga_smoothness(smoothness, 1e-3, 1_000, 1_000)
@@ -94,7 +94,7 @@ def saga_batch_size(
 
     Parameters
     ----------
-    smoothness : Smoothness
+    smoothness : SmoothnessConstants
         Of the mean (L) and of the worst row, each with the share of the penalty.
     strong_convexity : float
         mu, a lower bound of the curvature of the objective: alpha for an l2 penalty. Without one (0), the size is 1.
@@ -110,11 +110,11 @@ def saga_batch_size(
 
     Examples
     --------
-    >>> from skminibatch.statistics.smoothness import Smoothness
-    >>> saga_batch_size(Smoothness(mean=1.0, worst=10.0, typical=5.0), 1e-3, 100_000)
+    >>> from skminibatch.statistics.smoothness import SmoothnessConstants
+    >>> saga_batch_size(SmoothnessConstants(mean=1.0, worst=10.0, typical=5.0), 1e-3, 100_000)
     25
     >>> sizes = np.array([1, 16, 64, 256])
-    >>> saga_batch_size(Smoothness(mean=1.0, worst=10.0, typical=5.0), 1e-3, 100_000, (sizes, 4.0 + 0.1 * sizes))
+    >>> saga_batch_size(SmoothnessConstants(mean=1.0, worst=10.0, typical=5.0), 1e-3, 100_000, (sizes, 4.0 + 0.1 * sizes))
     64
     """
     if costs is not None:

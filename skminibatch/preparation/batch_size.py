@@ -14,7 +14,7 @@ from skminibatch.schedules import ConstantSize
 from skminibatch.schedules.auto import PILOT
 from skminibatch.schedules.step_costs import load
 from skminibatch.statistics.random import EXAMINED, OF_PILOT, sample_rows, stream
-from skminibatch.statistics.smoothness import Smoothness
+from skminibatch.statistics.smoothness import SmoothnessConstants
 from skminibatch.training.chunks import smallest_batch_of
 from skminibatch.training.loop import run_part
 from skminibatch.training.noise import noise_at
@@ -30,7 +30,7 @@ def chosen_size(
     sampled: np.ndarray,
     params: np.ndarray,
     schedule: tuple,
-    smooth: Smoothness | None,
+    smooth: SmoothnessConstants | None,
     n_rows: float,
     seed: int,
     memory,
@@ -54,7 +54,7 @@ def chosen_size(
     return ConstantSize(float(size)), why
 
 
-def derived_size(part: tuple, model: LinearModel, data: Data, smooth: Smoothness) -> tuple[ConstantSize, str]:
+def derived_size(part: tuple, model: LinearModel, data: Data, smooth: SmoothnessConstants) -> tuple[ConstantSize, str]:
     """The size that ``batch_size='auto'`` takes for an optimizer with a table, and why."""
     row_length, kind = model.cost_of_rows(data)
     costs = load(part.costs, kind)

@@ -8,7 +8,7 @@ import numpy as np
 
 from skminibatch.statistics.features import Moments
 from skminibatch.statistics.reservoir import Reservoir
-from skminibatch.statistics.smoothness import Smoothness
+from skminibatch.statistics.smoothness import SmoothnessConstants
 from skminibatch.training.state import History, TrainState
 
 
@@ -23,7 +23,7 @@ class Fitted:
     seed: int
     moments: Moments
     reservoir: Reservoir | None
-    smoothness: Smoothness | None
+    smoothness: SmoothnessConstants | None
     history: History
     class_counts: np.ndarray | None = None
     chosen: tuple | None = None  # the batch size of 'auto' and why, kept on a stream

@@ -11,7 +11,7 @@ from skminibatch.models.data import Data
 from skminibatch.models.linear import LinearModel
 from skminibatch.optimizers import ScheduleFree
 from skminibatch.optimizers.saga import repeated, saga_smoothness, saga_visits
-from skminibatch.statistics.smoothness import Smoothness
+from skminibatch.statistics.smoothness import SmoothnessConstants
 from skminibatch.training.state import Progress, Recipe
 
 FIRST_EPOCHS = 1  # before the table is made, where the rate is automatic
@@ -31,7 +31,7 @@ def staged(model: LinearModel) -> tuple[LinearModel, tuple | None]:
 class TableSmoothness(NamedTuple):
     """What the rate of SAGA follows, see `saga_smoothness`, times a factor that rows of huge length make necessary."""
 
-    smoothness: Smoothness
+    smoothness: SmoothnessConstants
     strong_convexity: float
     factor: float = 1.0
 

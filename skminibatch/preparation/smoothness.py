@@ -20,7 +20,7 @@ from skminibatch.statistics.features import (
 )
 from skminibatch.statistics.random import OF_RESERVOIR, stream
 from skminibatch.statistics.reservoir import RESERVOIR, Reservoir
-from skminibatch.statistics.smoothness import Smoothness
+from skminibatch.statistics.smoothness import SmoothnessConstants
 from skminibatch.training.noise import _looked_at, noise_at
 
 ROUNDING = 1e-12  # of what the coordinates have by themselves: less in common is nothing
@@ -112,7 +112,7 @@ FIRST = {"noise_scale": noise_at, "peak_batch_size": _peak_batch_size}
 
 
 def stream_smoothness(model: LinearModel, data: Data, params, old, seed: int, epoch: int):
-    """The sample of a stream with some new rows, and the smoothness that it shows: (Reservoir, Smoothness).
+    """The sample of a stream with some new rows, and the smoothness that it shows: (Reservoir, SmoothnessConstants).
 
     `old` is what was fitted before, or None.
     """
@@ -132,6 +132,6 @@ def stream_smoothness(model: LinearModel, data: Data, params, old, seed: int, ep
     return reservoir._replace(estimated_at=reservoir.seen), smooth
 
 
-def stiffness_of(smooth: Smoothness | None) -> dict[str, float]:
+def stiffness_of(smooth: SmoothnessConstants | None) -> dict[str, float]:
     """What the state of training knows of the smoothness, whatever the batch size."""
     return {} if smooth is None else {"typical": smooth.typical, "unit": smooth.unit}

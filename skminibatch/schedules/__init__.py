@@ -4,6 +4,7 @@
 ``reductions``, ``smoothness``), and returns the S rates. For the sizes of batches see `skminibatch.schedules.sizes`.
 """
 
+from skminibatch.contract.deprecation import renamed
 from skminibatch.schedules.auto import AutoSize
 from skminibatch.schedules.rates import Adaptive, Auto, Constant, Cosine, InverseScaling, Optimal
 from skminibatch.schedules.scaling import SCALING_RULES
@@ -16,7 +17,7 @@ from skminibatch.schedules.sizes import (
     InnerProductTest,
     LinearSize,
     Logarithmic,
-    NoiseScale,
+    NoiseScaleSize,
     NormTest,
 )
 
@@ -46,7 +47,9 @@ __all__ = [
     "InverseScaling",
     "LinearSize",
     "Logarithmic",
-    "NoiseScale",
+    "NoiseScaleSize",
     "NormTest",
     "Optimal",
 ]
+
+__getattr__ = renamed(__name__, {"NoiseScale": "NoiseScaleSize"}, since="0.2", until="0.4")

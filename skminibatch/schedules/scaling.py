@@ -20,7 +20,7 @@ def _noise_ratio(batch_size, base_batch_size, noise_scale):
     return (1.0 + noise_scale / batch_size) / (1.0 + noise_scale / base_batch_size)
 
 
-class Linear(NamedTuple):
+class LinearScaling(NamedTuple):
     """``k = b / base``: the same progress and the same noise a row (Goyal et al. 2017, arXiv:1706.02677)."""
 
     for_adam = False
@@ -30,7 +30,7 @@ class Linear(NamedTuple):
         return batch_size / base_batch_size
 
 
-class SquareRoot(NamedTuple):
+class SquareRootScaling(NamedTuple):
     """``sqrt(k)``: the same variance of an update, rate^2 sigma^2 / b (Krizhevsky 2014, arXiv:1404.5997)."""
 
     for_adam = False
@@ -109,8 +109,8 @@ class Surge(NamedTuple):
 
 
 SCALING_RULES = {
-    "linear": Linear,
-    "sqrt": SquareRoot,
+    "linear": LinearScaling,
+    "sqrt": SquareRootScaling,
     "adascale": AdaScale,
     "adam": AdamExample,
     "adam_update": AdamUpdate,

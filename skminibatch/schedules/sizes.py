@@ -246,7 +246,7 @@ class CABS(NamedTuple):
         return seen.rate * averages.variance / above if above > 0 else np.inf
 
 
-class NoiseScale(NamedTuple):
+class NoiseScaleSize(NamedTuple):
     """`multiple` times the noise scale ``tr(Sigma) / |G|^2`` (McCandlish et al. 2018, arXiv:1812.06162, appendix D).
 
     Its two parts are averaged over blocks of `every` steps; from one block to the next, the size changes by a factor of
@@ -282,5 +282,5 @@ SIZE_SCHEDULES = {
     "norm_test": NormTest,
     "inner_product_test": InnerProductTest,
     "cabs": CABS,
-    "noise_scale": NoiseScale,
+    "noise_scale": NoiseScaleSize,
 }

@@ -13,7 +13,7 @@ SAFETY = 1.1  # of the largest eigenvalue of a sample
 SMALL_GRAM = 256  # rows or features up to which eigenvalues are computed from a full matrix
 
 
-class Smoothness(NamedTuple):
+class SmoothnessConstants(NamedTuple):
     """Smoothness constants of the objective: of the mean and of the worst row, each with the penalty's share.
 
     ``typical`` is the mean of the rows' constants, the stiffness of a batch without unusual rows. ``unit`` is the curvature
@@ -39,7 +39,7 @@ def square_lengths(Z) -> np.ndarray:
     return np.einsum("ij,ij->i", Z, Z, dtype=np.float64)
 
 
-def smoothness(Z, curvatures: np.ndarray, ridge: float, fit_intercept: bool) -> Smoothness:
+def smoothness(Z, curvatures: np.ndarray, ridge: float, fit_intercept: bool) -> SmoothnessConstants:
     """Smoothness from a sample of rows `Z`, as the optimizer sees them, and the curvature of the loss of each.
 
     The mean's constant is the largest eigenvalue of ``Z' diag(curvatures) Z / m``, enlarged by `SAFETY`; the worst row's
@@ -51,7 +51,7 @@ def smoothness(Z, curvatures: np.ndarray, ridge: float, fit_intercept: bool) -> 
     worst = max(float(np.quantile(each, QUANTILE)), typical)  # a sequence of steps sees every row
     largest = min(SAFETY * _largest_eigenvalue(Z, curvatures, fit_intercept), typical)
     tiny = np.finfo(np.float64).tiny
-    return Smoothness(max(largest + ridge, tiny), max(worst + ridge, tiny), typical)
+    return SmoothnessConstants(max(largest + ridge, tiny), max(worst + ridge, tiny), typical)
 
 
 def _largest_eigenvalue(Z, curvatures, fit_intercept) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 
 from skminibatch.models.linear import LinearModel
 from skminibatch.statistics.batches import Seen
-from skminibatch.statistics.smoothness import Smoothness
+from skminibatch.statistics.smoothness import SmoothnessConstants
 
 LONGEST_HISTORY = 500  # entries
 CHECKED_OFTEN, CHECKS = 2048, 6  # epochs of so many updates are checked so often, where that is cheap
@@ -64,7 +64,7 @@ class Recipe:
     sampler: tuple
     schedule: tuple
     sizes: tuple
-    smoothness: Smoothness | None = None
+    smoothness: SmoothnessConstants | None = None
     clip_norm: float = np.inf
     scaling: tuple | None = None
     base_batch_size: int = 64

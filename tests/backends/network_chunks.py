@@ -9,7 +9,18 @@ from scipy import sparse
 
 from skminibatch.backends import base
 from skminibatch.contract.verbs import n_slots
-from skminibatch.layers import NORMALIZATIONS, Dense, Ghost, Group, Hybrid, Identity, Instance, ReLU, Stack, Tanh
+from skminibatch.layers import (
+    NORMALIZATIONS,
+    Dense,
+    GhostNorm,
+    GroupNorm,
+    HybridNorm,
+    Identity,
+    InstanceNorm,
+    ReLU,
+    Stack,
+    Tanh,
+)
 from skminibatch.losses import EachOutput, OneVsRest, Softmax
 from skminibatch.optimizers import OPTIMIZERS
 from skminibatch.penalties import ElasticNet
@@ -18,7 +29,7 @@ from tests.backends.linear_chunks import OUTPUTS, plan_of, targets_of
 N, D = 90, 6
 NET = ElasticNet(0.01, 0.0)
 NOTHING = np.empty(0)
-INSTANCES = [Ghost(4.0), Group(3.0), Instance(3.0), Hybrid(alpha=0.3)]
+INSTANCES = [GhostNorm(4.0), GroupNorm(3.0), InstanceNorm(3.0), HybridNorm(alpha=0.3)]
 PARTS = [*(part() for name, part in NORMALIZATIONS.items() if name != "instance"), *INSTANCES]
 NETWORK_OPTIMIZERS = [part() for name, part in OPTIMIZERS.items() if name != "saga"]
 

@@ -12,13 +12,13 @@ from skminibatch.backends.cpu.network import operations
 from skminibatch.contract.orders import ROUNDS, keyed_order
 from skminibatch.layers import (
     ACTIVATIONS,
-    Batch,
+    BatchNorm,
     Dense,
-    Group,
-    Hybrid,
+    GroupNorm,
+    HybridNorm,
     Identity,
-    Instance,
-    Layer,
+    InstanceNorm,
+    LayerNorm,
     LeakyReLU,
     Stack,
 )
@@ -50,7 +50,7 @@ def test_activations_agree(backend, activation):
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("normalization", [None, *PARTS], ids=names)
 def test_normalizations_agree(backend, normalization, dropout):
-    entry = None if isinstance(normalization, (Group, Instance)) else normalization
+    entry = None if isinstance(normalization, (GroupNorm, InstanceNorm)) else normalization
     weights = np.random.default_rng(4).random(N) + 0.1
     for first in (None, entry):
         stack = stack_of(Softmax(), normalization, dropout=dropout, entry=first)
@@ -72,7 +72,7 @@ def test_losses_agree(backend, loss):
 def test_optimizers_agree(backend, optimizer, density):
     loss, weights = Logistic(), np.random.default_rng(4).random(N)
     # few coordinates are far from the rest of a root, where Adam divides rounding errors by it
-    agree(backend, stack_of(loss, Layer()), loss, optimizer, rows(density), weights, tolerance=1e-8)
+    agree(backend, stack_of(loss, LayerNorm()), loss, optimizer, rows(density), weights, tolerance=1e-8)
     agree(
         backend,
         stack_of(loss),
@@ -89,7 +89,7 @@ def test_the_penalty_may_be_any_elastic_net(backend):
     agree(backend, stack_of(SquaredError()), SquaredError(), SGD(), penalty=ElasticNet(0.01, 0.05))
 
 
-@pytest.mark.parametrize("normalization", [None, Batch(), Layer(), Hybrid()], ids=names)
+@pytest.mark.parametrize("normalization", [None, BatchNorm(), LayerNorm(), HybridNorm()], ids=names)
 @pytest.mark.parametrize("density", [1.0, 0.4])
 def test_float32_agrees(backend, normalization, density):
     X = rows(density, np.float32)
@@ -101,7 +101,9 @@ def test_orders_and_weights_of_a_sampler_agree(backend):
     for block in (1, 8):
         agree(backend, stack_of(Softmax()), Softmax(), Momentum(), order=keyed_order(N, keys, block=block), n_epochs=1)
     weights = np.random.default_rng(6).random(2 * N)
-    agree(backend, stack_of(Softmax(), Layer()), Softmax(), Momentum(), weights=weights[:N], sampler_weights=weights)
+    agree(
+        backend, stack_of(Softmax(), LayerNorm()), Softmax(), Momentum(), weights=weights[:N], sampler_weights=weights
+    )
 
 
 def test_a_network_without_hidden_layers_agrees(backend):

@@ -11,7 +11,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.utils._param_validation import InvalidParameterError
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
-from skminibatch.layers import ELU, Ghost, Group, Hybrid, Instance
+from skminibatch.layers import ELU, GhostNorm, GroupNorm, HybridNorm, InstanceNorm
 from skminibatch.losses import LOSSES, Huber, Quantile
 from skminibatch.optimizers import SAGA, Adam, Momentum
 from skminibatch.samplers import Blocks
@@ -261,7 +261,7 @@ PARAMETERS = {
     "nesterovs_momentum": ["yes"],
     "beta_1": [-0.1, 1.0],
     "beta_2": [-0.1, 1.0],
-    "normalization": ["weight", "instance", 3, Ghost(1), Group(0), Hybrid(alpha=1.0)],
+    "normalization": ["weight", "instance", 3, GhostNorm(1), GroupNorm(0), HybridNorm(alpha=1.0)],
     "normalize_input": ["yes", True],
     "dropout": [1.0, -0.1, "half", [0.1, 0.1], [1.0], ["half"], [None]],
     "batch_size": [0, -1, 0.0, 1.0, 1.5, "half", None],
@@ -393,10 +393,13 @@ def test_contradictions(estimator, method, match, binary):
         ({"solver": "schedule_free", "average": True}, "average=True cannot be combined with solver"),
         ({"activation": ["relu", "tanh"]}, "activation has 2 entries, but hidden_layer_sizes has 1 layers"),
         ({"dropout": [0.1, 0.1]}, "dropout has 2 entries, but hidden_layer_sizes has 1 layers"),
-        ({"normalization": "instance"}, r"use normalization=Instance\(n_channels=...\)|Use normalization=Instance"),
-        ({"normalization": Instance(7)}, r"Instance\(n_channels=7\) needs a multiple of n_channels units .* got 100"),
-        ({"normalization": Instance(100)}, r"leaves one position in a channel"),
-        ({"normalization": Group(7)}, r"Group\(n_groups=7\) needs a multiple of n_groups units .* got 100"),
+        ({"normalization": "instance"}, r"use normalization=InstanceNorm\(n_channels=...\)|Use normalization=Instance"),
+        (
+            {"normalization": InstanceNorm(7)},
+            r"InstanceNorm\(n_channels=7\) needs a multiple of n_channels units .* got 100",
+        ),
+        ({"normalization": InstanceNorm(100)}, r"leaves one position in a channel"),
+        ({"normalization": GroupNorm(7)}, r"GroupNorm\(n_groups=7\) needs a multiple of n_groups units .* got 100"),
         ({"normalization": "batch", "batch_size": 1}, "batches of 2 rows at least: .* Got batch_size=1"),
     ],
     ids=str,

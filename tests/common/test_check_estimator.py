@@ -12,7 +12,7 @@ from scipy import sparse
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skminibatch import MiniBatchMLPClassifier, MiniBatchMLPRegressor, MiniBatchSGDClassifier, MiniBatchSGDRegressor
-from skminibatch.layers import Batch
+from skminibatch.layers import BatchNorm
 
 EQUAL_BITS = dict.fromkeys(
     ["check_sample_weight_equivalence_on_dense_data", "check_sample_weight_equivalence_on_sparse_data"],
@@ -27,7 +27,7 @@ SETTINGS = [
     MiniBatchMLPClassifier(),
     MiniBatchMLPRegressor(),
     MiniBatchMLPClassifier(normalization="layer", loss="hinge", max_iter=50),
-    MiniBatchMLPRegressor(normalization=Batch(exact=True), solver="sgd", max_iter=50),
+    MiniBatchMLPRegressor(normalization=BatchNorm(exact=True), solver="sgd", max_iter=50),
 ]
 
 

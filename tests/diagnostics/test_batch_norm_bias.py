@@ -7,7 +7,7 @@ import pytest
 
 from skminibatch.diagnostics import batch_norm_gradient_bias
 from skminibatch.diagnostics.batch_norm import gradients_of_scales
-from skminibatch.layers import Batch, Ghost
+from skminibatch.layers import BatchNorm, GhostNorm
 
 
 def z_of(record, found, expected):
@@ -32,7 +32,7 @@ def test_the_closed_form(b, gamma):
 def test_two_and_three_values_are_no_chance(b, fourth, rng):
     """``z^4`` is 1 for two values, and its mean 3/2 for three, in every batch."""
     values = 5.0 + 3.0 * rng.standard_normal((b, 1000))
-    np.testing.assert_allclose(gradients_of_scales(Batch(epsilon=0.0), values, 2.0), 8.0 * fourth, rtol=1e-9)
+    np.testing.assert_allclose(gradients_of_scales(BatchNorm(epsilon=0.0), values, 2.0), 8.0 * fourth, rtol=1e-9)
     found = batch_norm_gradient_bias(batch_size=b, n_batches=500, random_state=0)
     assert found.bias == pytest.approx(found.predicted, abs=1e-9)
     assert found.corrected == pytest.approx(0.0, abs=1e-9)
@@ -48,13 +48,13 @@ def test_backpropagation_is_exact(rng):
         return np.mean((gamma * z) ** 4, axis=0) / 4
 
     difference = (8 * (loss(gamma + step) - loss(gamma - step)) - loss(gamma + 2 * step) + loss(gamma - 2 * step)) / 12
-    np.testing.assert_allclose(gradients_of_scales(Batch(epsilon=0.0), values, gamma), difference / step, rtol=1e-9)
+    np.testing.assert_allclose(gradients_of_scales(BatchNorm(epsilon=0.0), values, gamma), difference / step, rtol=1e-9)
 
 
 def test_mean_and_scale_of_the_values_do_not_matter(rng):
     values = rng.standard_normal((8, 100))
-    moved = gradients_of_scales(Batch(epsilon=0.0), -3.0 + 7.0 * values, 1.0)
-    np.testing.assert_allclose(moved, gradients_of_scales(Batch(epsilon=0.0), values, 1.0), rtol=1e-9)
+    moved = gradients_of_scales(BatchNorm(epsilon=0.0), -3.0 + 7.0 * values, 1.0)
+    np.testing.assert_allclose(moved, gradients_of_scales(BatchNorm(epsilon=0.0), values, 1.0), rtol=1e-9)
 
 
 def test_groups_of_ghosts_stand_for_the_batch():
@@ -67,8 +67,8 @@ def test_groups_of_ghosts_stand_for_the_batch():
     assert uneven.predicted == pytest.approx(-6 * (5 / 6 + 6 / 7) / 11, rel=1e-12)
     assert z_of(uneven, uneven.bias, uneven.predicted) < 4.5
     values = np.random.default_rng(0).standard_normal((8, 5))
-    halves = [gradients_of_scales(Batch(epsilon=0.0), part, 1.0) for part in (values[:4], values[4:])]
-    together = gradients_of_scales(Ghost(size=4.0, epsilon=0.0), values, 1.0)
+    halves = [gradients_of_scales(BatchNorm(epsilon=0.0), part, 1.0) for part in (values[:4], values[4:])]
+    together = gradients_of_scales(GhostNorm(size=4.0, epsilon=0.0), values, 1.0)
     np.testing.assert_allclose(together, np.mean(halves, axis=0), rtol=1e-12)
 
 

@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from skminibatch import MiniBatchMLPClassifier, MiniBatchMLPRegressor
-from skminibatch.layers import Batch, Ghost, Group, Hybrid, Instance, LeakyReLU
+from skminibatch.layers import BatchNorm, GhostNorm, GroupNorm, HybridNorm, InstanceNorm, LeakyReLU
 from skminibatch.losses import LOSSES, Huber
 from tests.families import learnt
 
@@ -22,9 +22,9 @@ FOLDED = [
     {"hidden_layer_sizes": []},
     {"hidden_layer_sizes": (6, 4), "activation": "tanh"},
     {"normalization": "batch", "hidden_layer_sizes": (6, 4)},
-    {"normalization": Batch(epsilon=0.1), "normalize_input": True, "activation": "logistic"},
+    {"normalization": BatchNorm(epsilon=0.1), "normalize_input": True, "activation": "logistic"},
     {"normalization": "batch", "normalize_input": True, "hidden_layer_sizes": []},
-    {"normalization": Ghost(4), "normalize_input": True, "dropout": 0.3, "hidden_layer_sizes": (6, 4)},
+    {"normalization": GhostNorm(4), "normalize_input": True, "dropout": 0.3, "hidden_layer_sizes": (6, 4)},
     {"dropout": [0.2, 0.5], "activation": ["identity", "identity"], "hidden_layer_sizes": (6, 4)},
 ]
 
@@ -83,12 +83,15 @@ def test_a_copy_keeps_its_type_and_can_be_trained(cls, dtype, binary):
 NO_EQUIVALENT = [
     (
         {"normalization": "layer"},
-        r"no equivalent of Layer\(.*\) in hidden layer 1: its statistics are those of each row",
+        r"no equivalent of LayerNorm\(.*\) in hidden layer 1: its statistics are those of each row",
     ),
-    ({"normalization": Group(2)}, r"no equivalent of Group\(.*\) in hidden layer 1"),
-    ({"normalization": Instance(2)}, r"no equivalent of Instance\(.*\) in hidden layer 1"),
-    ({"normalization": "hybrid"}, r"no equivalent of Hybrid\(.*\) with alpha=0\.\d+ in hidden layer 1"),
-    ({"normalization": Group(1), "normalize_input": True}, r"no equivalent of Group\(.*\) before the first layer"),
+    ({"normalization": GroupNorm(2)}, r"no equivalent of GroupNorm\(.*\) in hidden layer 1"),
+    ({"normalization": InstanceNorm(2)}, r"no equivalent of InstanceNorm\(.*\) in hidden layer 1"),
+    ({"normalization": "hybrid"}, r"no equivalent of HybridNorm\(.*\) with alpha=0\.\d+ in hidden layer 1"),
+    (
+        {"normalization": GroupNorm(1), "normalize_input": True},
+        r"no equivalent of GroupNorm\(.*\) before the first layer",
+    ),
     ({"activation": "gelu"}, r"no equivalent of GELU\(\) in hidden layer 1"),
     ({"activation": ["relu", LeakyReLU(0.1)]}, r"no equivalent of LeakyReLU\(leak=0.1\) in hidden layer 2"),
     ({"activation": ["relu", "tanh"]}, r"no equivalent of Tanh\(\) in hidden layer 2 after ReLU\(\) in the first"),
@@ -104,7 +107,7 @@ def test_what_has_no_equivalent_is_named(parameters, match, regression):
 
 
 def test_hybrid_normalization_that_became_that_of_the_batch(regression):
-    settings = {"hidden_layer_sizes": 6, "normalization": Hybrid(alpha=1 - 1e-16), **QUICK}
+    settings = {"hidden_layer_sizes": 6, "normalization": HybridNorm(alpha=1 - 1e-16), **QUICK}
     ours = MiniBatchMLPRegressor(**settings).fit(*regression)
     for found in ours.normalizations_[1:-1]:
         found["q"][:], found["alpha"][:] = 50.0, 1.0

@@ -10,7 +10,7 @@ from scipy import sparse
 from sklearn.base import clone, is_classifier
 
 from skminibatch import MiniBatchMLPClassifier, MiniBatchMLPRegressor
-from skminibatch.layers import ACTIVATIONS, NORMALIZATIONS, Batch, Group, Instance
+from skminibatch.layers import ACTIVATIONS, NORMALIZATIONS, BatchNorm, GroupNorm, InstanceNorm
 from skminibatch.losses import LOSSES
 from skminibatch.optimizers import SGD
 from skminibatch.schedules import SCALING_RULES
@@ -18,7 +18,7 @@ from skminibatch.training import loop
 from tests.families import NETWORKS, constant, learnt, networks
 
 QUICK = {"device": "base", "random_state": 0, "hidden_layer_sizes": (8,), "max_iter": 3, "tol": None, "batch_size": 16}
-KINDS = {**{name: name for name in NORMALIZATIONS}, "instance": Instance(2), "group": Group(2), "none": None}
+KINDS = {**{name: name for name in NORMALIZATIONS}, "instance": InstanceNorm(2), "group": GroupNorm(2), "none": None}
 BY_ROW = [name for name, kind in KINDS.items() if kind is None or not NORMALIZATIONS[name].couples_rows]
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
@@ -204,7 +204,7 @@ def test_t12_the_best_weights_come_with_their_statistics(kind, estimator_class, 
 def test_predictions_are_those_of_the_fitted_attributes(activation, device, regression):
     """By the formulas, from `coefs_`, `intercepts_` and `normalizations_`."""
     X, y = regression
-    settings = {**QUICK, "device": device, "hidden_layer_sizes": (6, 4), "normalization": Batch(epsilon=0.1)}
+    settings = {**QUICK, "device": device, "hidden_layer_sizes": (6, 4), "normalization": BatchNorm(epsilon=0.1)}
     model = MiniBatchMLPRegressor(activation=activation, normalize_input=True, dropout=[0.2, 0.0], **settings).fit(X, y)
     names = activation if isinstance(activation, list) else [activation] * 2
     parts = [ACTIVATIONS[name]() if isinstance(name, str) else name for name in names]

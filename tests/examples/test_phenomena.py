@@ -18,7 +18,7 @@ from skminibatch.losses import SquaredError
 from skminibatch.optimizers import SGD
 from skminibatch.penalties import ElasticNet
 from skminibatch.schedules import Geometric, InverseScaling
-from skminibatch.statistics.smoothness import Smoothness
+from skminibatch.statistics.smoothness import SmoothnessConstants
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -186,7 +186,7 @@ def test_steps_by_the_expected_smoothness_stay_below_their_bound(batch_size, rng
     y = X @ np.arange(d) + rng.standard_normal(n)
     best, curvatures = np.linalg.lstsq(X, y)[0], np.linalg.eigvalsh(X.T @ X / n)
     rows = np.sum(X**2, axis=1)
-    rate = 0.5 / Smoothness(curvatures[-1], rows.max(), rows.mean()).of_batch(batch_size, n)
+    rate = 0.5 / SmoothnessConstants(curvatures[-1], rows.max(), rows.mean()).of_batch(batch_size, n)
     noise = (n - batch_size) / (batch_size * (n - 1)) * np.mean((X @ best - y) ** 2 * rows)
     w, start = np.zeros((runs, d)), np.sum(best**2)
     for k in range(1, 401):

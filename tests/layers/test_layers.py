@@ -17,14 +17,14 @@ from skminibatch.layers import (
     ACTIVATIONS,
     ELU,
     NORMALIZATIONS,
-    Batch,
+    BatchNorm,
     Dense,
-    Ghost,
-    Group,
-    Hybrid,
+    GhostNorm,
+    GroupNorm,
+    HybridNorm,
     Identity,
-    Instance,
-    Layer,
+    InstanceNorm,
+    LayerNorm,
     LeakyReLU,
     Stack,
 )
@@ -43,7 +43,11 @@ def made(cls):
 
 # Other values of the hyper-parameters than the defaults; every part of the registries comes with these.
 ACTIVATION_PARTS = [made(cls) for cls in ACTIVATIONS.values()] + [LeakyReLU(0.3), ELU(0.5)]
-NORMALIZATION_PARTS = [made(cls) for cls in NORMALIZATIONS.values()] + [Ghost(4.0), Group(3.0), Hybrid(alpha=0.2)]
+NORMALIZATION_PARTS = [made(cls) for cls in NORMALIZATIONS.values()] + [
+    GhostNorm(4.0),
+    GroupNorm(3.0),
+    HybridNorm(alpha=0.2),
+]
 POINTWISE = [cls() for cls in LOSSES.values()]
 ROWWISE = (
     [cls() for cls in ROWWISE_LOSSES.values()]
@@ -134,7 +138,7 @@ def test_gradient_is_the_difference_of_the_loss(activation, normalization, rng):
 
 
 @pytest.mark.parametrize("loss", POINTWISE + ROWWISE, ids=repr)
-@pytest.mark.parametrize("normalization", [None, Batch(), Layer()], ids=repr)
+@pytest.mark.parametrize("normalization", [None, BatchNorm(), LayerNorm()], ids=repr)
 def test_gradient_of_every_loss(loss, normalization, rng):
     stack = network(made(ACTIVATIONS["tanh"]), normalization, n_outputs=1 if hasattr(loss, "value") else N_OUTPUTS)
     X = rng.standard_normal((N_ROWS, N_UNITS))
@@ -259,11 +263,11 @@ def identities(rng):
     own = rng.uniform(0.5, 2.0, 2 * N_UNITS)
     channels = rng.uniform(0.5, 2.0, 2 * 3)
     return {
-        "ghost of one group is batch": (Ghost(float(N_ROWS)), own, Batch(), own),
-        "one group of units is layer": (Group(1.0), own, Layer(), own),
-        "channels are groups": (Group(3.0), np.repeat(channels, N_UNITS // 3), Instance(3.0), channels),
-        "hybrid of alpha one is batch": (Hybrid(), np.append(own, 45.0), Batch(), own),
-        "hybrid of alpha zero is layer": (Hybrid(), np.append(own, -45.0), Layer(), own),
+        "ghost of one group is batch": (GhostNorm(float(N_ROWS)), own, BatchNorm(), own),
+        "one group of units is layer": (GroupNorm(1.0), own, LayerNorm(), own),
+        "channels are groups": (GroupNorm(3.0), np.repeat(channels, N_UNITS // 3), InstanceNorm(3.0), channels),
+        "hybrid of alpha one is batch": (HybridNorm(), np.append(own, 45.0), BatchNorm(), own),
+        "hybrid of alpha zero is layer": (HybridNorm(), np.append(own, -45.0), LayerNorm(), own),
     }
 
 
@@ -277,14 +281,14 @@ def test_identities(name, weighted, rng):
     second = both_ways(other, X, of_other, dy, weights)
     assert_same(first[:2], second[:2])
     shared = (
-        second[2].size if isinstance(one, Hybrid) else 0
+        second[2].size if isinstance(one, HybridNorm) else 0
     )  # q has no counterpart, and channels share what groups do not
     np.testing.assert_allclose(first[2][:shared], second[2][:shared], rtol=1e-12, atol=1e-12)
     assert_same([first[2][: 2 * N_UNITS].sum()], [second[2].sum()])
 
 
 @pytest.mark.parametrize(
-    "normalization", [part for part in NORMALIZATION_PARTS if not isinstance(part, Hybrid)], ids=repr
+    "normalization", [part for part in NORMALIZATION_PARTS if not isinstance(part, HybridNorm)], ids=repr
 )
 def test_every_block_has_mean_zero_and_variance_one(normalization, rng):
     """Of a block of rows by units that a part pools, whatever the scale and the offset of the numbers in it."""
@@ -335,7 +339,7 @@ def test_predictions_are_the_same_alone_and_in_a_batch(normalization, rng):
 @by_batch
 def test_weights_count_as_repeated_rows(normalization, rng):
     """Statistics, outputs and gradients; Ghost in one group, whose bounds do not depend on the number of rows."""
-    normalization = normalization._replace(size=100.0) if isinstance(normalization, Ghost) else normalization
+    normalization = normalization._replace(size=100.0) if isinstance(normalization, GhostNorm) else normalization
     X, dy = rng.standard_normal((2, N_ROWS, N_UNITS))
     weights, (parameters, running) = rng.integers(1, 4, N_ROWS), learnt(normalization, N_UNITS, rng)
     often = np.repeat(np.arange(N_ROWS), weights)
@@ -352,7 +356,7 @@ def test_a_variance_of_weighted_rows_is_corrected_by_their_effective_number(rng)
     X = rng.standard_normal((N_ROWS, N_UNITS))
     for weights in (None, rng.uniform(0.2, 3.0, N_ROWS)):
         running = Running.start(N_UNITS)
-        Batch(momentum=1.0).forward(X, Batch().start(N_UNITS)[0], running, weights, True)
+        BatchNorm(momentum=1.0).forward(X, BatchNorm().start(N_UNITS)[0], running, weights, True)
         expected = [np.cov(x, aweights=weights) for x in X.T]
         np.testing.assert_allclose(Running.moments(running)[1], expected, rtol=1e-12)
 
@@ -364,7 +368,7 @@ def test_ghost_batches_are_consecutive_rows_of_nearly_equal_number():
     """As many as the running statistics have taken in, whose last one is made of the last rows."""
     for n_rows in range(2, 100):
         X, running = np.arange(float(n_rows))[:, None], Running.start(1)
-        part = Ghost(8.0, momentum=1.0)
+        part = GhostNorm(8.0, momentum=1.0)
         part.forward(X, part.start(1)[0], running, None, True)
         sizes = np.array([len(group) for group in groups_of(part, X)])
         assert running[0] == sizes.size == max(1, n_rows // 8)
@@ -374,7 +378,7 @@ def test_ghost_batches_are_consecutive_rows_of_nearly_equal_number():
 
 def test_running_statistics_take_in_one_group_after_the_other(rng):
     """r <- (1 - share) r + share m, group by group, as the closed form of Hoffer, Hubara and Soudry has it."""
-    share, X, part = 0.1, rng.standard_normal((N_ROWS, N_UNITS)), Ghost(3.0, momentum=0.1)
+    share, X, part = 0.1, rng.standard_normal((N_ROWS, N_UNITS)), GhostNorm(3.0, momentum=0.1)
     running = learnt(part, N_UNITS, rng)[1]
     running[0] = 1e6
     expected = 0.9**3 * running[1:]
@@ -389,7 +393,7 @@ def test_the_first_batches_count_alike(rng):
     """Ten batches of share 0.1: their mean, with no trace of where the statistics started."""
     batches, running = rng.standard_normal((10, N_ROWS, N_UNITS)), Running.start(N_UNITS)
     for X in batches:
-        Batch().forward(X, Batch().start(N_UNITS)[0], running, None, True)
+        BatchNorm().forward(X, BatchNorm().start(N_UNITS)[0], running, None, True)
     mean, variance = Running.moments(running)
     np.testing.assert_allclose(mean, batches.mean(axis=(0, 1)), rtol=1e-12, atol=1e-14)
     np.testing.assert_allclose(variance, batches.var(axis=1, ddof=1).mean(axis=0), rtol=1e-12)
@@ -407,7 +411,7 @@ def test_variances_of_ghost_statistics(groups, rng):
     """Over independent rows, that of the mean is `groups` times as large, that of the variance (b - 1) / (b / g - 1)."""
     b, units = 32, 40_000
     X = rng.standard_normal((b, units))
-    full, ghost = last_group(Batch(), X), last_group(Ghost(b / groups), X)
+    full, ghost = last_group(BatchNorm(), X), last_group(GhostNorm(b / groups), X)
     for moment, expected in enumerate([groups, (b - 1) / (b / groups - 1)]):
         ratio = ghost[moment].var() / full[moment].var()
         assert abs(ratio / expected - 1.0) < 4.5 * np.sqrt(6.0 / units)  # of two dependent variances, kurtosis included
@@ -419,7 +423,7 @@ def test_the_mean_of_a_group_within_a_given_batch(rng):
     means = []
     for chosen in combinations(range(b), m):
         others = [i for i in range(b) if i not in chosen]
-        means.append(last_group(Ghost(float(m)), X[[*others, *chosen]])[0])
+        means.append(last_group(GhostNorm(float(m)), X[[*others, *chosen]])[0])
     np.testing.assert_allclose(np.var(means, axis=0), X.var(axis=0) / m * (b - m) / (b - 1), rtol=1e-12)
 
 
@@ -462,7 +466,7 @@ def test_an_intercept_that_a_normalization_would_take_away_is_left_out():
 
 
 def test_q_has_a_rate_of_its_own_and_is_not_decayed():
-    stack = network(made(ACTIVATIONS["relu"]), Hybrid(alpha=0.2, rate=7.0), entry=Hybrid(rate=3.0))
+    stack = network(made(ACTIVATIONS["relu"]), HybridNorm(alpha=0.2, rate=7.0), entry=HybridNorm(rate=3.0))
     q = [place.normalization.stop - 1 for place in stack.places[:3]]
     np.testing.assert_array_equal(stack.rates[q], [3.0, 7.0, 7.0])
     assert np.all(np.delete(stack.rates, q) == 1.0)
@@ -492,10 +496,14 @@ def test_every_layer_of_the_package_is_listed():
 @pytest.mark.parametrize(
     ("part", "n", "message"),
     [
-        (Group(4.0), 6, r"Group\(n_groups=4\) needs a multiple of n_groups units in each layer, got 6"),
-        (Group(6.0), 6, r"Group\(n_groups=6\) of a layer of 6 units leaves one unit in a group"),
-        (Instance(4.0), 6, r"Instance\(n_channels=4\) needs a multiple of n_channels units in each layer, got 6"),
-        (Instance(6.0), 6, r"Instance\(n_channels=6\) of a layer of 6 units leaves one position in a channel"),
+        (GroupNorm(4.0), 6, r"GroupNorm\(n_groups=4\) needs a multiple of n_groups units in each layer, got 6"),
+        (GroupNorm(6.0), 6, r"GroupNorm\(n_groups=6\) of a layer of 6 units leaves one unit in a group"),
+        (
+            InstanceNorm(4.0),
+            6,
+            r"InstanceNorm\(n_channels=4\) needs a multiple of n_channels units in each layer, got 6",
+        ),
+        (InstanceNorm(6.0), 6, r"InstanceNorm\(n_channels=6\) of a layer of 6 units leaves one position in a channel"),
     ],
     ids=repr,
 )
@@ -506,7 +514,7 @@ def test_blocks_that_do_not_go_into_a_layer(part, n, message):
 
 def test_groups_by_default():
     """Eight, or the largest divisor below that leaves several units in a group."""
-    assert [Group().blocks(n) for n in (100, 64, 16, 12, 9, 8, 7, 2, 1)] == [5, 8, 8, 6, 3, 4, 1, 1, 1]
+    assert [GroupNorm().blocks(n) for n in (100, 64, 16, 12, 9, 8, 7, 2, 1)] == [5, 8, 8, 6, 3, 4, 1, 1, 1]
 
 
 # -- dropout -------------------------------------------------------------------------------------------------------

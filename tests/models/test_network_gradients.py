@@ -23,9 +23,9 @@ from skminibatch.diagnostics import (
     stationary_covariance,
 )
 from skminibatch.diagnostics._sample import Sample
-from skminibatch.layers import ACTIVATIONS, NORMALIZATIONS, Group, Instance
+from skminibatch.layers import ACTIVATIONS, NORMALIZATIONS, GroupNorm, InstanceNorm
 
-PARTS = {**{name: name for name in NORMALIZATIONS}, "instance": Instance(2), "group": Group(2), "none": None}
+PARTS = {**{name: name for name in NORMALIZATIONS}, "instance": InstanceNorm(2), "group": GroupNorm(2), "none": None}
 COUPLED = [name for name, part in NORMALIZATIONS.items() if part.couples_rows]
 ROWS = sorted(set(PARTS) - set(COUPLED))
 

@@ -23,7 +23,7 @@ from skminibatch.models.linear import LinearModel
 from skminibatch.optimizers import SAGA
 from skminibatch.optimizers.saga import LONGER, repeated, saga_batch_size, saga_smoothness, saga_visits
 from skminibatch.penalties import ElasticNet
-from skminibatch.statistics.smoothness import Smoothness
+from skminibatch.statistics.smoothness import SmoothnessConstants
 from tests.families import linear_models
 
 N, D, OUTPUTS, ALPHA = 90, 5, 3, 0.1
@@ -338,11 +338,11 @@ def test_the_number_of_threads_changes_no_bit():
 # -- the step and the batch size
 
 CONSTANTS = [
-    (Smoothness(1.0, 10.0, 5.0), 1e-3, 10_000),
-    (Smoothness(1.0, 1.0, 1.0), 1e-2, 1_000),
-    (Smoothness(2.0, 900.0, 30.0), 1e-5, 50_000),
-    (Smoothness(0.5, 3.0, 1.0), 0.3, 300),
-    (Smoothness(1.0, 8.0, 2.0), 0.0, 300),
+    (SmoothnessConstants(1.0, 10.0, 5.0), 1e-3, 10_000),
+    (SmoothnessConstants(1.0, 1.0, 1.0), 1e-2, 1_000),
+    (SmoothnessConstants(2.0, 900.0, 30.0), 1e-5, 50_000),
+    (SmoothnessConstants(0.5, 3.0, 1.0), 0.3, 300),
+    (SmoothnessConstants(1.0, 8.0, 2.0), 0.0, 300),
 ]
 
 

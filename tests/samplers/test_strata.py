@@ -16,7 +16,7 @@ from skminibatch.estimators import parts as resolved
 from skminibatch.samplers import SAMPLERS, Groups, Importance, Neyman, Shuffle, Stratified
 from skminibatch.samplers.strata import MEASURED, allocation
 from skminibatch.statistics.gradients import GradientStatistics
-from skminibatch.statistics.smoothness import Smoothness
+from skminibatch.statistics.smoothness import SmoothnessConstants
 
 
 class GradientsOf:
@@ -222,7 +222,7 @@ def test_strata_of_one_row_have_no_deviation(rng):
 
 def test_smoothness_sampling_tames_an_outlier():
     """FORMULAS: one row with L_i = 100 among 1000 with 1: the worst weighted row is at most twice the mean."""
-    smooth = Smoothness(mean=1.099, worst=100.0, typical=1.099)
+    smooth = SmoothnessConstants(mean=1.099, worst=100.0, typical=1.099)
     assert Importance("smoothness").tempered(smooth).worst == pytest.approx(2 * 1.099)
     assert Importance().tempered(smooth) == smooth
 

@@ -25,13 +25,13 @@ from skminibatch.schedules import (
     InnerProductTest,
     LinearSize,
     Logarithmic,
-    NoiseScale,
+    NoiseScaleSize,
     NormTest,
 )
 from skminibatch.schedules.sizes import needed_by_inner_product_test, needed_by_norm_test
 from skminibatch.statistics.batches import Seen
 from skminibatch.statistics.gradients import GradientStatistics
-from skminibatch.statistics.smoothness import Smoothness
+from skminibatch.statistics.smoothness import SmoothnessConstants
 from skminibatch.training.chunks import epoch_sizes
 
 # schedule -> its size in step k of epoch e, from the formula in the literature
@@ -41,7 +41,7 @@ REFERENCES = {
     Geometric(16.0, 5.0, 3.0): lambda k, e: 16.0 * 5.0 ** (e // 3),
     Logarithmic(16.0): lambda k, e: 16.0 * np.log(k + 2) / np.log(2),
 }
-ADAPTIVE = [AutoSize(), AdaDamp(), NormTest(), NormTest(debias=True), InnerProductTest(), CABS(), NoiseScale()]
+ADAPTIVE = [AutoSize(), AdaDamp(), NormTest(), NormTest(debias=True), InnerProductTest(), CABS(), NoiseScaleSize()]
 each = pytest.mark.parametrize("name", SIZE_SCHEDULES)
 
 
@@ -129,7 +129,7 @@ def test_adadamp_is_damped_by_the_loss():
 
 
 def test_the_noise_scale_is_a_ratio_of_averages():
-    part = NoiseScale(multiple=2.0, growth=1000.0)
+    part = NoiseScaleSize(multiple=2.0, growth=1000.0)
     looks = [{"seen": seen(variance=v, signal=s), "population": 1e6} for v, s in ((10.0, 1.0), (30.0, 0.2))]
     assert last_size(part, *looks) == pytest.approx(2 * 20.0 / 0.6)
     hidden = {"seen": seen(variance=10.0, signal=-1.0), "population": 300.0}
@@ -296,7 +296,7 @@ def test_rates_follow_the_batch_size(regression, rng):
     growing = Geometric(start=8, factor=4, epochs=2)
     automatic = fitted(growing, np.sign(regression.X), regression.y, solver="sgd")
     smooth = automatic._fitted.smoothness
-    assert isinstance(smooth, Smoothness)
+    assert isinstance(smooth, SmoothnessConstants)
     sizes = np.repeat([8, 32, 128, 240], 2)
     expected = [0.5 / smooth.of_batch(b, 240) for b in sizes]
     np.testing.assert_allclose(automatic.history_["rate"][1:], expected[1:], rtol=1e-6)
@@ -310,10 +310,10 @@ def test_the_size_follows_the_noise_scale(rng):
     X = rng.standard_normal((20_000, 5))
     y = X @ np.arange(5.0) + 3 * rng.standard_normal(20_000)
     settings = {"learning_rate": "constant", "eta0": 1e-12, "solver": "sgd", "max_iter": 1}
-    model = fitted(NoiseScale(start=8, every=16), X, y, **settings)
+    model = fitted(NoiseScaleSize(start=8, every=16), X, y, **settings)
     expected = gradient_noise_scale(model, X, y).noise_scale
     assert model.batch_size_ == pytest.approx(expected, rel=0.25)
-    model = fitted(NoiseScale(start=1000, multiple=3, every=16), X, y, **{**settings, "max_iter": 8})
+    model = fitted(NoiseScaleSize(start=1000, multiple=3, every=16), X, y, **{**settings, "max_iter": 8})
     assert model.batch_size_ == pytest.approx(3 * expected, rel=0.25)
 
 

@@ -21,7 +21,7 @@ from skminibatch.statistics.features import (
 )
 from skminibatch.statistics.random import sample_rows
 from skminibatch.statistics.reservoir import Reservoir
-from skminibatch.statistics.smoothness import Smoothness, smoothness
+from skminibatch.statistics.smoothness import SmoothnessConstants, smoothness
 
 
 @pytest.mark.parametrize("storage", ["dense", "sparse"])
@@ -162,7 +162,7 @@ def test_smoothness_of_all_shapes_and_storages(shape, storage, rng):
 
 
 def test_smoothness_of_a_batch_goes_from_the_worst_row_to_the_mean():
-    smooth = Smoothness(2.0, 50.0, 10.0)
+    smooth = SmoothnessConstants(2.0, 50.0, 10.0)
     assert smooth.of_batch(1, 1000) == pytest.approx(50.0)
     assert smooth.of_batch(1000, 1000) == pytest.approx(2.0)
     sizes = [smooth.of_batch(b, 1000) for b in (1, 2, 8, 64, 512, 1000, 5000)]

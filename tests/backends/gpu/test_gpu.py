@@ -34,7 +34,7 @@ from skminibatch.backends.gpu.linear import streamed
 from skminibatch.contract.coordinates import Coordinates
 from skminibatch.contract.verbs import n_slots
 from skminibatch.diagnostics import gradient_noise_scale
-from skminibatch.layers import GELU, Batch, Hybrid, Layer
+from skminibatch.layers import GELU, BatchNorm, HybridNorm, LayerNorm
 from skminibatch.losses import EachOutput, Logistic, OneVsRest, Softmax, SquaredError
 from skminibatch.optimizers import SAGA, Adam, ScheduleFree
 from skminibatch.samplers import Importance
@@ -537,7 +537,10 @@ LOOKS = [
     (MiniBatchSGDClassifier, {"sampler": Importance("smoothness")}),
     (MiniBatchSGDClassifier, {"standardize": True}),
     (MiniBatchSGDClassifier, {"standardize": True, "early_stopping": True}),
-    (MiniBatchMLPClassifier, {"normalization": Batch(exact=True), "hidden_layer_sizes": (3,), "early_stopping": True}),
+    (
+        MiniBatchMLPClassifier,
+        {"normalization": BatchNorm(exact=True), "hidden_layer_sizes": (3,), "early_stopping": True},
+    ),
 ]
 
 
@@ -775,7 +778,7 @@ def test_a_network_without_kernels_runs_by_its_formulas(gpu):
     for activation in (Swish(1.5), GELU()):
         stack = stack_of(Softmax(), Centered(), activation=activation, dropout=0.2)
         agree(gpu_backend, stack, Softmax(), Adam(), tolerance=1e-8)
-    for normalization in (Batch(), Hybrid(), Layer(), None):
+    for normalization in (BatchNorm(), HybridNorm(), LayerNorm(), None):
         agree(gpu_backend, stack_of(Softmax(), normalization), Softmax(), Adam(), network_rows(0.4), tolerance=1e-8)
 
 

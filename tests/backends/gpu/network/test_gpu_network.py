@@ -20,14 +20,14 @@ from skminibatch.layers import (
     ACTIVATIONS,
     GELU,
     NORMALIZATIONS,
-    Batch,
+    BatchNorm,
     Dense,
-    Ghost,
-    Group,
-    Hybrid,
+    GhostNorm,
+    GroupNorm,
+    HybridNorm,
     Identity,
-    Instance,
-    Layer,
+    InstanceNorm,
+    LayerNorm,
     LeakyReLU,
     Stack,
     Tanh,
@@ -55,7 +55,7 @@ from tests.emulated import cublas, cupy, nvrtc
 
 pytestmark = pytest.mark.skipif(cupy.COMPILER is None, reason=cupy.NO_COMPILER)
 PARTS = [*(part() for name, part in NORMALIZATIONS.items() if name != "instance"), *INSTANCES]
-POOLING = [Batch(), Ghost(4.0), Hybrid(0.3)]
+POOLING = [BatchNorm(), GhostNorm(4.0), HybridNorm(0.3)]
 
 
 @pytest.fixture(autouse=True)
@@ -118,14 +118,14 @@ def agree(stack, loss, optimizer, *args, tolerance=1e-10, **options) -> Run:
 @pytest.mark.parametrize("activation", ACTIVATIONS.values())
 def test_activations_agree(activation):
     agree(stack_of(Softmax(), activation=activation()), Softmax(), Adam())
-    agree(stack_of(Softmax(), Layer(), activation=activation(), dropout=0.2), Softmax(), Momentum())
+    agree(stack_of(Softmax(), LayerNorm(), activation=activation(), dropout=0.2), Softmax(), Momentum())
 
 
 @pytest.mark.usefixtures("with_and_without_a_head")
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("normalization", [None, *PARTS], ids=names)
 def test_normalizations_agree(normalization, dropout):
-    entry = None if isinstance(normalization, (Group, Instance)) else normalization
+    entry = None if isinstance(normalization, (GroupNorm, InstanceNorm)) else normalization
     weights = np.random.default_rng(4).random(N) + 0.1
     for first in (None, entry):
         stack = stack_of(Softmax(), normalization, dropout=dropout, entry=first)
@@ -150,16 +150,16 @@ def test_losses_agree(loss):
 def test_optimizers_agree(optimizer, density):
     """Sparse rows too, of which a batch does not touch every feature."""
     loss, weights, X = Logistic(), np.random.default_rng(4).random(N), rows(density)
-    agree(stack_of(loss, Layer()), loss, optimizer, X, weights, tolerance=1e-8)
+    agree(stack_of(loss, LayerNorm()), loss, optimizer, X, weights, tolerance=1e-8)
     agree(
         stack_of(loss), loss, optimizer, X, penalty=ElasticNet(0.1, 0.0), clip_norm=0.05, batch_size=4, tolerance=1e-8
     )
     if density == 1.0:
         # parameters of a normalization move at their own rates, and at the point where the gradient is taken
-        agree(stack_of(loss, Hybrid(0.3), entry=Hybrid()), loss, optimizer, tolerance=1e-6)
+        agree(stack_of(loss, HybridNorm(0.3), entry=HybridNorm()), loss, optimizer, tolerance=1e-6)
 
 
-@pytest.mark.parametrize("normalization", [None, Batch()], ids=names)
+@pytest.mark.parametrize("normalization", [None, BatchNorm()], ids=names)
 def test_sums_of_gradients_agree(normalization):
     """The optimizer that goes nowhere, by which the noise of batches is measured."""
     stack, ends = stack_of(Softmax(), normalization), []
@@ -178,8 +178,10 @@ def test_the_penalty_may_be_any_elastic_net():
 @pytest.mark.parametrize(
     ("normalization", "density"),
     [
-        *((part, 1.0) for part in (None, Batch(), Ghost(4.0), Layer(), Group(3.0), Hybrid())),
-        *((part, 0.4) for part in (None, Batch(), Layer(), Hybrid())),  # the few units of a group may hardly differ
+        *((part, 1.0) for part in (None, BatchNorm(), GhostNorm(4.0), LayerNorm(), GroupNorm(3.0), HybridNorm())),
+        *(
+            (part, 0.4) for part in (None, BatchNorm(), LayerNorm(), HybridNorm())
+        ),  # the few units of a group may hardly differ
     ],
     ids=names,
 )
@@ -190,10 +192,10 @@ def test_float32_agrees(normalization, density):
 
 
 @pytest.mark.parametrize("batch_size", [2, 7, 32, N])
-@pytest.mark.parametrize("normalization", [None, Batch(), Layer()], ids=names)
+@pytest.mark.parametrize("normalization", [None, BatchNorm(), LayerNorm()], ids=names)
 def test_batch_sizes_agree(batch_size, normalization):
     found = agree(stack_of(Softmax(), normalization), Softmax(), SGD(), batch_size=batch_size, tolerance=1e-7)
-    assert np.isnan(found.stats.row_squares).all() == isinstance(normalization, Batch)
+    assert np.isnan(found.stats.row_squares).all() == isinstance(normalization, BatchNorm)
 
 
 def test_orders_and_weights_of_a_sampler_agree():
@@ -202,13 +204,13 @@ def test_orders_and_weights_of_a_sampler_agree():
         for X in (rows(), rows(0.4)):
             agree(stack_of(Softmax()), Softmax(), Momentum(), X, order=keyed_order(N, keys, block=block), n_epochs=1)
     weights = np.random.default_rng(6).random(2 * N)
-    agree(stack_of(Softmax(), Layer()), Softmax(), Momentum(), weights=weights[:N], sampler_weights=weights)
+    agree(stack_of(Softmax(), LayerNorm()), Softmax(), Momentum(), weights=weights[:N], sampler_weights=weights)
 
 
 def test_a_network_without_hidden_layers_agrees():
     agree(Stack((Dense(D, OUTPUTS, Identity()),)), Softmax(), Adam())
     agree(Stack((Dense(D, OUTPUTS, Identity()),)), Softmax(), Adam(), rows(0.4))
-    agree(Stack((Dense(D, OUTPUTS, Identity()),), Layer()), Softmax(), Momentum())
+    agree(Stack((Dense(D, OUTPUTS, Identity()),), LayerNorm()), Softmax(), Momentum())
 
 
 def test_sparse_rows_of_any_number_of_values_agree():
@@ -216,13 +218,15 @@ def test_sparse_rows_of_any_number_of_values_agree():
     rng, n_features = np.random.default_rng(7), 300
     X = sparse.random_array((N, n_features), density=0.1, rng=rng, format="csr")
     X = sparse.vstack([X[:-1], sparse.csr_array((1, n_features))], format="csr")
-    for batch_norm in (None, Batch()):
+    for batch_norm in (None, BatchNorm()):
         stack = Stack((Dense(n_features, 40, Tanh(), batch_norm), Dense(40, OUTPUTS, Identity())))
         agree(stack, Softmax(), Adam(), X, batch_size=3, n_epochs=1, tolerance=1e-8)
 
 
 @pytest.mark.usefixtures("with_and_without_a_head")
-@pytest.mark.parametrize("normalization", [None, Batch(), Layer(), Group(4.0), Instance(2.0), Hybrid()], ids=names)
+@pytest.mark.parametrize(
+    "normalization", [None, BatchNorm(), LayerNorm(), GroupNorm(4.0), InstanceNorm(2.0), HybridNorm()], ids=names
+)
 def test_wide_layers_agree(normalization):
     """More units than a warp has in registers, and more than a block of rows."""
     n = 600
@@ -286,7 +290,7 @@ def test_the_same_bits_in_any_order_of_threads_and_without_a_graph(normalization
 
 
 @pytest.mark.usefixtures("with_and_without_a_head")
-@pytest.mark.parametrize("normalization", [None, Batch(), Group(3.0), Hybrid()], ids=names)
+@pytest.mark.parametrize("normalization", [None, BatchNorm(), GroupNorm(3.0), HybridNorm()], ids=names)
 def test_the_same_bits_however_late_the_side_is_done(normalization, monkeypatch):
     """What two streams do at the same time does not meet: one waits for the other where it has to, and only there."""
     stack = stack_of(Softmax(), normalization, dropout=0.2, entry=normalization)
@@ -303,13 +307,13 @@ def test_the_same_bits_however_late_the_side_is_done(normalization, monkeypatch)
 def test_cupy_multiplies_where_the_library_is_not_found(monkeypatch):
     monkeypatch.setattr(products, "_library", lambda: None)
     before = cupy.settings.graphs
-    agree(stack_of(Softmax(), Batch()), Softmax(), Momentum())
+    agree(stack_of(Softmax(), BatchNorm()), Softmax(), Momentum())
     assert cupy.settings.graphs == before
 
 
 def test_other_data_and_larger_batches_are_read_where_they_are():
     """Graphs and memory of before do not outlive what they were made for."""
-    stack = stack_of(EachOutput(SquaredError()), Layer())
+    stack = stack_of(EachOutput(SquaredError()), LayerNorm())
     for n, batch_size in ((60, 7), (N, 7), (N, 40), (30, 40), (60, 5)):
         agree(stack, EachOutput(SquaredError()), Adam(), rows()[:n], batch_size=batch_size, tolerance=1e-8)
     prepared = len(stack.prepared)
@@ -362,7 +366,7 @@ def test_new_hyper_parameters_compile_nothing(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("normalization", "launches"), [(None, 12), (Batch(), 14), (Layer(), 16), (Hybrid(), 18)], ids=names
+    ("normalization", "launches"), [(None, 12), (BatchNorm(), 14), (LayerNorm(), 16), (HybridNorm(), 18)], ids=names
 )
 def test_launches_of_a_step(normalization, launches, monkeypatch):
     counted = []
@@ -387,12 +391,12 @@ def test_what_has_no_kernels_is_known():
             return w - 2.0 * c[0] * g, slots, c[0]
 
     assert known()
-    assert known(stack_of(Softmax(), Ghost(), entry=Layer()), OneVsRest(Logistic()), Averaging(AdamW()))
+    assert known(stack_of(Softmax(), GhostNorm(), entry=LayerNorm()), OneVsRest(Logistic()), Averaging(AdamW()))
     assert not known(stack_of(Softmax(), Centered()))
     assert not known(stack_of(Softmax(), activation=Swish()))
     assert not known(optimizer=Own())
     assert not known(Stack((Dense(D, OUTPUTS, Tanh()),)))
-    for entry in (None, Layer()):
+    for entry in (None, LayerNorm()):
         assert network.has_kernels(stack_of(Softmax(), entry=entry), Softmax(), NET, Adam(), rows(0.4)) == (
             entry is None
         )
@@ -401,7 +405,7 @@ def test_what_has_no_kernels_is_known():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("architecture", nvrtc.ARCHITECTURES)
 def test_kernels_compile_for_gpus(architecture, dtype):
-    level = Level(1, 8, Batch(), GELU(), 0.1, True, ())
+    level = Level(1, 8, BatchNorm(), GELU(), 0.1, True, ())
     some = {"Loss": EachOutput(Poisson()), "Optimizer": Averaging(AdamW()), "Penalty": NET}
     files = "rows.cu", "network/steps.cu", "network/batch.cu", "network/run.cu", "network/csr.cu"
     sources = [level.source(Softmax(), dtype), compile.source_of({}, structs(some, dtype), *files)]
