@@ -23,12 +23,13 @@ def cases():
     from problems import logistic_data
     from scipy import sparse
     from sklearn.datasets import load_breast_cancer, load_digits, load_iris
+    from smoke import sized
 
     from skminibatch import MiniBatchMLPClassifier, MiniBatchSGDClassifier, MiniBatchSGDRegressor
 
-    X, y = logistic_data(50_000, 100)
+    X, y = logistic_data(sized(50_000, 6_000), 100)
     X32, few, y_few = X.astype(np.float32), X[:5_000], y[:5_000]
-    S = sparse.random(20_000, 5_000, 0.01, format="csr", random_state=0)
+    S = sparse.random(sized(20_000, 200), 5_000, 0.01, format="csr", random_state=0)
     classes = np.arange(len(y)) % 7
 
     def fit(kind, X, y, epochs=None, **parameters):
@@ -53,9 +54,9 @@ def cases():
         "epoch dense seven classes": partial(fit, linear, X, classes),
         "epoch dense saga": partial(fit, MiniBatchSGDRegressor, X, X[:, 0], solver="saga"),
         "epoch dense importance": partial(fit, linear, X, y, sampler="importance"),
-        "epoch csr batch 1": partial(fit, linear, S, y[:20_000], batch_size=1),
-        "epoch csr batch 64": partial(fit, linear, S, y[:20_000]),
-        "epoch csr adam": partial(fit, linear, S, y[:20_000], solver="adam"),
+        "epoch csr batch 1": partial(fit, linear, S, y[: S.shape[0]], batch_size=1),
+        "epoch csr batch 64": partial(fit, linear, S, y[: S.shape[0]]),
+        "epoch csr adam": partial(fit, linear, S, y[: S.shape[0]], solver="adam"),
         "epoch network": partial(fit, network, few, y_few, batch_size=32),
         "epoch network batch normalization": partial(fit, network, few, y_few, batch_size=32, normalization="batch"),
         "epoch of iris": partial(fit, linear, *load_iris(return_X_y=True), max_iter=60),

@@ -3,6 +3,7 @@
 import numpy as np
 import problems
 from report import Result, Table
+from smoke import sized
 from timing import Spread, number
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
@@ -15,11 +16,12 @@ DATA = {
     "bike_hour": MiniBatchSGDRegressor,
     "a9a": MiniBatchSGDClassifier,
 }
-SIZES = 2 ** np.arange(1, 12)  # 2 to 2048: every second one is seen, those between are predicted
+NAMES = sized(list(DATA), ["california_housing"])
+SIZES = 2 ** np.arange(1, sized(12, 6))  # 2 to 2048: every second one is seen, those between are predicted
 SEEN = slice(0, None, 2)
-GOAL = 1e-2  # distance to the optimum that is left, relative to the start
+GOAL = sized(1e-2, 0.2)  # distance to the optimum that is left, relative to the start
 LIMIT = 0.25
-N_REPEATS = 30  # of step times; the regret takes one half to choose, the other to judge
+N_REPEATS = sized(30, 4)  # of step times; the regret takes one half to choose, the other to judge
 CRITICAL_SIZES = 2.0 ** np.arange(14)  # of the regret
 
 
@@ -143,7 +145,8 @@ def tables():
 def run(context):
     unseen, curves, regret = tables()
     records, errors = [], []
-    for name, make in DATA.items():
+    for name in NAMES:
+        make = DATA[name]
         model = measured(make, *problem(context.data, name), max(3, context.repeats))
         rows, lost = list(predictions(model)), regrets(model)
         unseen.rows += [row_of_prediction(name, *row) for row in rows]

@@ -6,13 +6,14 @@ import numpy as np
 import problems
 from report import Result, Table
 from sklearn.linear_model import SGDRegressor
+from smoke import sized
 from timing import Spread
 
 from skminibatch import MiniBatchSGDRegressor
 
 NEEDS_DATA = True
 SETS = ["california_housing", "bike_hour", "blog_feedback"]
-N_PASSES = 20
+N_PASSES = sized(20, 2)
 ESTIMATORS = {"MiniBatchSGDRegressor": MiniBatchSGDRegressor, "SGDRegressor": SGDRegressor}
 
 

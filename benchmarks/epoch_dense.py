@@ -7,13 +7,14 @@ import peers
 import problems
 from report import Result, Table, thread_counts
 from sklearn.linear_model import SGDClassifier
+from smoke import sized
 from threadpoolctl import threadpool_limits
 from timing import Call, Epoch, alternate, milliseconds
 
 from skminibatch import MiniBatchSGDClassifier
 
 NEEDS_DATA = False
-DTYPES = [np.float64, np.float32]
+DTYPES = sized([np.float64, np.float32], [np.float64])
 VARIANTS = {
     "defaults": {},
     "solver='sgd', learning_rate='optimal'": {"solver": "sgd", "learning_rate": "optimal"},

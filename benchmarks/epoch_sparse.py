@@ -7,9 +7,11 @@ import problems
 from epoch_dense import BATCH_SIZE, COLUMNS, VARIANTS, ours, sgd_classifier
 from report import Result, Table, thread_counts
 from scipy import sparse
+from smoke import sized
 from timing import Epoch, alternate, milliseconds
 
 NEEDS_DATA = True
+DTYPES = sized([np.float64, np.float32], [np.float64])
 
 
 def with_empty_columns(X):
@@ -25,7 +27,7 @@ def with_more_entries(X):
 def against_sklearn(context, records, X, y):
     title = "Batch 256 against SGDClassifier(loss='log_loss')"
     table = Table(title, COLUMNS)
-    for dtype in (np.float64, np.float32):
+    for dtype in DTYPES:
         Z = X.astype(dtype)
         peer = Epoch(functools.partial(sgd_classifier, Z, y))
         for name, variant in VARIANTS.items():

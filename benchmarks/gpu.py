@@ -48,7 +48,13 @@ ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = ROOT / "docs" / "benchmarks"
 TESTS = [
     f"tests/backends/{path}"
-    for path in ("gpu/test_gpu.py", "gpu/linear", "test_backends.py", "test_network_backends.py")
+    for path in (
+        "gpu/test_gpu.py",
+        "gpu/linear",
+        "test_dense_chunks.py",
+        "test_sparse_chunks.py",
+        "test_network_chunks.py",
+    )
 ]
 SECONDS = 540  # of a whole run
 MOST_WORKERS, LAST_LINES = 8, 40  # processes that test at once; lines of what they say that are kept

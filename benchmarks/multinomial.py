@@ -6,12 +6,14 @@ import numpy as np
 import problems
 from report import Result, Table, thread_counts
 from sklearn.linear_model import SGDClassifier
+from smoke import sized
 from timing import Call, Epoch, alternate, number
 
 from skminibatch import MiniBatchSGDClassifier
 
 NEEDS_DATA = True
-BATCH_SIZES = [64, 256]
+DTYPES = sized([np.float32, np.float64], [np.float64])
+BATCH_SIZES = sized([64, 256], [64])
 MEASURES = {"fit of one pass": lambda fit: Call(lambda: fit(1)), "epoch": Epoch}
 
 
@@ -83,7 +85,7 @@ def run(context):
         ["dtype", "estimator", "fit (s)", "n_iter_", "accuracy on the rows of fit", "times faster"],
         note="For each estimator its own stopping rule; SGDClassifier's n_iter_ is the largest of its ten models.",
     )
-    for dtype in (np.float32, np.float64):
+    for dtype in DTYPES:
         X, y = problems.load(context.data, "mnist", dtype)
         X /= 255
         y = y.astype(np.int64)

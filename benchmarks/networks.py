@@ -8,13 +8,18 @@ import numpy as np
 import peers
 from report import Result, Table
 from sklearn.neural_network import MLPClassifier
+from smoke import sized
 from timing import Epoch, alternate, number
 
 from skminibatch import MiniBatchMLPClassifier
 
 NEEDS_DATA = False
 N_CLASSES = 10
-SHAPES = {(64, (100,)): {32: 6_400, 2048: 20_480}, (784, (256, 128)): {32: 1_600, 2048: 4_096}}
+SHAPES = sized(
+    {(64, (100,)): {32: 6_400, 2048: 20_480}, (784, (256, 128)): {32: 1_600, 2048: 4_096}},
+    {(6, (5,)): {32: 64}},
+)
+NORMALIZATIONS = sized(["batch", "ghost", "layer", "group", "hybrid"], ["batch"])
 SECONDS = 0.2  # of a measurement
 TO_REACH = {
     (64, 32, "scikit-learn"): 5.0,
@@ -122,7 +127,7 @@ def of_normalizations(context, records):
     for (n_features, hidden), sizes in SHAPES.items():
         for batch_size, n_samples in sizes.items():
             X, y = data(n_features, n_samples, np.float32)
-            for normalization in ("batch", "ghost", "layer", "group", "hybrid"):
+            for normalization in NORMALIZATIONS:
                 fits = [functools.partial(ours, X, y, hidden, batch_size, kind) for kind in (normalization, None)]
                 pairs = alternate(*(Epoch(fit, SECONDS) for fit in fits), context.repeats)
                 steps, network = -(-n_samples // batch_size), name_of(n_features, hidden)

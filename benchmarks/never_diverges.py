@@ -6,12 +6,13 @@ import numpy as np
 import problems
 from report import Result, Table
 from sklearn.utils import gen_batches
+from smoke import sized
 from timing import number
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
 
 NEEDS_DATA = True
-CHUNKS = {1: 3_000, 7: 20_000, 1_000: None}  # chunk size: rows that are used
+CHUNKS = {1: sized(3_000, 20), 7: sized(20_000, 50), 1_000: None}  # chunk size: rows that are used
 
 
 def cases(folder):

@@ -12,6 +12,7 @@ import numpy as np
 import problems
 from report import Result, Table
 from scipy import sparse
+from smoke import is_smoke, sized
 from timing import Epoch, Spread, alternate, milliseconds, seconds
 
 from skminibatch import MiniBatchMLPClassifier, MiniBatchSGDClassifier
@@ -26,7 +27,7 @@ dense_kernels, sparse_kernels, network_kernel = (
 NEEDS_DATA = False
 GOAL = 0.1
 TARGET_SECONDS = 0.2
-BATCH_SIZES = {"float64": [1, 16, 256], "float32": [256]}
+BATCH_SIZES = sized({"float64": [1, 16, 256], "float32": [256]}, {"float64": [16]})
 # What only the statistics need: squared gradients of the rows and of the batch.
 SUMS = {
     "            squares += r * r * square_lengths[t]\n": "",
@@ -52,8 +53,8 @@ VARIANTS = {
         LENGTHS_OF_SPARSE,
     ),
 }
-NETWORK = {"hidden_layer_sizes": (256, 128), "max_iter": 9, "tol": None, "random_state": 0}
-N_ROWS, N_FEATURES = 20_480, 784
+NETWORK = {"hidden_layer_sizes": sized((256, 128), (5, 4)), "max_iter": 9, "tol": None, "random_state": 0}
+N_ROWS, N_FEATURES = sized((20_480, 784), (320, 6))
 NETWORKS = {"rows": (None, [32, 256]), "micro-batches": ("batch", [32, 256])}
 
 
@@ -114,6 +115,8 @@ def cases():
         X, y = problems.logistic_data(dtype=dtype)
         for batch_size in batch_sizes:
             yield "200,000 x 100", dtype, batch_size, X, y
+    if is_smoke():  # each case is compiled anew, three times
+        return
     X, y = problems.logistic_data(n_features=20)
     yield "200,000 x 20", "float64", 256, X, y
     X, _ = problems.logistic_data()

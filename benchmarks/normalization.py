@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 from report import Result, Table
+from smoke import sized
 
 NEEDS_DATA = False
-BATCH_SIZES = [2, 4, 8, 32, 128]
+BATCH_SIZES = sized([2, 4, 8, 32, 128], [2, 128])
 KINDS = ["batch", "layer", "hybrid"]
-RATE, N_STEPS, N_RUNS = 0.001, 6_000, 5
+RATE, N_STEPS, N_RUNS = 0.001, sized(6_000, 700), sized(5, 1)
 
 
 def example():
@@ -43,7 +44,7 @@ def of_hidden_layers(problem):
     settings = {"hidden": (32,), "rate": RATE, "n_steps": N_STEPS}
     return {
         kind: [100.0 * problem.fitted(kind, 2, rows[run], run, **settings)[0] for run in range(N_RUNS)]
-        for kind in ("batch", "layer", "group", "hybrid")
+        for kind in sized(["batch", "layer", "group", "hybrid"], ["batch"])
     }
 
 

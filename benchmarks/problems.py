@@ -7,7 +7,9 @@ import numpy as np
 from scipy import sparse
 from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import StandardScaler
+from smoke import sized
 
+N_SAMPLES = sized(200_000, 400)
 ALPHA = 1e-4  # the default of the estimators, and the same objective for every peer
 
 
@@ -42,7 +44,7 @@ def encode(y, is_regression):
     return (y - y.mean()) / y.std() if is_regression else np.unique(y, return_inverse=True)[1]
 
 
-def logistic_data(n_samples=200_000, n_features=100, dtype=np.float64):
+def logistic_data(n_samples=N_SAMPLES, n_features=100, dtype=np.float64):
     """Standard normal features and labels from a logistic model."""
     rng = np.random.default_rng(0)
     X = rng.standard_normal((n_samples, n_features))

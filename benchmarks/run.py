@@ -15,7 +15,10 @@ import venv
 from dataclasses import dataclass
 from pathlib import Path
 
+import smoke
+
 ROOT = Path(__file__).resolve().parents[1]
+SMOKE_DATA = ROOT / "benchmarks" / "smoke_data"
 PEERS = ["scikit-learn-intelex", "snapml", "torch==2.13.0"]
 NAMES = [
     "epoch_dense",
@@ -39,7 +42,7 @@ NAMES = [
 
 @dataclass(frozen=True)
 class Context:
-    """What a benchmark may know of the command line."""
+    """What a benchmark gets of the command line."""
 
     data: Path
     repeats: int
@@ -51,7 +54,12 @@ def arguments(argv=None):
     parser.add_argument("--only", nargs="+", choices=NAMES, metavar="NAME", help=f"of {', '.join(NAMES)}")
     parser.add_argument("--data", type=Path, default=Path(default_data), help="folder with load.py and the data sets")
     parser.add_argument("--repeats", type=int, default=9, help="pairs of measurements (default 9)")
-    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks", help="where the tables go")
+    parser.add_argument("--output", type=Path, help="where the tables go (default docs/benchmarks)")
+    parser.add_argument(
+        "--smoke",
+        action="store_true",
+        help="go through all of the code on tiny data, with --here; writes to --output only",
+    )
     parser.add_argument(
         "--environment",
         type=Path,
@@ -59,7 +67,12 @@ def arguments(argv=None):
         help="virtual environment of the benchmarks",
     )
     parser.add_argument("--here", action="store_true", help="use the running interpreter, with the peers that it has")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if options.smoke:
+        options.here, options.data, options.repeats = True, SMOKE_DATA, 2
+    elif options.output is None:
+        options.output = ROOT / "docs" / "benchmarks"
+    return options
 
 
 def interpreter(environment):
@@ -97,7 +110,8 @@ def run_benchmark(name, context, output):
     print(f"{name}: running", flush=True)
     start = time.perf_counter()
     result = benchmark.run(context)
-    report.write(name, result, report.facts(context.repeats), output)
+    if output is not None:
+        report.write(name, result, report.facts(context.repeats), output)
     print("\n\n".join(table.markdown() for table in result.tables))
     print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
 
@@ -109,6 +123,8 @@ def main():
         prepare(options.environment)
         command = [interpreter(options.environment), Path(__file__).resolve(), *sys.argv[1:]]
         raise SystemExit(subprocess.run(command, check=False).returncode)
+    if options.smoke:
+        os.environ[smoke.VARIABLE] = "1"  # before any benchmark is imported
     failed = []
     for name in options.only or NAMES:
         try:

@@ -7,14 +7,16 @@ import peers
 import problems
 from defaults_hflights import DefaultFit, relative_excess
 from report import Result, Table, thread_counts
+from smoke import sized
 from timing import alternate, milliseconds, seconds
 
 from skminibatch import MiniBatchSGDClassifier
 
 NEEDS_DATA = True
-GOAL = 1e-6
-EPOCHS = 12
-SEEDS = range(20)
+GOAL = sized(1e-6, 0.5)
+EPOCHS = sized(12, 3)
+SEEDS = range(sized(20, 2))
+DTYPES = sized([np.float64, np.float32], [np.float64])
 TOLERANCES = [1e-3, 1e-4, 1e-5]
 CURVES = [
     {"solver": "saga"},
@@ -84,7 +86,7 @@ def run(context):
     )
     reached = Table("What ours reaches", ["dtype", "stopped by", "setting", "largest excess", "epochs"])
     epochs = Table("Relative excess by epoch", ["dtype", "settings", *(str(k) for k in range(1, EPOCHS + 1))])
-    for dtype in (np.float64, np.float32):
+    for dtype in DTYPES:
         Z, kind = X.astype(dtype), np.dtype(dtype).name
         ours = against_peers(context, records, every, Z, y, excess, kind)
         for how, fit in ours.items():

@@ -6,9 +6,11 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
+from smoke import sized
 
 # Thread pools of BLAS and OpenMP spin for a while after their work, which would slow the next call.
-PAUSE_SECONDS = 0.05
+PAUSE_SECONDS = sized(0.05, 0)
+MOST_EPOCHS = sized(100, 2)
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class Epoch:
     `fit` takes the number of epochs. k is the smallest number whose epochs take about `target_seconds`.
     """
 
-    def __init__(self, fit, target_seconds=0.4, max_epochs=100):
+    def __init__(self, fit, target_seconds=0.4, max_epochs=MOST_EPOCHS):
         self._fit = fit
         fit(2)  # compiles, and meets every code path of a second epoch
         trial = (seconds(lambda: fit(4)) - seconds(lambda: fit(1))) / 3
