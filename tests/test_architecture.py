@@ -6,6 +6,7 @@ import ast
 import io
 import tokenize
 from collections import Counter
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 import skminibatch
 
 ROOT = Path(skminibatch.__file__).parent
+TESTS = Path(__file__).parent
 FILES = {path.relative_to(ROOT).with_suffix("").as_posix(): path for path in sorted(ROOT.rglob("*.py"))}
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FILES.items()}
 
@@ -34,7 +36,8 @@ FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 GROUND = FLOORS[-1] | FLOORS[-2] | {"statistics", "cost_model"}
 INNER = set("backends contract estimators models preparation statistics training".split())  # not for users
 THIRD_PARTY = set("numpy scipy sklearn joblib numba llvmlite cupy matplotlib pandas dask torch".split())
-LONGEST_MODULE, LONGEST_FUNCTION = 400, 60
+LONGEST_MODULE, LONGEST_CLASS, LONGEST_FUNCTION = 400, 344, 60  # lines of code
+MOST_FLOORS, MOST_HASATTR = 12, 81
 
 
 def part_of(name: str) -> str:
@@ -52,6 +55,15 @@ def imports(name: str) -> set[str]:
             assert node.level == 0, f"{name}: relative import in line {node.lineno}"
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
+
+
+def file_of(imported: str) -> str | None:
+    """The file of the package that an import reads; None for other packages."""
+    parts = imported.split(".")
+    if parts[0] != "skminibatch":
+        return None
+    names = ["/".join(parts[1:stop]) for stop in range(len(parts), 0, -1)]
+    return next(file for name in names for file in (name, f"{name}/__init__".lstrip("/")) if file in FILES)
 
 
 def packages(name: str) -> set[str]:
@@ -93,6 +105,20 @@ def test_imports_go_downwards(name):
         assert target == here or FLOOR[target] > FLOOR[here], f"{name} imports {imported}, which is not below it"
 
 
+def test_there_are_few_floors():
+    assert len(FLOORS) <= MOST_FLOORS
+    assert sorted(FLOOR) == sorted({part_of(name) for name in FILES})
+
+
+def test_no_import_runs_in_a_circle():
+    """Not even between modules of one folder, nor by an import inside a function."""
+    graph = {name: {file_of(imported) for imported in imports(name)} - {None, name} for name in FILES}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" imports ".join(error.args[1][::-1]))
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_compilers_stay_in_their_backend(name):
     found = packages(name)
@@ -118,13 +144,43 @@ def test_no_two_classes_have_one_name():
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_modules_and_functions_are_short(name):
+def test_modules_classes_and_functions_are_short(name):
     lines = code_lines(FILES[name])
     assert len(lines) <= LONGEST_MODULE, f"{name} has {len(lines)} lines of code"
     for node in ast.walk(TREES[name]):
         if isinstance(node, ast.FunctionDef):
             inside = len(lines & set(range(node.body[0].lineno, node.end_lineno + 1)))
             assert inside <= LONGEST_FUNCTION, f"{name}: {node.name} has {inside} lines of code"
+        elif isinstance(node, ast.ClassDef):
+            inside = len(lines & set(range(node.lineno, node.end_lineno + 1)))
+            assert inside <= LONGEST_CLASS, f"{name}: {node.name} has {inside} lines of code"
+
+
+def test_abilities_are_declared():
+    """Parts declare what they can do: next to nothing is found out by `hasattr`."""
+    calls = [
+        f"{name}, line {node.lineno}"
+        for name, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "hasattr"
+    ]
+    assert len(calls) <= MOST_HASATTR, "\n".join(calls)
+
+
+@pytest.mark.parametrize(
+    "folder", sorted({path.parent.relative_to(ROOT).as_posix() for path in FILES.values()} - {"."})
+)
+def test_tests_are_laid_out_as_the_package(folder):
+    assert list((TESTS / folder).rglob("test_*.py"))
+
+
+def test_no_test_imports_another_one():
+    """What several of them share is in modules that are not tests."""
+    for path in TESTS.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("tests"):
+                names = [*node.module.split("."), *(alias.name for alias in node.names)]
+                assert not [name for name in names if name.startswith("test_")], path
 
 
 SOME = '''"""Text

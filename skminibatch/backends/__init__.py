@@ -70,3 +70,12 @@ def rows_on_device(device: str, X) -> AbstractContextManager:
     from skminibatch.backends.gpu.placement import rows_on_device as on_gpu_rows
 
     return on_gpu_rows(X)
+
+
+def map_on_device(function, X, *arrays):
+    """``function(X, *arrays)`` where the rows `X` are, by operations that CuPy has too; the result is on the host."""
+    if not on_gpu(X):
+        return function(X, *arrays)
+    from skminibatch.backends.gpu.predictions import map_on_device as map_on_gpu
+
+    return map_on_gpu(function, X, *arrays)

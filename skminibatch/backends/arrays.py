@@ -29,15 +29,6 @@ def take_on_device(X, rows):
     return X.take_on_device(rows) if hasattr(X, "take_on_device") else X[rows]
 
 
-def map_on_device(function, X, *arrays):
-    """``function(X, *arrays)`` where the rows `X` are, by operations that CuPy knows too; what it gives is on the host."""
-    if not on_gpu(X):
-        return function(X, *arrays)
-    from skminibatch.backends.gpu.predictions import map_on_device
-
-    return map_on_device(function, X, *arrays)
-
-
 def to_device_of(array, *, like):
     """An array where `like` is: of CuPy for rows on a GPU. What CuPy has no type for, such as text, stays."""
     if not on_gpu(like) or np.asarray(array).dtype.kind not in "biuf":

@@ -13,7 +13,7 @@ from scipy import sparse
 from scipy.sparse.linalg import LinearOperator
 
 from skminibatch import backends
-from skminibatch.backends.arrays import map_on_device
+from skminibatch.backends import map_on_device
 from skminibatch.contract.verbs import curvature_of, hessian_product, stiffness
 from skminibatch.models.data import Data, _raw_portions
 from skminibatch.statistics.gradients import GradientStatistics, sizes_of

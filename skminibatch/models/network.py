@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from skminibatch import backends
-from skminibatch.backends.arrays import map_on_device
+from skminibatch.backends import map_on_device
 from skminibatch.contract.plan import Plan, StepStats
 from skminibatch.contract.verbs import n_slots, result
 from skminibatch.layers import Stack

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from skminibatch.backends.arrays import is_sparse, map_on_device
+from skminibatch.backends import map_on_device
+from skminibatch.backends.arrays import is_sparse
 from skminibatch.contract.coordinates import Coordinates
 from skminibatch.models.data import Data
 from skminibatch.models.linear import LinearModel
