@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import subprocess
 import sys
 from collections import Counter
 from typing import NamedTuple
@@ -20,6 +19,7 @@ from skminibatch.backends.gpu.compile import _kernel, module_of
 from tests.emulated import cupy as emulated
 from tests.emulated import strict
 from tests.families import ESTIMATORS
+from tests.processes import python
 
 
 class Problem(NamedTuple):
@@ -92,15 +92,8 @@ def run_python():
     """
 
     def run(code: str, *arguments: str, env: dict | None = None) -> str:
-        variables = {**os.environ, **(env or {})}
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", code, *map(str, arguments)],
-            env={name: value for name, value in variables.items() if value is not None},
-            cwd=os.path.dirname(os.path.dirname(skminibatch.__file__)),
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        folder = os.path.dirname(os.path.dirname(skminibatch.__file__))
+        done = python("-W", "error", "-c", code, *arguments, env=env, cwd=folder)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.processes import OF_ROOT, ROOT, python
+
 SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
 
 
@@ -17,14 +15,7 @@ SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_example(script, tmp_path):
     figure = tmp_path / "figure.png"
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(script), "--output", str(figure)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = python("-W", "error", script, "--output", figure, env=OF_ROOT, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith(f"Figure: {figure}\n")
     assert figure.read_bytes().startswith(b"\x89PNG")

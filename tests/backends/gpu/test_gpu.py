@@ -9,12 +9,10 @@ import importlib
 import json
 import os
 import pickle
-import subprocess
 import sys
 import types
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +22,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import Pipeline
 
-from skminibatch import MiniBatchMLPClassifier, MiniBatchSGDClassifier, MiniBatchSGDRegressor, backends
+from skminibatch import MiniBatchMLPClassifier, MiniBatchSGDClassifier, MiniBatchSGDRegressor
 from skminibatch.backends import base, choose, cpu, crossover, device_of
 from skminibatch.backends import gpu as gpu_backend
 from skminibatch.backends.arrays import on_gpu
@@ -42,8 +40,8 @@ from tests.backends.linear_chunks import NET, OUTPUTS, N, plan_of, rows_of_data,
 from tests.backends.network_chunks import Centered, Swish, agree, stack_of
 from tests.backends.network_chunks import rows as network_rows
 from tests.families import constant, learnt
+from tests.processes import OF_ROOT, ROOT, python
 
-ROOT = Path(backends.__file__).parents[2]
 in_a_checkout = pytest.mark.skipif(not (ROOT / "benchmarks").exists(), reason="not in a checkout")
 QUICK = {"random_state": 0, "max_iter": 3, "tol": None, "batch_size": 16}
 
@@ -856,9 +854,7 @@ def test_a_benchmark_that_is_cut_off_has_written_what_it_found(stand_in, monkeyp
 def test_without_a_gpu_the_benchmark_says_why():
     if device.problem() is None:
         pytest.skip("there is a GPU")
-    command = [sys.executable, ROOT / "benchmarks" / "gpu.py"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = python(ROOT / "benchmarks" / "gpu.py", env=OF_ROOT)
     assert done.returncode != 0
     assert device.problem() in done.stderr
 
