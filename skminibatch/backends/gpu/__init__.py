@@ -77,7 +77,7 @@ def loss_dense(loss, X, y, weights, rows, coef, intercept):
     if not _is_there(X):
         return _host().loss_dense(loss, getattr(X, "host", X), y, weights, rows, coef, intercept)
     with working():
-        arrays = X.array, *map(X.beside, (y, weights, rows)), *map(cupy().asarray, (coef, intercept))
+        arrays = X.array, *map(X.to_device, (y, weights, rows)), *map(cupy().asarray, (coef, intercept))
         return linear.loss_dense(loss, *arrays) if _compiled([loss]) else base.loss_dense(*_by_formula([loss]), *arrays)
 
 
@@ -86,7 +86,7 @@ def loss_csr(loss, X, y, weights, rows, coef, intercept):
     if not _is_there(X):
         return _host().loss_csr(loss, getattr(X, "host", X), y, weights, rows, coef, intercept)
     with working():
-        arrays = X.array, *map(X.beside, (y, weights, rows)), *map(cupy().asarray, (coef, intercept))
+        arrays = X.array, *map(X.to_device, (y, weights, rows)), *map(cupy().asarray, (coef, intercept))
         return linear.loss_csr(loss, *arrays) if _compiled([loss]) else base.loss_csr(*_by_formula([loss]), *arrays)
 
 
@@ -159,7 +159,7 @@ def _is_there(X) -> bool:
 
 
 def _there(rows: Rows, coordinates: Coordinates | None) -> Coordinates | None:
-    return None if coordinates is None else Coordinates(*map(rows.beside, coordinates))
+    return None if coordinates is None else Coordinates(*map(rows.to_device, coordinates))
 
 
 def _compiled(parts) -> bool:
