@@ -26,7 +26,7 @@ extensions = [
 exclude_patterns = [
     "_build",
     "benchmarks/*",  # tables that benchmarks.md includes
-    "generated/tables/*",  # tables that the user guide includes
+    "generated/tables/*",  # tables that pages include
 ]
 templates_path = ["_templates"]
 

@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
+import skminibatch
 from skminibatch.layers import ACTIVATIONS, NORMALIZATIONS
 from skminibatch.losses import LOSSES
 from skminibatch.optimizers import OPTIMIZERS
@@ -153,14 +154,24 @@ def examples() -> str:
     return _markdown(["script", "question", "answer"], rows)
 
 
+def modules() -> str:
+    """The modules of the package, folder by folder, with the first lines of their docstrings."""
+    root = Path(skminibatch.__file__).parent
+    rows = []
+    for path in sorted(root.rglob("*.py"), key=lambda path: (path.parent.relative_to(root).parts, path.name)):
+        text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+        rows.append([f"`{path.relative_to(root).as_posix()}`", text.split("\n")[0] if text else ""])
+    return _markdown(["module", "what it is"], rows)
+
+
 def _markdown(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def tables() -> dict[str, str]:
-    """The tables that the user guide includes, by name."""
-    made = {"auto_rates": auto_rates(), "diagnostics": functions(), "examples": examples()}
+    """The tables that pages include, by name."""
+    made = {"auto_rates": auto_rates(), "diagnostics": functions(), "examples": examples(), "modules": modules()}
     return made | {name: table(kind) for name, kind in KINDS.items()}
 
 
