@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,16 +17,46 @@ from skminibatch.models.view import Gradients
 from skminibatch.statistics.batches import Seen
 from skminibatch.training.chunks import next_chunk
 from skminibatch.training.noise import noise_of_micro_batches
-from skminibatch.training.state import CHECKED_OFTEN, Diverged, History, Progress, Recipe, TrainState
-from skminibatch.training.stopping import _Watch
+from skminibatch.training.state import CHECKED_OFTEN, Diverged, History, Progress, Recipe, TrainState, Verdict
+from skminibatch.training.stopping import Watch
+
+
+class Batches(NamedTuple):
+    """Sizes and statistics of some steps."""
+
+    sizes: np.ndarray
+    stats: StepStats
+
+    @classmethod
+    def joined(cls, chunks: list[Batches]) -> Batches:
+        """Those of several chunks."""
+        if len(chunks) == 1:
+            return chunks[0]
+        sizes, stats = zip(*chunks, strict=True)
+        return cls(np.concatenate(sizes), StepStats(*map(np.concatenate, list(zip(*stats, strict=True))[:4]), -1))
+
+
+class Clock:
+    """Seconds of this training, and those of earlier parts of a stream too."""
+
+    def __init__(self, history: History) -> None:
+        self._began, self._before = time.perf_counter(), history["seconds"][-1] if history else 0.0
+
+    def seconds(self) -> float:
+        """Seconds since this training began."""
+        return time.perf_counter() - self._began
+
+    def total(self) -> float:
+        """Seconds with those of earlier parts."""
+        return self._before + time.perf_counter() - self._began
 
 
 def run_part(
     model: LinearModel, data: Data, params: np.ndarray, recipe: Recipe, state: TrainState, n_left: int, n_part: int
-) -> tuple[TrainState, int, list[tuple[np.ndarray, StepStats]]]:
+) -> tuple[TrainState, int, list[Batches]]:
     """The steps of `n_part` rows or a few more of the `n_left` rows of an epoch; `params` is updated in place.
 
-    Returns the state after them, the number of rows and, for each chunk, sizes and statistics.
+    Returns the state after them, the number of rows and the batches of each chunk.
     """
     chunks, n_done = [], 0
     if hasattr(recipe.sampler, "observe"):
@@ -44,7 +75,7 @@ def run_part(
         if hasattr(recipe.sizes, "examines") and sizes[-1] > 1:
             gradients = Gradients(model, data, model.predictor(params, state.coefficients))
             state = state._replace(examined=gradients.products(rows_of(plan.rows, *plan.offsets[-2:])))
-        chunks.append((sizes, stats))
+        chunks.append(Batches(sizes, stats))
     return state, n_done, chunks
 
 
@@ -64,79 +95,72 @@ def train(
     history: History,
     on_epoch: Callable[[Progress], bool] = lambda progress: False,
 ) -> Progress:
-    """Train until a reason to stop; `params` is updated in place.
+    """Train until there is a reason to stop; `params` is updated in place.
 
     Parameters
     ----------
     on_epoch : callable
         Called after each epoch; training stops when it returns True.
     """
-    began = time.perf_counter()
-    before = history["seconds"][-1] if history else 0.0  # of earlier parts of a stream
+    clock = Clock(history)
     progress = Progress(model, params, state, history, model.predictor(params, None))
-    evaluated = recipe.evaluation_rows is not None
-    watch = _Watch(
-        recipe, sum(model.objective(data, recipe.evaluation_rows, *progress.predictor)) if evaluated else np.nan
-    )
-    n_updates = data.n_rows / min(recipe.sizes.start, data.n_rows)
-    checks = 1 if recipe.tol is None or recipe.keep_best or n_updates < CHECKED_OFTEN else recipe.checks
+    watch, n_checks = Watch(recipe, _objective_at_start(progress, data, recipe)), _checks_per_epoch(data, recipe)
     best = None
     for number in range(recipe.max_epochs):
         if recipe.then is not None and number == recipe.first_epochs:
             progress, data, recipe = recipe.then(progress)
-        chunks, n_done = [], 0
-        for check in range(1, checks + 1):
-            model, params = progress.model, progress.params
-            n_part = data.n_rows * check // checks - n_done
-            state, n_rows, some = run_part(model, data, params, recipe, progress.state, data.n_rows - n_done, n_part)
-            n_done += n_rows
-            chunks += some
-            progress, losses = _measured(model, data, recipe, progress, state, chunks)
-            progress.reason, progress.converged, stalled = watch.reason(
-                progress, time.perf_counter() - began, 1.0 / checks
-            )
-            if stalled:
-                progress.state = progress.state._replace(reductions=progress.state.reductions + 1)
-            if progress.reason:
-                break
-        sizes, stats = _joined(chunks)
-        seen = Seen.of(sizes, stats, _drawn_from(recipe, state))
-        if model.couples_rows:
-            found = noise_of_micro_batches(model, data, progress.predictor, sizes.mean(), state.samples, recipe.seed)
-            seen = seen if found is None else seen.with_noise(*found, sizes, stats.rates)
-        seconds = before + time.perf_counter() - began
-        history.append(**_entry(progress, *losses, float(sizes.mean()), seen, seconds))
-        noise = progress.state.noise_scale if np.isnan(seen.noise_scale) else seen.noise_scale
-        progress.state = progress.state._replace(epoch=progress.state.epoch + 1, noise_scale=noise)
+        progress, batches = _epoch(progress, data, recipe, watch, n_checks, clock)
+        _record(progress, data, recipe, batches, clock)
         if recipe.keep_best and (best is None or progress.score > best.score):
             best = replace(progress)
         if on_epoch(progress):
-            progress.reason, progress.converged = "a callback asked to stop", True
-        if progress.reason:
+            progress.verdict = Verdict("a callback asked to stop", converged=True)
+        if progress.verdict.reason:
             break
-    if not progress.reason:
-        progress.reason = f"max_iter={recipe.max_epochs} epochs were done"
-    if recipe.keep_best:
+    else:
+        progress.verdict = Verdict(f"reached max_iter={recipe.max_epochs} epochs")
+    if best is not None:
         progress = replace(progress, predictor=best.predictor, params=None)
     return progress
 
 
-def _joined(chunks) -> tuple[np.ndarray, StepStats]:
-    """Sizes and statistics of the steps of some chunks."""
-    sizes, stats = zip(*chunks, strict=True)
-    return np.concatenate(sizes), StepStats(*map(np.concatenate, list(zip(*stats, strict=True))[:4]), -1)
+def _objective_at_start(progress: Progress, data: Data, recipe: Recipe) -> float:
+    """The objective before the first step, NaN where it is not measured apart from the batches."""
+    if recipe.evaluation_rows is None:
+        return np.nan
+    return sum(progress.model.objective(data, recipe.evaluation_rows, *progress.predictor))
 
 
-def _measured(
-    model, data, recipe, progress: Progress, state: TrainState, chunks
-) -> tuple[Progress, tuple[float, float]]:
-    """The progress with the predictor now, its objective and its score; and (loss, penalty).
+def _checks_per_epoch(data: Data, recipe: Recipe) -> int:
+    n_updates = data.n_rows / min(recipe.sizes.start, data.n_rows)
+    return 1 if recipe.tol is None or recipe.keep_best or n_updates < CHECKED_OFTEN else recipe.checks
 
-    `chunks` are those of the epoch so far.
-    """
+
+def _epoch(
+    progress: Progress, data: Data, recipe: Recipe, watch: Watch, n_checks: int, clock: Clock
+) -> tuple[Progress, Batches]:
+    """One epoch, or its part up to the check that finds a reason to stop, and its batches."""
+    chunks, n_done = [], 0
+    for check in range(1, n_checks + 1):
+        n_left, n_part = data.n_rows - n_done, data.n_rows * check // n_checks - n_done
+        state, n_rows, new = run_part(progress.model, data, progress.params, recipe, progress.state, n_left, n_part)
+        n_done += n_rows
+        chunks += new
+        progress = _evaluated(progress, data, recipe, state, chunks)
+        progress.verdict = watch.verdict(progress, clock.seconds(), 1.0 / n_checks)
+        if progress.verdict.stalled:
+            progress.state = state._replace(reductions=state.reductions + 1)
+        if progress.verdict.reason:
+            break
+    return progress, Batches.joined(chunks)
+
+
+def _evaluated(progress: Progress, data: Data, recipe: Recipe, state: TrainState, chunks: list[Batches]) -> Progress:
+    """The progress with the predictor of a new state, its objective and its score; `chunks` are those of the epoch so far."""
+    model = progress.model
     predictor = model.predictor(progress.params, state.coefficients)
     if recipe.evaluation_rows is None:
-        sizes, stats = _joined(chunks)
+        sizes, stats = Batches.joined(chunks)
         weight = np.average(data.targets[1]) if data.weights.size else 1.0
         loss, penalty = float(stats.losses.sum() / (sizes.sum() * weight)), model.penalty_value(*predictor)
     else:
@@ -144,24 +168,32 @@ def _measured(
     if not np.isfinite(loss + penalty):
         raise Diverged(state.epoch, state.coefficients[0])
     score = np.nan if recipe.validation is None else float(recipe.validation(*predictor))
-    progress = replace(progress, state=state, predictor=predictor, objective=loss + penalty, score=score)
-    return progress, (loss, penalty)
+    return replace(progress, state=state, predictor=predictor, loss=loss, penalty=penalty, score=score)
 
 
-def _entry(progress: Progress, loss: float, penalty: float, batch_size: float, seen: Seen, seconds: float) -> dict:
-    """One entry of the history."""
-    return {
-        "epoch": progress.state.epoch + 1,
-        "samples": progress.state.samples,
-        "updates": progress.state.step,
-        "rate": seen.rate,
-        "batch_size": batch_size,
-        "loss": loss,
-        "penalty": penalty,
-        "validation_score": progress.score,
-        "gradient_norm": float(np.sqrt(seen.square_norm)),
-        "noise_scale": seen.noise_scale,
-        "update_variance": seen.update_variance,
-        "temperature": seen.temperature,
-        "seconds": seconds,
-    }
+def _record(progress: Progress, data: Data, recipe: Recipe, batches: Batches, clock: Clock) -> None:
+    """Add an epoch to the history and count it."""
+    (sizes, stats), state = batches, progress.state
+    seen = Seen.of(sizes, stats, _drawn_from(recipe, state))
+    if progress.model.couples_rows:
+        noise = noise_of_micro_batches(
+            progress.model, data, progress.predictor, sizes.mean(), state.samples, recipe.seed
+        )
+        seen = seen if noise is None else seen.with_noise(*noise, sizes, stats.rates)
+    progress.history.append(
+        epoch=state.epoch + 1,
+        samples=state.samples,
+        updates=state.step,
+        rate=seen.rate,
+        batch_size=float(sizes.mean()),
+        loss=progress.loss,
+        penalty=progress.penalty,
+        validation_score=progress.score,
+        gradient_norm=float(np.sqrt(seen.square_norm)),
+        noise_scale=seen.noise_scale,
+        update_variance=seen.update_variance,
+        temperature=seen.temperature,
+        seconds=clock.total(),
+    )
+    noise_scale = state.noise_scale if np.isnan(seen.noise_scale) else seen.noise_scale
+    progress.state = state._replace(epoch=state.epoch + 1, noise_scale=noise_scale)

@@ -1,4 +1,4 @@
-"""Where training stands, how it is to go on, and what it has come to."""
+"""The state of training, the recipe it follows, its history and its progress."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from skminibatch.statistics.batches import Seen
 from skminibatch.statistics.smoothness import SmoothnessConstants
 
 LONGEST_HISTORY = 500  # entries
-CHECKED_OFTEN, CHECKS = 2048, 6  # epochs of so many updates are checked so often, where that is cheap
+CHECKED_OFTEN, CHECKS = 2048, 6  # epochs of that many updates or more have that many checks, where these are cheap
 
 
 class TrainState(NamedTuple):
-    """Where training stands; a new one after each chunk.
+    """The state of training; a new one after each chunk.
 
     ``samples``, ``step`` and ``epoch`` count over all calls of `partial_fit`; ``reductions`` counts how often an adaptive
     rate was lowered; ``smoothness`` is that of the batches to come and ``typical`` their usual stiffness, in units of
-    ``unit``; ``batch_size`` is that of the last step and ``coefficients`` are its; ``noise_scale`` is that of the last epoch
-    in which it was seen, ``peak_batch_size`` that of the start. For the schedule of batch sizes, ``population`` is the number
-    of rows, ``seen`` what the last chunk showed, where the schedule looks at that, and ``examined``
+    ``unit``; ``batch_size`` and ``coefficients`` are those of the last step; ``noise_scale`` is that of the last epoch in
+    which it was measured, ``peak_batch_size`` that of the start. For the schedule of batch sizes, ``population`` is the
+    number of rows, ``seen`` the statistics of the last chunk, where the schedule reads them, and ``examined``
     ``(tr Sigma, Var(g_i . g), |g|^2)`` in its last batch, each given once.
     """
 
@@ -46,19 +46,19 @@ class TrainState(NamedTuple):
     sizes_memory: object = None
 
     def statistic(self, name: str | None) -> float:
-        """What a scaling rule reads."""
+        """The statistic that a scaling rule reads; infinite for None."""
         return np.inf if name is None else getattr(self, name)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train: the parts beside the model, and when to stop.
+    """How to train: the parts in addition to the model, and when to stop.
 
     ``smoothness`` is what a rate follows that depends on the batch size. ``evaluation_rows`` are those on which the objective
-    is measured (empty: all); None: that of an epoch is the mean of its batches, each before its step.
-    ``tol`` and ``patience``: stop after `patience` checks that find the objective falling by less than ``tol`` times its
-    decrease so far an epoch; with ``keep_best``, the score rising by less than `tol`. ``then``, called once when
-    ``first_epochs`` are done, says how to go on: ``then(progress) -> (progress, data, recipe)``.
+    is measured (empty: all); None: the objective of an epoch is the mean over its batches, each before its step.
+    ``tol`` and ``patience``: stop after `patience` checks in a row at which the decrease of the objective per epoch is less
+    than ``tol`` times its decrease so far; with ``keep_best``, at which the score rose by less than `tol`. ``then``, called
+    once after ``first_epochs``, starts the second stage: ``then(progress) -> (progress, data, recipe)``.
     """
 
     sampler: tuple
@@ -82,9 +82,9 @@ class Recipe:
 
 
 class History(dict):
-    """One list a quantity, one entry an epoch; every second entry but the best is dropped when it grows long."""
+    """One list per quantity, one entry per epoch; when it grows long, every second entry except the best is dropped."""
 
-    def append(self, **entry):
+    def append(self, **entry: float) -> None:
         for name, number in entry.items():
             self.setdefault(name, []).append(number)
         if len(self["epoch"]) >= LONGEST_HISTORY:
@@ -100,24 +100,44 @@ class History(dict):
         return {name: np.array(numbers) for name, numbers in self.items()}
 
 
+class Verdict(NamedTuple):
+    """The outcome of a check.
+
+    ``reason`` is a sentence that says why training stops; it is empty as long as training continues. ``converged``: there is
+    nothing to warn of. ``stalled``: training continues with a lower rate.
+    """
+
+    reason: str = ""
+    converged: bool = False
+    stalled: bool = False
+
+
+CONTINUE, LOWER_THE_RATE = Verdict(), Verdict(stalled=True)
+
+
 @dataclass
 class Progress:
-    """What training has come to after an epoch: the parameters, the predictor, the state, and what was said of it."""
+    """State after an epoch, or after a check inside one: the parameters, the predictor, and what was measured of it."""
 
     model: LinearModel
     params: np.ndarray
     state: TrainState
     history: History
     predictor: tuple
-    objective: float = np.inf
+    loss: float = np.inf
+    penalty: float = 0.0
     score: float = np.nan
-    reason: str = ""
-    converged: bool = False
+    verdict: Verdict = CONTINUE
+
+    @property
+    def objective(self) -> float:
+        """What training minimises."""
+        return self.loss + self.penalty
 
 
 class Diverged(ValueError):
     """A loss or a gradient was not finite."""
 
-    def __init__(self, epoch, rate):
+    def __init__(self, epoch: int, rate: float) -> None:
         super().__init__(f"Floating-point under-/overflow occurred at epoch #{epoch + 1}.")
         self.epoch, self.rate = epoch, rate

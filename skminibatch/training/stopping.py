@@ -4,55 +4,61 @@ from __future__ import annotations
 
 import numpy as np
 
-from skminibatch.training.state import Progress, Recipe
+from skminibatch.training.state import CONTINUE, LOWER_THE_RATE, Progress, Recipe, Verdict
 
 
-class _Watch:
-    """Looks for a reason to stop after each epoch."""
+class Watch:
+    """Looks for a reason to stop at each check of the objective.
 
-    def __init__(self, recipe: Recipe, start: float):
-        self.recipe, self.start, self.best, self.best_score, self.stalled = recipe, start, np.inf, -np.inf, 0
+    ``start`` is the objective before the first step (NaN: unknown, the first check is taken instead).
+    """
 
-    def reason(self, progress: Progress, seconds: float, share: float) -> tuple[str, bool, bool]:
-        """(the reason or an empty string, whether it is convergence, whether to reduce an adaptive rate).
+    def __init__(self, recipe: Recipe, start: float) -> None:
+        self.recipe, self.start, self.best, self.best_score, self.n_stalled = recipe, start, np.inf, -np.inf, 0
 
-        `share` is that of an epoch since the last check.
-        """
+    def verdict(self, progress: Progress, seconds: float, share: float) -> Verdict:
+        """Whether training continues, after `seconds`; `share` is the part of an epoch since the last check."""
         recipe = self.recipe
         if recipe.tol is not None:
-            self.stalled = 0 if self._improved(progress, share) else self.stalled + 1
-            if self.stalled >= recipe.patience:
-                self.stalled = 0
-                what = self._standstill()
-                smallest = getattr(recipe.schedule, "smallest", None)
-                if smallest is None:
-                    return what, True, False
-                rate = recipe.schedule.rates(np.zeros(1), progress.state)[0]
-                if rate / recipe.schedule.factor <= smallest:
-                    return f"the adaptive rate fell below {smallest:g}; {what}", True, False
-                return "", False, True
+            self.n_stalled = 0 if self._improved(progress, share) else self.n_stalled + 1
+            if self.n_stalled >= recipe.patience:
+                self.n_stalled = 0
+                return self._stalled(progress)
         if recipe.max_seconds is not None and seconds >= recipe.max_seconds:
-            return f"max_time={recipe.max_seconds:g} seconds were over", True, False
-        return "", False, False
+            return Verdict(f"stopped after max_time={recipe.max_seconds:g} s", converged=True)
+        return CONTINUE
 
     def _improved(self, progress: Progress, share: float) -> bool:
         if self.recipe.keep_best:
             improved = progress.score > self.best_score + self.recipe.tol
             self.best_score = max(self.best_score, progress.score)
             return improved
+        objective = progress.objective
         if np.isnan(self.start):
-            self.start = progress.objective
-        # the first rates may be too large: then the first epochs end above the start, and falling is progress
+            self.start = objective
+        # the first rates may be too large: then the first epochs end above the start, and any decrease counts
         needed = self.recipe.tol * share * abs(self.start - self.best) if np.isfinite(self.best) else 0.0
-        improved = progress.objective < self.best - needed
-        self.best = min(self.best, progress.objective)
+        improved = objective < self.best - needed
+        self.best = min(self.best, objective)
         return improved
 
-    def _standstill(self) -> str:
+    def _stalled(self, progress: Progress) -> Verdict:
+        """The end, unless the schedule has a lower rate to continue with."""
+        schedule = self.recipe.schedule
+        smallest = getattr(schedule, "smallest", None)
+        if smallest is None:
+            return Verdict(self._lack_of_improvement(), converged=True)
+        rate = schedule.rates(np.zeros(1), progress.state)[0]
+        if rate / schedule.factor > smallest:
+            return LOWER_THE_RATE
+        reason = f"the adaptive rate fell below {smallest:g}; {self._lack_of_improvement()}"
+        return Verdict(reason, converged=True)
+
+    def _lack_of_improvement(self) -> str:
         recipe = self.recipe
         if recipe.keep_best:
             return f"the validation score rose by less than tol={recipe.tol:g} in {recipe.patience} epochs in a row"
         return (
-            f"the objective fell by less than tol={recipe.tol:g} of its decrease so far an epoch in {recipe.patience} checks "
-            "in a row"
+            f"the objective decreased per epoch by less than tol={recipe.tol:g} times its total decrease so far, in "
+            f"{recipe.patience} checks in a row"
         )
