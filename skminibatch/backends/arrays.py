@@ -24,9 +24,14 @@ def on_host(array):
     return array.get() if on_gpu(array) else array
 
 
+def stays_on_gpu(X) -> bool:
+    """Whether a fit has placed these rows on a GPU, from where ``X[rows]`` fetches and `take_on_device` does not."""
+    return hasattr(X, "take_on_device")
+
+
 def take_on_device(X, rows):
     """Some rows where they are: those that a fit has placed on a GPU stay there, unlike ``X[rows]``."""
-    return X.take_on_device(rows) if hasattr(X, "take_on_device") else X[rows]
+    return X.take_on_device(rows) if stays_on_gpu(X) else X[rows]
 
 
 def to_device_of(array, *, like):

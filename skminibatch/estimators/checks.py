@@ -1,15 +1,16 @@
-"""Rows as the kernels want them; validation rows, held out or given, and scored after each epoch."""
+"""Rows as the kernels want them, seeds, and advice where training diverges."""
 
 from __future__ import annotations
 
 import numpy as np
+from scipy import sparse
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, validate_data
 
 from skminibatch.backends.arrays import check_device, is_sparse, on_gpu, on_host
 
 COPIED = 1024  # rows at once, where columns become rows
-FINITE = 1 << 16  # rows that are looked at together, once a sum says that a number of them is not finite
+FINITE = 1 << 16  # rows at once, in the search for a number that is not finite
 ROWS = {"accept_sparse": "csr", "dtype": [np.float64, np.float32]}  # what the kernels read
 
 
@@ -40,7 +41,7 @@ def rows_to_predict(estimator, X):
 
 
 def _validated_on_gpu(estimator, X, reset):
-    """Float rows on a GPU, checked in scikit-learn's words by those rows that it has to see: the first one, and a bad one."""
+    """Float rows on a GPU; scikit-learn checks only the first of them, and those with a number that is not finite."""
     check_device(X)
     X = X.tocsr() if hasattr(X, "tocsr") else X
     first = validate_data(estimator, on_host(X[:1]), reset=reset, **ROWS)
@@ -49,13 +50,12 @@ def _validated_on_gpu(estimator, X, reset):
     if np.isfinite(float(stored.sum(dtype=np.float64))):
         return X
     for start in range(0, X.shape[0], FINITE):
-        some = on_host(X[start : start + FINITE])
-        validate_data(estimator, some, reset=False, **ROWS)
+        validate_data(estimator, on_host(X[start : start + FINITE]), reset=False, **ROWS)
     return X
 
 
 def _by_rows(X: np.ndarray) -> np.ndarray:
-    """A C-contiguous copy, by blocks of rows that stay in the cache: sooner than all columns at once."""
+    """A C-contiguous copy, by blocks of rows that stay in the cache: faster than all columns at once."""
     rows = np.empty(X.shape, X.dtype)
     for start in range(0, len(X), COPIED):
         rows[start : start + COPIED] = X[start : start + COPIED]
@@ -63,5 +63,17 @@ def _by_rows(X: np.ndarray) -> np.ndarray:
 
 
 def seed_of(random_state) -> int:
-    """The seed of all random numbers of a training, the next one that `random_state` gives."""
+    """The seed of all random numbers of a training, drawn from `random_state`."""
     return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+
+
+def advice_on_divergence(rate: float, X, feature_names, remedy: str) -> str:
+    """What to do about a divergence at that rate, naming the features whose scale is the likely cause."""
+    X = X[:1000]
+    sizes = np.asarray(abs(X).max(axis=0).todense() if sparse.issparse(X) else np.abs(X).max(axis=0)).ravel()
+    largest = np.argsort(sizes)[::-1][:3]
+    listed = ", ".join(f"{j if feature_names is None else feature_names[j]} (up to {sizes[j]:.3g})" for j in largest)
+    return (
+        "Scaling input data with StandardScaler or MinMaxScaler might help, or a smaller rate than "
+        f"{rate:.3g}, or {remedy}. Largest features: {listed}."
+    )

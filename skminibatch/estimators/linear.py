@@ -20,7 +20,6 @@ from skminibatch.models.data import raw_outputs
 from skminibatch.models.linear import LinearModel
 from skminibatch.optimizers import OPTIMIZERS
 from skminibatch.penalties import PENALTIES
-from skminibatch.preparation.smoothness import choose_coordinates
 
 
 class LinearEstimator(BaseMiniBatchEstimator):
@@ -62,9 +61,10 @@ class LinearEstimator(BaseMiniBatchEstimator):
             n_threads=parts.threads(self.n_jobs),
         )
 
-    def _in_coordinates(self, model, data, sampled, moments, old):
-        axes = None if old is None else old.coordinates
-        return choose_coordinates(model, data, sampled, moments, axes, self.standardize, self.learning_rate == "auto")
+    def _coordinates(self) -> str:
+        if self.standardize:
+            return "standard"
+        return "gentle" if self.learning_rate == "auto" else "given"
 
     def _first_rate(self):
         return self.eta0

@@ -52,6 +52,7 @@ class MLPEstimator(BaseMiniBatchEstimator):
     }
 
     _remedy = "solver='adam', or clip_norm"
+    _measures_objective = False  # a pass over rows of its own would cost a third of a step for each row
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -158,9 +159,6 @@ class MLPEstimator(BaseMiniBatchEstimator):
         if progress.params is not None:
             progress.params[0, model.stack.n_parameters :] = theta[model.stack.n_parameters :]
         return replace(progress, predictor=(theta,))
-
-    def _evaluation_rows(self, data, seed):
-        """The batches tell the objective: a pass over rows of its own would cost a third of a step for each row."""
 
     def _attributes(self, theta, target) -> dict:
         stack = self._stack(target, self.n_features_in_)

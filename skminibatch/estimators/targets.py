@@ -21,6 +21,8 @@ class RegressionTarget(NamedTuple):
     n_outputs: int
     multi_output: bool
 
+    has_classes = False  # to which each row belongs
+
     @classmethod
     def of(cls, y: np.ndarray) -> RegressionTarget:
         return cls(1 if y.ndim == 1 else y.shape[1], y.ndim == 2)
@@ -78,6 +80,11 @@ class ClassificationTarget(NamedTuple):
         if len(classes) < 2:
             raise ValueError(f"The number of classes has to be greater than one; got {len(classes)} class")
         return cls(classes, False)
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether each row belongs to one class."""
+        return not self.multilabel
 
     @property
     def n_outputs(self) -> int:

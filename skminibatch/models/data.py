@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.utils.extmath import safe_sparse_dot
 
 from skminibatch import backends
-from skminibatch.backends.arrays import is_sparse, on_gpu, take_on_device
+from skminibatch.backends.arrays import is_sparse, on_gpu, stays_on_gpu, take_on_device
 from skminibatch.statistics.random import EXAMINED
 
 NUMBERS_AT_ONCE = 1 << 22  # of rows that are looked at on a GPU
@@ -60,7 +60,7 @@ class Data(NamedTuple):
 
     def portions_on_device(self, rows: np.ndarray):
         """Some rows where all of them are, a few at a time, as (which, X)."""
-        size = max(EXAMINED, NUMBERS_AT_ONCE // self.X.shape[1]) if hasattr(self.X, "take_on_device") else EXAMINED
+        size = max(EXAMINED, NUMBERS_AT_ONCE // self.X.shape[1]) if stays_on_gpu(self.X) else EXAMINED
         return ((some, take_on_device(self.X, some)) for some in _in_portions(rows, size))
 
     def portions_to_compute(self, rows: np.ndarray):

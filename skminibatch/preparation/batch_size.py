@@ -1,4 +1,4 @@
-"""What is found out before the training proper: the batch size of 'auto', by a pilot or, for SAGA, by its theory."""
+"""The batch size of 'auto', measured by a pilot before training or, for SAGA, derived from its theory."""
 
 from __future__ import annotations
 
@@ -9,79 +9,76 @@ from skminibatch.models.data import Data
 from skminibatch.models.linear import LinearModel
 from skminibatch.optimizers.saga import saga_batch_size
 from skminibatch.preparation.smoothness import stiffness_of
+from skminibatch.preparation.start import Start
 from skminibatch.samplers import Shuffle
 from skminibatch.schedules import ConstantSize
 from skminibatch.schedules.auto import PILOT
 from skminibatch.schedules.step_costs import load
 from skminibatch.statistics.random import EXAMINED, OF_PILOT, sample_rows, stream
 from skminibatch.statistics.smoothness import SmoothnessConstants
-from skminibatch.training.chunks import smallest_batch_of
 from skminibatch.training.loop import run_part
 from skminibatch.training.noise import noise_at
 from skminibatch.training.state import Diverged, Recipe, TrainState
 
-ROWS_A_PILOT, MOST_PILOTS = 50_000, 3  # where there are many rows, their pilots cost little: the middle one counts
+ROWS_PER_PILOT, MOST_PILOTS = 50_000, 3  # where there are many rows, their pilots cost little: the median counts
 
 
 def chosen_size(
-    part: tuple,
-    model: LinearModel,
-    data: Data,
-    sampled: np.ndarray,
-    params: np.ndarray,
-    schedule: tuple,
-    smooth: SmoothnessConstants | None,
-    n_rows: float,
-    seed: int,
-    memory,
+    part: tuple, start: Start, schedule: tuple, smoothness: SmoothnessConstants | None, population: float, fewest: int
 ) -> tuple[ConstantSize, str]:
-    """The size that ``batch_size='auto'`` takes for rows like those in `sampled`, and why; `params` stay as they are.
+    """The size that ``batch_size='auto'`` takes for rows like those in the sample, and why; parameters stay as they are.
 
-    It is no less than a row of each stratum, where a sampler with the given memory draws from strata.
+    It is at least `fewest`, one row of each stratum where the sampler draws from strata.
     """
-    fewest = smallest_batch_of(memory)
-    if sampled.size < PILOT:
-        size = min(max(PILOT, fewest), n_rows)
-        return ConstantSize(float(size)), f"batch_size='auto' took {size:g} rows: there were too few to tell the noise"
-    count = max(1, min(data.n_rows // ROWS_A_PILOT, MOST_PILOTS))
-    samples = [sample_rows(data.X.shape[0], EXAMINED, stream(seed, OF_PILOT, k), data.rows) for k in range(1, count)]
-    settings = (params, schedule, smooth)
-    noises = [noise_scale_after_a_pass(model, data, s, *settings, seed + k) for k, s in enumerate([sampled, *samples])]
-    noise = float(np.median(noises))
-    size, why = part.chosen(noise, n_rows, *model.cost_of_rows(data))
+    if start.sampled.size < PILOT:
+        size = min(max(PILOT, fewest), population)
+        return ConstantSize(
+            float(size)
+        ), f"batch_size='auto' took {size:g} rows: there were too few to measure the noise"
+    noise = float(np.median([noise_scale_after_a_pass(pilot, schedule, smoothness) for pilot in _pilots(start)]))
+    size, why = part.chosen(noise, population, *start.model.cost_of_rows(start.data))
     if size < fewest:
         size, why = fewest, f"batch_size='auto' took {fewest} rows: one of each stratum"
     return ConstantSize(float(size)), why
 
 
-def derived_size(part: tuple, model: LinearModel, data: Data, smooth: SmoothnessConstants) -> tuple[ConstantSize, str]:
+def _pilots(start: Start) -> list[Start]:
+    """The start with its sample, and with others of the same size where there are many rows."""
+    data, seed = start.data, start.seed
+    count = max(1, min(data.n_rows // ROWS_PER_PILOT, MOST_PILOTS))
+    samples = [sample_rows(data.X.shape[0], EXAMINED, stream(seed, OF_PILOT, k), data.rows) for k in range(1, count)]
+    return [start, *(start._replace(sampled=rows, seed=seed + k) for k, rows in enumerate(samples, start=1))]
+
+
+def derived_size(part: tuple, start: Start, smoothness: SmoothnessConstants) -> tuple[ConstantSize, str]:
     """The size that ``batch_size='auto'`` takes for an optimizer with a table, and why."""
-    row_length, kind = model.cost_of_rows(data)
+    row_length, kind = start.model.cost_of_rows(start.data)
     costs = load(part.costs, kind)
-    known = (costs.batch_sizes, costs.of(row_length))
-    size = saga_batch_size(smooth, model.strong_convexity(), data.n_rows, known)
+    times = (costs.batch_sizes, costs.of(row_length))
+    size = saga_batch_size(smoothness, start.model.strong_convexity(), start.data.n_rows, times)
     return ConstantSize(float(size)), (
         f"batch_size='auto' took {size} rows: by the smoothness of batches (Gazagnadou et al. 2019) and the time of a step"
     )
 
 
-def noise_scale_after_a_pass(model, data, sampled, params, schedule, smooth, seed) -> float:
-    """The noise scale of some rows after a pass over them; infinite where their gradient is zero, or training fails."""
-    model, some, params = _small(model, data, sampled, params)
-    n = sampled.size
-    recipe = Recipe(Shuffle(), schedule, ConstantSize(float(PILOT)), smoothness=smooth)
-    memory = recipe.sampler.start(n, None, seed)
-    state = TrainState(**stiffness_of(smooth), population=float(n), sampler_memory=memory)
+def noise_scale_after_a_pass(start: Start, schedule: tuple, smoothness: SmoothnessConstants | None) -> float:
+    """The noise scale after a pass over the sample; infinite where the gradient is zero, or training fails."""
+    model, data, params = _sample_alone(start)
+    n = start.sampled.size
+    recipe = Recipe(Shuffle(), schedule, ConstantSize(float(PILOT)), smoothness=smoothness)
+    memory = recipe.sampler.start(n, None, start.seed)
+    state = TrainState(**stiffness_of(smoothness), population=float(n), sampler_memory=memory)
     try:
-        state, _, _ = run_part(model, some, params, recipe, state, n, n)
+        state, _, _ = run_part(model, data, params, recipe, state, n, n)
     except Diverged:
         return np.inf
-    return noise_at(model, some, np.arange(n), model.predictor(params, state.coefficients), n)
+    return noise_at(model, data, np.arange(n), model.predictor(params, state.coefficients), n)
 
 
-def _small(model, data: Data, sampled: np.ndarray, params: np.ndarray):
-    """(model, data, params) of some rows alone; of a linear model on sparse rows, with the features that occur in them."""
-    X, y, weights = data.X[sampled], data.y[sampled], data.weights[sampled] if data.weights.size else data.weights
+def _sample_alone(start: Start) -> tuple[LinearModel, Data, np.ndarray]:
+    """(model, data, params) of the sample; of a linear model on sparse rows, with the features that occur in it alone."""
+    model, params, data, sampled, _ = start
+    X, y, weights = data.X[sampled], data.y[sampled], data.weights_of(sampled)
     if not (sparse.issparse(X) and hasattr(model, "of_features")):
         return model, Data(X, y, weights), params.copy()
     features, indices = np.unique(X.indices, return_inverse=True)

@@ -1,23 +1,117 @@
-"""What training begins with, and what outlives a call."""
+"""The one beginning of every training: of `fit`, of a warm start and of `partial_fit`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from skminibatch.models.data import Data
+from skminibatch.models.linear import LinearModel
+from skminibatch.preparation.batch_size import chosen_size, derived_size
+from skminibatch.preparation.saga import staged, with_table
+from skminibatch.preparation.smoothness import (
+    choose_coordinates,
+    first_smoothness,
+    first_statistic,
+    stiffness_of,
+    stream_smoothness,
+)
+from skminibatch.preparation.start import Start
+from skminibatch.schedules.auto import PILOT
 from skminibatch.statistics.features import Moments
+from skminibatch.statistics.random import EXAMINED, OF_EVALUATION, OF_RESERVOIR, OF_SCALE, sample_rows, stream
 from skminibatch.statistics.reservoir import Reservoir
 from skminibatch.statistics.smoothness import SmoothnessConstants
-from skminibatch.training.state import History, TrainState
+from skminibatch.training.chunks import smallest_batch_of
+from skminibatch.training.state import History, Recipe, TrainState
+
+EVALUATED = 10_000  # rows on which the objective is measured
+STREAM_ROWS = 1 << 40  # a stream has no end: its batches are drawn as from far more rows
+STREAM_WARMUP = 20.0  # updates; a stream has no first pass of which to take a share
+WARMUP_SHARE = 0.05  # of the first pass
+LONGEST_WARMUP = 100.0  # updates
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an estimator asks for, resolved: the parts of a training, where it starts and when it stops.
+
+    Attributes
+    ----------
+    target, class_counts
+        How y is encoded, and how often each class occurred where class weights need it. They are kept for later calls.
+    model
+        The model with its optimizer, in the coordinates of the features as given.
+    sampler, strata
+        The sampler, and the stratum of each row where the sampler needs it.
+    sizes
+        The schedule of batch sizes.
+    schedule : callable
+        ``schedule(optimizer=, horizon=, warmup=)`` gives the schedule of rates; the horizon, in samples, is None on a stream.
+    scaling, scaled_optimizer
+        The rule by which the rate follows the batch size, or None, and ``scaled_optimizer(optimizer, sizes)``, the optimizer
+        with the hyper-parameters that this rule changes.
+    start : callable
+        ``start(model, data, predictor)`` gives the predictor at the start; `predictor` is that of the call before which a warm
+        start continues from, or None.
+    coordinates : {'given', 'gentle', 'standard'}
+        How features are moved and stretched in training, see `choose_coordinates`.
+    follows_smoothness : bool
+        Whether the rate is automatic and follows from the smoothness of a batch.
+    measures_objective : bool
+        Whether the objective is measured on a sample of the rows; otherwise it is the mean over the batches of an epoch.
+    seed
+        Of all random numbers.
+    epochs
+        Passes over the rows at most; None: one pass over the next rows of a stream.
+    validation, keep_best, tol, patience, max_seconds, clip_norm, base_batch_size
+        As in `Recipe`.
+    """
+
+    target: tuple
+    model: LinearModel
+    sampler: tuple
+    sizes: tuple
+    schedule: Callable[..., tuple]
+    scaled_optimizer: Callable[[tuple, tuple], tuple]
+    start: Callable[[LinearModel, Data, tuple | None], tuple]
+    seed: int
+    epochs: int | None
+    coordinates: str = "given"
+    follows_smoothness: bool = False
+    measures_objective: bool = True
+    strata: np.ndarray | None = None
+    class_counts: np.ndarray | None = None
+    scaling: tuple | None = None
+    base_batch_size: int = 64
+    clip_norm: float = np.inf
+    tol: float | None = None
+    patience: int = 3
+    max_seconds: float | None = None
+    validation: Callable[..., float] | None = None
+    keep_best: bool = False
+
+    @property
+    def on_stream(self) -> bool:
+        """Whether the rows are a part of a stream."""
+        return self.epochs is None
+
+    def rates(self, optimizer: tuple, n_rows: int, updates_per_epoch: float) -> tuple:
+        """The schedule of rates for an optimizer, where an epoch has that many rows and updates."""
+        if self.on_stream:
+            return self.schedule(optimizer=optimizer, horizon=None, warmup=STREAM_WARMUP)
+        warmup = min(max(WARMUP_SHARE * updates_per_epoch, 1.0), LONGEST_WARMUP)
+        return self.schedule(optimizer=optimizer, horizon=self.epochs * n_rows, warmup=warmup)
 
 
 @dataclass
 class Fitted:
-    """What outlives a call: enough to go on learning, nothing of it a device handle."""
+    """What outlives a call: all that later training continues from, and no device handle."""
 
     target: tuple
-    model: object
+    model: LinearModel
     params: np.ndarray
     state: TrainState
     seed: int
@@ -27,3 +121,119 @@ class Fitted:
     history: History
     class_counts: np.ndarray | None = None
     chosen: tuple | None = None  # the batch size of 'auto' and why, kept on a stream
+
+
+def begin(settings: Settings, data: Data, previous: Fitted | None = None) -> tuple[Fitted, Recipe]:
+    """The state of training before its first step, and the recipe that training follows.
+
+    Parameters
+    ----------
+    previous : Fitted or None
+        The call before: a stream continues from its state, a warm start from its predictor alone.
+    """
+    stream_so_far = previous if settings.on_stream else None
+    epoch = stream_so_far.state.epoch if stream_so_far else 0
+    model, second_solver = staged(settings.model)
+    sampled = sample_rows(data.X.shape[0], EXAMINED, stream(settings.seed, OF_SCALE, epoch), data.rows)
+    model, moments = in_coordinates(settings.coordinates, model, data, sampled, stream_so_far)
+    start = Start(model, _first_params(settings, model, data, previous), data, sampled, settings.seed)
+    smoothness, reservoir = None, None
+    if settings.follows_smoothness:
+        smoothness, reservoir = _smoothness(settings, start, stream_so_far, epoch)
+    memory = settings.sampler.start(data.X.shape[0], data.rows, settings.seed, epoch, settings.strata)
+    sizes, chosen = settings.sizes, None
+    if hasattr(sizes, "chosen"):
+        fewest = smallest_batch_of(memory)
+        chosen = _chosen_size(settings, start, smoothness, stream_so_far, second_solver is not None, fewest)
+        sizes, _ = chosen
+    start = start._replace(model=replace(model, optimizer=settings.scaled_optimizer(model.optimizer, sizes)))
+    recipe = _recipe(settings, start, sizes, smoothness)
+    if second_solver is not None:
+        rates = settings.rates(second_solver, data.n_rows, 0.0)
+        recipe = with_table(recipe, second_solver, rates, data, settings.seed)
+    if stream_so_far:
+        state, history = stream_so_far.state, stream_so_far.history.copied()
+    else:
+        state, history = TrainState(**first_statistic(start, recipe.scaling)), History()
+    population = float(STREAM_ROWS if settings.on_stream else data.n_rows)
+    state = state._replace(**stiffness_of(recipe.smoothness), population=population, sampler_memory=memory)
+    kept = {"moments": moments, "reservoir": reservoir, "smoothness": smoothness, "chosen": chosen}
+    kept |= {"seed": settings.seed, "target": settings.target, "class_counts": settings.class_counts}
+    return Fitted(model=start.model, params=start.params, state=state, history=history, **kept), recipe
+
+
+def in_coordinates(
+    kind: str, model: LinearModel, data: Data, sampled: np.ndarray, stream_so_far: Fitted | None = None
+) -> tuple[LinearModel, Moments]:
+    """The model in the coordinates of training, and the statistics of the features so far."""
+    moments = stream_so_far.moments if stream_so_far else Moments.none(data.X.shape[1])
+    if kind == "given":
+        return model, moments
+    old = stream_so_far.model.coordinates if stream_so_far else None
+    return choose_coordinates(kind, model, data, sampled, moments, old)
+
+
+def _first_params(settings: Settings, model: LinearModel, data: Data, previous: Fitted | None) -> np.ndarray:
+    """The parameters before the first step, those of the optimizer included."""
+    if not (settings.on_stream and previous):
+        predictor = previous.model.predictor(previous.params, None) if previous else None
+        return model.start(*settings.start(model, data, predictor))
+    if type(previous.model.optimizer) is type(model.optimizer):
+        return previous.model.in_coordinates_of(model, previous.params)
+    return model.start(*previous.model.predictor(previous.params, previous.state.coefficients))
+
+
+def _smoothness(
+    settings: Settings, start: Start, stream_so_far: Fitted | None, epoch: int
+) -> tuple[SmoothnessConstants, Reservoir]:
+    """The smoothness of the rows, and a sample of these for the stream that may follow."""
+    if not settings.on_stream:
+        return first_smoothness(start)
+    reservoir, known = None, None
+    if stream_so_far:
+        reservoir = stream_so_far.reservoir
+        known = stream_so_far.smoothness if start.model.at_home(stream_so_far.model) else None
+    return stream_smoothness(start, reservoir, known, stream(settings.seed, OF_RESERVOIR, epoch))
+
+
+def _chosen_size(
+    settings: Settings,
+    start: Start,
+    smoothness: SmoothnessConstants | None,
+    stream_so_far: Fitted | None,
+    has_table: bool,
+    fewest: int,
+) -> tuple:
+    """The batch size of 'auto' and why."""
+    if stream_so_far and stream_so_far.chosen:
+        return stream_so_far.chosen
+    if has_table and smoothness is not None:
+        return derived_size(settings.sizes, start, smoothness)
+    rates = settings.rates(start.model.optimizer, start.data.n_rows, start.sampled.size / PILOT)
+    population = STREAM_ROWS if settings.on_stream else start.data.n_rows
+    return chosen_size(settings.sizes, start, rates, smoothness, population, fewest)
+
+
+def _recipe(settings: Settings, start: Start, sizes: tuple, smoothness: SmoothnessConstants | None) -> Recipe:
+    data, evaluation_rows = start.data, None
+    if settings.measures_objective:
+        rng = stream(settings.seed, OF_EVALUATION)
+        evaluation_rows = sample_rows(data.X.shape[0], EVALUATED, rng, data.rows)
+    tempered = getattr(settings.sampler, "tempered", None)
+    return Recipe(
+        sampler=settings.sampler,
+        schedule=settings.rates(start.model.optimizer, data.n_rows, data.n_rows / min(sizes.start, data.n_rows)),
+        sizes=sizes,
+        smoothness=smoothness if smoothness is None or tempered is None else tempered(smoothness),
+        clip_norm=settings.clip_norm,
+        scaling=settings.scaling,
+        base_batch_size=settings.base_batch_size,
+        max_epochs=settings.epochs or 1,
+        tol=None if settings.on_stream else settings.tol,
+        patience=settings.patience,
+        max_seconds=settings.max_seconds,
+        evaluation_rows=evaluation_rows,
+        seed=settings.seed,
+        validation=settings.validation,
+        keep_best=settings.keep_best,
+    )

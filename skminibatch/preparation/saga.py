@@ -1,4 +1,4 @@
-"""How training goes on with a table: an optimizer that stores a residual for each row takes over from another one."""
+"""The second stage of training, in which an optimizer that stores a residual for each row takes over from another one."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ FIRST_EPOCHS = 1  # before the table is made, where the rate is automatic
 
 
 def staged(model: LinearModel) -> tuple[LinearModel, tuple | None]:
-    """The model of the first epochs, and the optimizer that takes over (None: there is none).
+    """The model of the first epochs, and the optimizer that takes over (None: the model's own optimizer stays).
 
-    The residuals of a point that another optimizer has reached are a better start than those of none: the first pass of
-    SAGA alone gains a tenth of what a pass of schedule-free SGD does.
+    The residuals at a point that another optimizer has reached are a better start than those at zero: the first pass of
+    SAGA alone gains a tenth of what a pass of schedule-free SGD gains.
     """
     if not model.optimizer.per_row:
         return model, None
@@ -29,22 +29,22 @@ def staged(model: LinearModel) -> tuple[LinearModel, tuple | None]:
 
 
 class TableSmoothness(NamedTuple):
-    """What the rate of SAGA follows, see `saga_smoothness`, times a factor that rows of huge length make necessary."""
+    """The smoothness that the rate of SAGA follows, see `saga_smoothness`, times a factor that very long rows need."""
 
     smoothness: SmoothnessConstants
     strong_convexity: float
     factor: float = 1.0
 
     def of_batch(self, batch_size: float, n_rows: float) -> float:
-        """The smoothness of which a share is the rate."""
+        """The smoothness that the rate is inversely proportional to."""
         return self.factor * saga_smoothness(self.smoothness, self.strong_convexity, batch_size, n_rows)
 
 
 def with_table(recipe: Recipe, solver: tuple, schedule: tuple, data: Data, seed: int) -> Recipe:
     """The recipe in which `solver` takes over; without a smoothness the rate is explicit, and it does so at once.
 
-    Near the optimum, the objective of a sample of rows says nothing any more: where it decides when to stop, all of them are
-    evaluated, once an epoch.
+    Near the optimum, the objective of a sample of the rows is too inaccurate: where it decides when to stop, all rows are
+    evaluated, once per epoch.
     """
     recipe = replace(recipe, first_epochs=0 if recipe.smoothness is None else FIRST_EPOCHS)
     if recipe.tol is not None and not recipe.keep_best:
@@ -53,19 +53,20 @@ def with_table(recipe: Recipe, solver: tuple, schedule: tuple, data: Data, seed:
 
     def then(progress: Progress) -> tuple[Progress, Data, Recipe]:
         model = replace(progress.model, optimizer=solver._replace(n_rows=float(data.n_rows)))
-        table, mean, each = model.stored(data, *progress.predictor)
+        table, mean_gradient, row_smoothness = model.stored(data, *progress.predictor)
         params = model.start(*progress.predictor)
-        params[1] = mean
-        state, rows, smooth = progress.state._replace(optimizer_memory=None), data.rows, None
+        params[1] = mean_gradient
+        state, rows, smoothness = progress.state._replace(optimizer_memory=None), data.rows, None
         if recipe.smoothness is not None:
-            smooth = TableSmoothness(recipe.smoothness, model.strong_convexity())
+            smoothness = TableSmoothness(recipe.smoothness, model.strong_convexity())
             size = min(recipe.sizes.start, data.n_rows)
-            factor, visits = saga_visits(each, smooth.of_batch(size, data.n_rows), size)
-            table[:, 0], smooth = 1.0 / visits, smooth._replace(factor=factor)
+            factor, visits = saga_visits(row_smoothness, smoothness.of_batch(size, data.n_rows), size)
+            table[:, 0], smoothness = 1.0 / visits, smoothness._replace(factor=factor)
             rows = repeated(visits, data.rows)
         if rows is not data.rows:
             state = state._replace(sampler_memory=recipe.sampler.start(len(table), rows, seed, state.epoch))
         progress = replace(progress, model=model, params=params, state=state)
-        return progress, data._replace(table=table, rows=rows), replace(recipe, schedule=schedule, smoothness=smooth)
+        second = replace(recipe, schedule=schedule, smoothness=smoothness)
+        return progress, data._replace(table=table, rows=rows), second
 
     return replace(recipe, then=then)

@@ -1,4 +1,4 @@
-"""The coordinates and the smoothness of an estimator's rows, in one go and on a stream."""
+"""The coordinates of training and the smoothness of the loss in them, for the rows of a fit and on a stream."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from skminibatch.backends.arrays import is_sparse
 from skminibatch.contract.coordinates import Coordinates
 from skminibatch.models.data import Data
 from skminibatch.models.linear import LinearModel
+from skminibatch.preparation.start import Start
 from skminibatch.statistics.features import (
     Moments,
     gentle_coordinates,
@@ -19,47 +20,44 @@ from skminibatch.statistics.features import (
     standard_coordinates,
     within,
 )
-from skminibatch.statistics.random import OF_RESERVOIR, stream
 from skminibatch.statistics.reservoir import RESERVOIR, Reservoir
 from skminibatch.statistics.smoothness import SmoothnessConstants
-from skminibatch.training.noise import _looked_at, noise_at
+from skminibatch.training.noise import in_micro_batches, noise_at
 
-ROUNDING = 1e-12  # of what the coordinates have by themselves: less in common is nothing
+ROUNDING = 1e-12  # relative size below which the sum of the off-diagonal terms is taken as zero
 
 
 def choose_coordinates(
-    model: LinearModel,
-    data: Data,
-    sampled: np.ndarray,
-    moments: Moments,
-    old: Coordinates | None,
-    standardize: bool,
-    automatic: bool,
+    kind: str, model: LinearModel, data: Data, sampled: np.ndarray, moments: Moments, old: Coordinates | None
 ) -> tuple[LinearModel, Moments]:
     """The model in coordinates that suit the features, and the statistics of these.
 
-    Standardising looks at every row; the coordinates of an automatic rate need those in `sampled` only.
+    Parameters
+    ----------
+    kind : {'gentle', 'standard'}
+        'standard' standardises every feature, which takes the statistics of all rows. 'gentle' only evens out the features,
+        so that an automatic rate suits all of them; it needs the rows in `sampled` only.
+    old : Coordinates or None
+        Those of the calls before, on a stream.
     """
     dense = not is_sparse(data.X)
-    if standardize:
+    if kind == "standard":
         moments = _with_all_rows(moments, data)
-        axes = standard_coordinates(moments, model.dtype, dense and model.fit_intercept)
-    elif automatic:
-        moments = moments.updated(data.X[sampled], data.weights[sampled] if data.weights.size else None)
-        if dense:
-            axes = gentle_coordinates(moments, model.dtype, model.fit_intercept, old)
-        else:
-            axes = sparse_coordinates(moments, model.dtype, old)
-        axes = within(axes, model.largest_stretch())
+        return replace(
+            model, coordinates=standard_coordinates(moments, model.dtype, dense and model.fit_intercept)
+        ), moments
+    moments = moments.updated(data.X[sampled], data.weights[sampled] if data.weights.size else None)
+    if dense:
+        axes = gentle_coordinates(moments, model.dtype, model.fit_intercept, old)
     else:
-        return model, moments
-    return replace(model, coordinates=axes), moments
+        axes = sparse_coordinates(moments, model.dtype, old)
+    return replace(model, coordinates=within(axes, model.largest_stretch())), moments
 
 
 def _with_all_rows(moments: Moments, data: Data) -> Moments:
-    """The moments with those of all rows in use; dense ones are looked at where they are."""
-    for some, X in data.portions_to_compute(data.rows_in_use):
-        weights = data.weights[some] if data.weights.size else np.ones(X.shape[0])
+    """The moments with those of all rows in use; dense rows are read where they are."""
+    for rows, X in data.portions_to_compute(data.rows_in_use):
+        weights = data.weights[rows] if data.weights.size else np.ones(X.shape[0])
         if is_sparse(X):
             moments = moments.updated(X, weights)
         else:
@@ -67,29 +65,54 @@ def _with_all_rows(moments: Moments, data: Data) -> Moments:
     return moments
 
 
-def used(data: Data) -> tuple:
-    """X, y and weights (None: equal) of the rows in use."""
-    return data.X if data.rows is None else data.X[data.rows], *data.targets
+def first_smoothness(start: Start) -> tuple[SmoothnessConstants, Reservoir]:
+    """The smoothness of the rows of `fit`, and a sample of them for the stream that may follow."""
+    data, sampled = start.data, start.sampled
+    smoothness = start.model.smoothness(data, sampled, start.predictor[1])
+    kept = sampled[:: -(-len(sampled) // RESERVOIR)]
+    weights = data.weights[kept] if data.weights.size else None
+    rng = np.random.default_rng(start.seed)
+    return smoothness, Reservoir.of(data.X[kept], data.y[kept], weights, data.n_rows, rng)
 
 
-def first_smoothness(model: LinearModel, data: Data, sampled: np.ndarray, params: np.ndarray, seed: int):
-    """The smoothness of the rows of `fit`, and a sample of them, should a stream follow."""
-    smooth = model.smoothness(data, sampled, model.predictor(params, None)[1])
-    few = sampled[:: -(-len(sampled) // RESERVOIR)]
-    weights = data.weights[few] if data.weights.size else None
-    return smooth, Reservoir.of(data.X[few], data.y[few], weights, data.n_rows, np.random.default_rng(seed))
+def stream_smoothness(
+    start: Start, reservoir: Reservoir | None, known: SmoothnessConstants | None, rng: np.random.Generator
+) -> tuple[SmoothnessConstants, Reservoir]:
+    """The smoothness of a stream, and the sample of its rows with some of the new ones.
+
+    Parameters
+    ----------
+    reservoir : Reservoir or None
+        The sample so far.
+    known : SmoothnessConstants or None
+        That of the sample so far in the same coordinates, kept until a new estimate is due.
+    """
+    data = start.data
+    rows = data.X if data.rows is None else data.X[data.rows], *data.targets
+    if reservoir is None or is_sparse(reservoir.X) != is_sparse(data.X):
+        reservoir = Reservoir.of(*rows, data.n_rows, rng)
+    else:
+        reservoir = reservoir.updated(*rows, rng)
+        if known is not None and not reservoir.due:
+            return known, reservoir
+    sample = Data(reservoir.X, reservoir.y, reservoir.weights)
+    smoothness = start.model.smoothness(sample, np.arange(reservoir.keys.size), start.predictor[1])
+    return smoothness, reservoir._replace(estimated_at=reservoir.seen)
 
 
-def first_statistic(
-    model: LinearModel, data: Data, sampled: np.ndarray, params: np.ndarray, rule: tuple | None
-) -> dict[str, float]:
-    """What a scaling rule reads, at the start, from a sample of the rows: the name in the state, and its value.
+def stiffness_of(smoothness: SmoothnessConstants | None) -> dict[str, float]:
+    """The part of the smoothness that does not depend on the batch size, as fields of the state of training."""
+    return {} if smoothness is None else {"typical": smoothness.typical, "unit": smoothness.unit}
 
-    Infinite where nothing is known.
+
+def first_statistic(start: Start, rule: tuple | None) -> dict[str, float]:
+    """The statistic that a scaling rule reads at the start, as a field of the state of training, from the sample.
+
+    Infinite where it cannot be measured.
     """
     if rule is None or rule.reads is None:
         return {}
-    return {rule.reads: FIRST[rule.reads](model, data, sampled, model.predictor(params, None))}
+    return {rule.reads: FIRST[rule.reads](start.model, start.data, start.sampled, start.predictor)}
 
 
 def _peak_batch_size(model: LinearModel, data: Data, sampled: np.ndarray, predictor: tuple) -> float:
@@ -97,42 +120,16 @@ def _peak_batch_size(model: LinearModel, data: Data, sampled: np.ndarray, predic
 
     Infinite where the sum is not positive: then no batch is too large. Coordinates without noise are left out.
     """
-    model, rows = _looked_at(model, sampled)
+    model, rows = in_micro_batches(model, sampled)
     at = (data, rows, *predictor)
     mean, variance = model.gradient_moments(*at)
     if not model.optimizer.decoupled:
         mean = mean + model.penalty_gradient(*predictor)
     z = np.divide(mean, np.sqrt(variance), out=np.zeros_like(mean), where=variance > 0)
     curvatures = model.hessian_diagonal(*at)
-    own = float(curvatures @ z**2)
-    mass = float(z @ (model.hessian(*at) @ z)) - own
-    return float(np.pi / 2.0 * curvatures.sum() / mass) if mass > ROUNDING * own else np.inf
+    diagonal = float(curvatures @ z**2)
+    off_diagonal = float(z @ (model.hessian(*at) @ z)) - diagonal
+    return float(np.pi / 2.0 * curvatures.sum() / off_diagonal) if off_diagonal > ROUNDING * diagonal else np.inf
 
 
 FIRST = {"noise_scale": noise_at, "peak_batch_size": _peak_batch_size}
-
-
-def stream_smoothness(model: LinearModel, data: Data, params, old, seed: int, epoch: int):
-    """The sample of a stream with some new rows, and the smoothness that it shows: (Reservoir, SmoothnessConstants).
-
-    `old` is what was fitted before, or None.
-    """
-    rng = stream(seed, OF_RESERVOIR, epoch)
-    arrays = used(data)
-    same_kind = old is not None and old.reservoir is not None
-    same_kind = same_kind and is_sparse(old.reservoir.X) == is_sparse(data.X)
-    if not same_kind:
-        reservoir = Reservoir.of(*arrays, data.n_rows, rng)
-    else:
-        reservoir = old.reservoir.updated(*arrays, rng)
-        if not reservoir.due and model.at_home(old.model):
-            return reservoir, old.smoothness
-    sample = Data(reservoir.X, reservoir.y, reservoir.weights)
-    rows = np.arange(reservoir.keys.size)
-    smooth = model.smoothness(sample, rows, model.predictor(params, None)[1])
-    return reservoir._replace(estimated_at=reservoir.seen), smooth
-
-
-def stiffness_of(smooth: SmoothnessConstants | None) -> dict[str, float]:
-    """What the state of training knows of the smoothness, whatever the batch size."""
-    return {} if smooth is None else {"typical": smooth.typical, "unit": smooth.unit}

@@ -96,7 +96,12 @@ class History(dict):
         best, scores = {int(np.argmin(np.add(self["loss"], self["penalty"])))}, np.array(self["validation_score"])
         return best | ({int(np.nanargmax(scores))} if np.isfinite(scores).any() else set())
 
+    def copied(self) -> History:
+        """A history that can grow apart from this one."""
+        return History({name: list(numbers) for name, numbers in self.items()})
+
     def arrays(self) -> dict[str, np.ndarray]:
+        """One array per quantity."""
         return {name: np.array(numbers) for name, numbers in self.items()}
 
 
@@ -133,6 +138,11 @@ class Progress:
     def objective(self) -> float:
         """What training minimises."""
         return self.loss + self.penalty
+
+    def line(self) -> str:
+        """One line about the epoch that has just ended."""
+        rate, seconds = self.history["rate"][-1], self.history["seconds"][-1]
+        return f"-- Epoch {self.state.epoch}: objective {self.objective:.6g}, rate {rate:.3g}, {seconds:.2f} s"
 
 
 class Diverged(ValueError):

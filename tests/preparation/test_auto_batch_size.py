@@ -10,7 +10,7 @@ from scipy import sparse
 from sklearn.base import clone
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor, calibrate
-from skminibatch.estimators import base
+from skminibatch.preparation import begin
 from skminibatch.optimizers.saga import saga_batch_size
 from skminibatch.preparation.batch_size import chosen_size, noise_scale_after_a_pass
 from skminibatch.schedules import AutoSize, step_costs

@@ -1,0 +1,25 @@
+"""Where training starts: what the steps before it examine."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from skminibatch.models.data import Data
+from skminibatch.models.linear import LinearModel
+
+
+class Start(NamedTuple):
+    """A model, its parameters before the first step, the rows to train on, and a sample of these to examine."""
+
+    model: LinearModel
+    params: np.ndarray
+    data: Data
+    sampled: np.ndarray
+    seed: int
+
+    @property
+    def predictor(self) -> tuple:
+        """The parameters used for prediction."""
+        return self.model.predictor(self.params, None)
