@@ -411,20 +411,20 @@ def test_the_same_seed_gives_the_same_bits(estimator_class, problem):
 def test_max_time_stops(estimator_class, problem):
     estimator = estimator_class(max_iter=100_000, tol=None, max_time=0.05, **QUICK).fit(*problem)
     assert estimator.n_iter_ < 100_000
-    assert estimator.stop_reason_ == "max_time=0.05 seconds were over"
+    assert estimator.stop_reason_ == "stopped after max_time=0.05 s"
 
 
 def test_max_iter_without_convergence_warns(estimator_class, problem):
     with pytest.warns(ConvergenceWarning, match="Maximum number of iteration reached before convergence"):
         estimator = estimator_class(max_iter=2, tol=1e-9, **QUICK).fit(*problem)
-    assert estimator.stop_reason_ == "max_iter=2 epochs were done"
+    assert estimator.stop_reason_ == "reached max_iter=2 epochs"
     assert estimator.n_iter_ == 2
 
 
 def test_tol_stops_and_says_so(estimator_class, problem):
     estimator = estimator_class(tol=0.01, n_iter_no_change=2, **QUICK).fit(*problem)
     assert estimator.n_iter_ < 200
-    assert "objective fell by less than tol=0.01" in estimator.stop_reason_
+    assert "objective decreased per epoch by less than tol=0.01" in estimator.stop_reason_
     assert " 2 " in estimator.stop_reason_  # in so many checks in a row
 
 

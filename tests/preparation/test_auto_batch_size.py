@@ -107,7 +107,7 @@ def test_fit_says_what_it_chose_and_why(storage, rng):
         for _ in range(2)
     )
     assert f"; batch_size='auto' took {first.batch_size_} rows: with a noise scale of" in first.stop_reason_
-    assert first.stop_reason_.startswith("max_iter=3 epochs were done")
+    assert first.stop_reason_.startswith("reached max_iter=3 epochs")
     np.testing.assert_array_equal(first.coef_, second.coef_)
     np.testing.assert_allclose(first.history_["batch_size"], first.batch_size_, rtol=0.1)
     explicit = MiniBatchSGDRegressor(batch_size=first.batch_size_, random_state=3, max_iter=3, tol=None)
@@ -123,7 +123,7 @@ def test_features_that_the_pilot_does_not_meet_change_nothing(learning_rate, rng
     wide[:, [3, 7, 30, 39]] = X
     noises = []
     for rows in (X, sparse.csr_matrix(X), wide.tocsr()):
-        monkeypatch.setattr(base, "chosen_size", lambda *given: noises.append(noise_of(*given)) or chosen_size(*given))
+        monkeypatch.setattr(begin, "chosen_size", lambda *given: noises.append(noise_of(*given)) or chosen_size(*given))
         settings = {"learning_rate": learning_rate, "eta0": None if learning_rate == "auto" else 0.01}
         MiniBatchSGDRegressor(batch_size="auto", random_state=0, max_iter=1, tol=None, **settings).fit(rows, y)
     assert np.isfinite(noises).all()
@@ -131,11 +131,11 @@ def test_features_that_the_pilot_does_not_meet_change_nothing(learning_rate, rng
     np.testing.assert_allclose(noises[0], noises[2], rtol=0.5 if learning_rate == "auto" else 1e-9)  # other coordinates
 
 
-def noise_of(part, model, data, sampled, params, schedule, smooth, n_rows, seed, memory):
+def noise_of(part, start, schedule, smoothness, population, fewest):
     """The noise scale after a pilot; the parameters stay as they are."""
-    before = params.copy()
-    noise = noise_scale_after_a_pass(model, data, sampled, params, schedule, smooth, seed)
-    np.testing.assert_array_equal(params, before)
+    before = start.params.copy()
+    noise = noise_scale_after_a_pass(start, schedule, smoothness)
+    np.testing.assert_array_equal(start.params, before)
     return noise
 
 
