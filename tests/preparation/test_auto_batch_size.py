@@ -10,8 +10,8 @@ from scipy import sparse
 from sklearn.base import clone
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor, calibrate
-from skminibatch.preparation import begin
 from skminibatch.optimizers.saga import saga_batch_size
+from skminibatch.preparation import begin
 from skminibatch.preparation.batch_size import chosen_size, noise_scale_after_a_pass
 from skminibatch.schedules import AutoSize, step_costs
 from skminibatch.schedules.auto import OVERALL, PILOT, SHARE
