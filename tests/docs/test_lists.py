@@ -19,6 +19,7 @@ INCLUDED = re.compile(r"^```\{include\} (?:\.\./)?generated/tables/(\w+)\.md$", 
 
 
 LISTS = load("lists")
+TABLES, API = LISTS.tables(), LISTS.api()
 MODULES = {name: importlib.import_module(f"skminibatch.{name}") for name in sorted(skminibatch._SUBMODULES)}
 
 
@@ -40,10 +41,8 @@ REGISTRIES = {
 }
 
 
-def guide() -> str:
-    """The user guide with its tables."""
-    tables = LISTS.tables()
-    return INCLUDED.sub(lambda match: tables[match[1]], (DOCS / "user_guide.md").read_text(encoding="utf-8"))
+# the user guide with its tables
+GUIDE = INCLUDED.sub(lambda match: TABLES[match[1]], (DOCS / "user_guide.md").read_text(encoding="utf-8"))
 
 
 def options_of(cls) -> dict[str, set[str]]:
@@ -68,7 +67,7 @@ def test_the_registries_are_recognised():
 
 @pytest.mark.parametrize("name", [name for name, module in MODULES.items() if hasattr(module, "__all__")])
 def test_every_public_name_is_on_the_page_of_the_api(name):
-    paths = set(re.findall(r"^   ~skminibatch\.(\S+)$", LISTS.api(), re.MULTILINE))
+    paths = set(re.findall(r"^   ~skminibatch\.(\S+)$", API, re.MULTILINE))
     for public in MODULES[name].__all__:
         value = getattr(MODULES[name], public)
         if inspect.isclass(value) or inspect.isfunction(value):
@@ -77,20 +76,18 @@ def test_every_public_name_is_on_the_page_of_the_api(name):
 
 @pytest.mark.parametrize("name", REGISTRIES)
 def test_every_registered_class_is_on_the_page_of_the_api(name):
-    listed = LISTS.api()
     for part in REGISTRIES[name].values():
-        assert f"{LISTS.path_of(part, name.split('.')[0])}\n" in listed
+        assert f"{LISTS.path_of(part, name.split('.')[0])}\n" in API
 
 
 def test_every_table_is_included_once():
     pages = [path.read_text(encoding="utf-8") for path in DOCS.rglob("*.md") if "generated" not in path.parts]
-    assert sorted(name for page in pages for name in INCLUDED.findall(page)) == sorted(LISTS.tables())
+    assert sorted(name for page in pages for name in INCLUDED.findall(page)) == sorted(TABLES)
 
 
 @pytest.mark.parametrize(("cls", "parameter"), OPTIONS)
 def test_every_name_is_in_the_guide(cls, parameter):
-    text = guide()
-    assert not [option for option in options_of(cls)[parameter] if f"'{option}'" not in text]
+    assert not [option for option in options_of(cls)[parameter] if f"'{option}'" not in GUIDE]
 
 
 @pytest.mark.parametrize(("cls", "parameter"), OPTIONS)
