@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skminibatch.contract.typing import Part, RandomState, RowsLike
+from skminibatch.contract.kinds import declaration
 from skminibatch.estimators import network_interchange
 from skminibatch.estimators.classification import Classification
 from skminibatch.estimators.network import MLPEstimator
@@ -25,7 +26,10 @@ class MiniBatchMLPRegressor(Regression, MLPEstimator):
 
     _parameter_constraints: dict = {
         **MLPEstimator._parameter_constraints,
-        "loss": [StrOptions({name for name, loss in LOSSES.items() if loss.task == "regression"}), tuple],
+        "loss": [
+            StrOptions({name for name, loss in LOSSES.items() if declaration(loss)["task"] == "regression"}),
+            tuple,
+        ],
     }
 
     def __init__(
@@ -153,7 +157,7 @@ class MiniBatchMLPClassifier(Classification, MLPEstimator):
     _parameter_constraints: dict = {
         **MLPEstimator._parameter_constraints,
         # y is -1 and +1: any loss but those of counts
-        "loss": [StrOptions({name for name, loss in LOSSES.items() if getattr(loss, "link", None) != "log"}), tuple],
+        "loss": [StrOptions({name for name, loss in LOSSES.items() if declaration(loss)["link"] != "log"}), tuple],
         "class_weight": [StrOptions({"balanced"}), dict, None],
     }
 

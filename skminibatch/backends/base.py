@@ -42,6 +42,7 @@ from typing import NamedTuple
 import numpy as np
 
 from skminibatch.backends.arrays import is_sparse
+from skminibatch.contract.kinds import LOSS, LOSS_OF_ROWS, declared
 from skminibatch.contract.orders import rows_of
 from skminibatch.contract.plan import bounded_rate, empty_stats
 from skminibatch.contract.verbs import (
@@ -135,8 +136,22 @@ def measures_rows(plan, table=None) -> np.ndarray:
 
 
 def is_lazy(optimizer, penalty) -> bool:
-    """Whether sparse rows update the touched coordinates only."""
-    return not optimizer.linear or (penalty.l1 > 0 and not optimizer.lazy_l1)
+    """Whether sparse rows update the touched coordinates only.
+
+    What the others come to in the meantime is known where their updates are linear, and where a threshold is taken from
+    them, of an optimizer whose only slot is an average.
+    """
+    optimizer, penalty = declared(optimizer), declared(penalty)
+    if not (optimizer.linear and penalty.quadratic):
+        return True
+    known = optimizer.lazy_l1 and len(optimizer.slot_exponents) <= 1 and penalty.threshold is not None
+    return bool(penalty.nonsmooth and not known)
+
+
+def exact_threshold(penalty) -> float:
+    """What the proximal map takes from a coordinate for each unit of the step."""
+    penalty = declared(penalty)
+    return float(penalty.threshold) if penalty.nonsmooth else 0.0
 
 
 def loss_dense(loss, X, y, weights, rows, coef, intercept):
@@ -175,9 +190,10 @@ def _loss(loss, X, y, weights, rows, coef, intercept):
 
 def values_residuals(loss, raw, y):
     """Losses (b,) and residuals (b, K) of raw outputs (b, K); by the loss itself, where it takes several rows at once."""
-    if hasattr(loss, "values_residuals"):
+    kind = declared(loss).kind
+    if kind is LOSS_OF_ROWS:
         return loss.values_residuals(raw, y)
-    if hasattr(loss, "value"):
+    if kind is LOSS:
         return value(loss, raw[:, 0], y), gradient(loss, raw[:, 0], y)[:, None]
     residuals = np.empty_like(raw)
     values = np.array([value_gradient(loss, *row) for row in zip(raw, y, residuals, strict=True)], like=raw)
@@ -186,9 +202,10 @@ def values_residuals(loss, raw, y):
 
 def stiffnesses(loss, raw, y):
     """The bound of the second derivative for each row, (b,), or of all of them."""
-    if hasattr(loss, "stiffnesses"):
+    kind = declared(loss).kind
+    if kind is LOSS_OF_ROWS:
         return loss.stiffnesses(raw, y)
-    if hasattr(loss, "value"):
+    if kind is LOSS:
         return stiffness(loss, raw[:, 0], y)
     return np.array([stiffness(loss, *row) for row in zip(raw, y, strict=True)], like=raw)
 
@@ -235,7 +252,10 @@ def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params, n_thre
     """Carry out a plan on a network."""
     stats, learnt = empty_stats(plan.n_steps), params[:, : stack.n_parameters]
     acting = Acting(1.0, np.asarray(stack.decayed, like=params), np.asarray(stack.rates, like=params))
-    lazy, touched = is_sparse(X) and not optimizer.linear, np.ones_like(params, bool, shape=stack.n_parameters)
+    lazy, touched = (
+        is_sparse(X) and not declared(optimizer).linear,
+        np.ones_like(params, bool, shape=stack.n_parameters),
+    )
     for s, (start, stop) in enumerate(zip(plan.offsets[:-1], plan.offsets[1:], strict=True)):
         rows = np.asarray(rows_of(plan.rows, start, stop), like=y)
         size, Xb = len(rows), X[rows]
@@ -294,7 +314,7 @@ def _step(penalty, optimizer, params, g, c, acting, touched):
     w, slots, stretch = params[0].copy(), tuple(params[1:]), acting.stretch
     c = (c[0] * acting.rates, *c[1:])
     pull = np.where(acting.decayed, smooth_gradient(penalty, w * stretch) * stretch, 0.0).astype(w.dtype)
-    if optimizer.decoupled:
+    if declared(optimizer).decoupled:
         w = w - c[0] * pull
     else:
         g = g + pull

@@ -3,7 +3,7 @@
 A part (loss, penalty, optimizer) is a ``NamedTuple`` of hyper-parameters whose methods are scalar formulas. Loops
 call the formulas through these functions, never as methods, because a compiled loop has to find the formula by the
 *type* of the part. Here, in plain Python, each function calls the method; a compiling backend gives each of them
-a second meaning. A verb that a part does not have falls back to the neutral element that stands below.
+a second meaning. For a verb that a part does not bring, the default of its kind is called, see `skminibatch.contract.kinds`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from functools import singledispatch
 
 import numpy as np
 from scipy.special import ndtr
+
+from skminibatch.contract.kinds import declared
 
 
 def where(condition, a, b):
@@ -67,28 +69,17 @@ def value_gradient(self, raw, y, out):
 
 def second_derivative(self, raw, y):
     """Second derivative of the loss with respect to the raw output, zero at kinks; of arrays, in plain Python only."""
-    return self.second_derivative(raw, y)
+    return declared(self).second_derivative(raw, y)
 
 
 def hessian_product(self, raw, y, direction):
     """Second derivative of the losses of some rows by their raw outputs (n, K), times a direction of the same shape."""
-    if hasattr(self, "hessian_product"):
-        return self.hessian_product(raw, y, direction)
-    return self.second_derivative(raw, y.reshape(raw.shape)) * direction
+    return declared(self).hessian_product(raw, y, direction)
 
 
 def stiffness(self, raw, y):
     """Bound of the second derivative at a raw output; what limits the step of a batch."""
-    if hasattr(self, "stiffness"):
-        return self.stiffness(raw, y)
-    curvature = curvature_of(self)
-    # with kinks: one step moves a raw output by at most the slope of the loss
-    return 1.0 if curvature is None else float(curvature)
-
-
-def curvature_of(part) -> float | None:
-    """Upper bound of the second derivative of a loss, or None; a loss of several outputs asks the loss inside."""
-    return curvature_of(part.loss) if hasattr(part, "loss") else type(part).curvature
+    return declared(self).stiffness(raw, y)
 
 
 def smooth_gradient(self, w):
@@ -108,27 +99,22 @@ def update(self, w, g, slots, c):
 
 def follow(self, w, slots, c):
     """The slots after the proximal step (averages follow the iterate here)."""
-    return self.follow(w, slots, c) if hasattr(self, "follow") else slots
+    return declared(self).follow(w, slots, c)
 
 
 def point(self, w, slots, c):
     """Where the gradient is taken."""
-    return self.point(w, slots, c) if hasattr(self, "point") else w
+    return declared(self).point(w, slots, c)
 
 
 def result(self, w, slots):
-    """The predictor."""
-    return self.result(w, slots) if hasattr(self, "result") else w
+    """The parameters used for prediction."""
+    return declared(self).result(w, slots)
 
 
 def n_slots(optimizer) -> int:
-    """Number of arrays that an optimizer keeps beside the parameters."""
-    return type(optimizer).n_slots + (n_slots(optimizer.inner) if hasattr(optimizer, "inner") else 0)
-
-
-def n_coefficients(optimizer) -> int:
-    """Number of coefficients that an optimizer reads in each step; the first is the rate."""
-    return type(optimizer).n_coefficients + (n_coefficients(optimizer.inner) if hasattr(optimizer, "inner") else 0)
+    """Number of arrays that an optimizer keeps in addition to the parameters."""
+    return len(declared(optimizer).slot_exponents)
 
 
 def identity(part: tuple) -> tuple:

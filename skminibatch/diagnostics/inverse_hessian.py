@@ -139,8 +139,8 @@ def inverse_hessian_bias(
     b = min(batch_size, n)
     whiten = _whitening(sample)
     r = whiten.shape[1]
-    curvatures = sample.model.penalty_curvatures()
-    penalty = np.tile(np.append(curvatures, np.zeros(int(sample.model.fit_intercept))), sample.model.n_outputs)
+    curvatures = sample.model.penalty_curvatures(sample.predictor[0])
+    penalty = np.pad(curvatures, ((0, 0), (0, int(sample.model.fit_intercept)))).ravel()
     penalty = whiten.T @ (penalty[:, None] * whiten)
     leverages, n_outputs = _leverages(sample, whiten)
     dimension = float((r - np.trace(penalty)) / n_outputs)

@@ -23,7 +23,7 @@ from sklearn.utils.validation import _check_sample_weight
 
 from skminibatch import backends
 from skminibatch.backends.arrays import is_sparse, on_host, stays_on_gpu
-from skminibatch.estimators import parts
+from skminibatch.estimators import pairs, parts
 from skminibatch.estimators.attributes import continued, training_attributes
 from skminibatch.estimators.callbacks import EpochTasks
 from skminibatch.estimators.checks import advice_on_divergence, seed_of
@@ -287,6 +287,8 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         sampler = parts.sampler(self.sampler, self.shuffle)
         strata = parts.strata(sampler, given[1], given[0], data.y, target)
         model = self._checked_model(target, data.X, sampler, partial=epochs is None)
+        sizes = parts.batch_sizes(self.batch_size, data.n_rows)
+        pairs.check_batch_sizes(sizes, self.batch_size, data.n_rows, sampler, model)
 
         def start(model, data: Data, predictor: tuple | None) -> tuple:
             return self._start(model, target, data, predictor or init or model.unset, seed)
@@ -296,7 +298,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             model=model,
             sampler=sampler,
             strata=strata,
-            sizes=parts.batch_sizes(self.batch_size, data.n_rows, sampler, model),
+            sizes=sizes,
             schedule=partial(
                 parts.schedule,
                 self.learning_rate,
@@ -326,8 +328,8 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
     def _checked_model(self, target, X, sampler, partial: bool = False):
         """The model, if its parts go together."""
         model = self._model(target, X)
-        parts.check_table(model, sampler, sparse=is_sparse(X), clip_norm=self.clip_norm, partial=partial)
-        parts.check_rows(model, sampler)
+        pairs.check_table(model, sampler, sparse=is_sparse(X), clip_norm=self.clip_norm, partial=partial)
+        pairs.check_rows(model, sampler)
         return model
 
     @contextmanager

@@ -13,14 +13,14 @@ from sklearn.utils.metaestimators import available_if
 
 from skminibatch.backends.arrays import on_host, to_device_of
 from skminibatch.contract.typing import RowsLike
+from skminibatch.contract.kinds import declared
 from skminibatch.estimators.checks import validated
 from skminibatch.estimators.targets import ClassificationTarget
-from skminibatch.losses import Logistic, ModifiedHuber
 
 
 def _has_probabilities(estimator) -> bool:
     """Raise, in words, where the loss has no probabilities."""
-    if isinstance(estimator._pointwise_loss(), (Logistic, ModifiedHuber)):
+    if declared(estimator._pointwise_loss()).brings("probability"):
         return True
     raise AttributeError(f"probability estimates are not available for loss={estimator.loss!r}")
 

@@ -6,8 +6,8 @@ import numpy as np
 from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor, SGDClassifier, SGDRegressor
 from sklearn.utils.validation import check_is_fitted
 
+from skminibatch.contract.kinds import declared
 from skminibatch.estimators.targets import ClassificationTarget, RegressionTarget
-from skminibatch.losses import Logistic, Poisson
 from skminibatch.preparation.begin import Fitted
 from skminibatch.statistics.features import Moments
 from skminibatch.training.state import History, TrainState
@@ -31,7 +31,7 @@ def regressor_to_sklearn(ours):
     """A regressor of scikit-learn with the same coefficients and the same link."""
     coef, intercept = _dense(ours.coef_), np.array(ours.intercept_)
     multi_output = ours._target.multi_output
-    if isinstance(ours._pointwise_loss(), Poisson):
+    if declared(ours._pointwise_loss()).link == "log":
         if multi_output:
             raise ValueError("scikit-learn has no Poisson regression of several outputs.")
         estimator = PoissonRegressor()
@@ -53,7 +53,7 @@ def classifier_to_sklearn(ours):
         "intercept_": np.array(ours.intercept_),
         "classes_": np.array(ours.classes_),
     }
-    if isinstance(ours._pointwise_loss(), Logistic):
+    if declared(ours._pointwise_loss()).link == "logit":
         estimator = with_attributes(LogisticRegression(), ours, **attributes)
         estimator.n_iter_ = np.array([ours.n_iter_], np.int32)
         return estimator

@@ -14,18 +14,20 @@ from sklearn.utils.validation import check_is_fitted
 from skminibatch import backends
 from skminibatch.backends import threads
 from skminibatch.backends.arrays import is_sparse, on_gpu
+from skminibatch.contract.kinds import declared
 from skminibatch.contract.verbs import identity
 from skminibatch.estimators import parts
 from skminibatch.estimators.base import BaseMiniBatchEstimator
 from skminibatch.estimators.checks import rows_to_predict
 from skminibatch.estimators.targets import RegressionTarget
 from skminibatch.layers import ACTIVATIONS, NORMALIZATIONS, Dense, Identity, Stack
-from skminibatch.losses import Logistic, Softmax
 from skminibatch.models.network import MLPModel
 from skminibatch.schedules import SCHEDULES
 from skminibatch.statistics.random import OF_START, stream
 
 _SHARE = Interval(Real, 0, 1, closed="left")
+# scikit-learn's words for what turns raw outputs into predictions, by the link of the loss
+OUTPUT_ACTIVATIONS = {"identity": "identity", "log": "exp", "logit": "logistic", "multinomial logit": "softmax"}
 
 
 class MLPEstimator(BaseMiniBatchEstimator):
@@ -136,7 +138,7 @@ class MLPEstimator(BaseMiniBatchEstimator):
         return self.learning_rate_init
 
     def _follows_smoothness(self, model) -> bool:
-        if self.learning_rate == "auto" and model.optimizer.auto_rate is None:
+        if self.learning_rate == "auto" and declared(model.optimizer).auto_rate is None:
             raise ValueError(
                 f"learning_rate='auto' needs a solver whose rate does not follow from the smoothness, which an MLP does not "
                 f"have: 'adam', 'adamw', 'rmsprop' or 'adagrad'. Got solver={self.solver!r}; use 'constant' and "
@@ -176,7 +178,7 @@ class MLPEstimator(BaseMiniBatchEstimator):
             "n_layers_": len(stack.layers) + 1,
             "n_outputs_": target.n_outputs,
             "noise_estimator_": "micro-batches" if stack.couples_rows else "rows",
-            "out_activation_": _output_activation(target.loss(pointwise), pointwise),
+            "out_activation_": _output_activation(target.loss(pointwise)),
             "_layers": stack,
             "_target": target,
         }
@@ -208,10 +210,6 @@ class MLPEstimator(BaseMiniBatchEstimator):
         return self._layers.raw(self._theta(), X, partial(threads.mapped, n_threads=self._n_threads()))
 
 
-def _output_activation(loss, pointwise) -> str:
+def _output_activation(loss) -> str:
     """scikit-learn's word for what turns raw outputs into predictions."""
-    if isinstance(loss, Softmax):
-        return "softmax"
-    if isinstance(pointwise, Logistic):
-        return "logistic"
-    return "exp" if getattr(pointwise, "link", None) == "log" else "identity"
+    return OUTPUT_ACTIVATIONS[declared(loss).link]

@@ -7,10 +7,10 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.validation import check_is_fitted
 
+from skminibatch.contract.kinds import declared
 from skminibatch.estimators.interchange import fitted_by, with_attributes
 from skminibatch.estimators.targets import ClassificationTarget, RegressionTarget
 from skminibatch.layers import ACTIVATIONS, BatchNorm, GhostNorm, HybridNorm
-from skminibatch.losses import Logistic, Poisson
 
 THEIR_ACTIVATIONS = {ACTIVATIONS[name]: name for name in ("identity", "logistic", "tanh", "relu")}
 SHARED = (
@@ -21,13 +21,13 @@ SHARED = (
 
 def regressor_to_sklearn(ours) -> MLPRegressor:
     """A network of scikit-learn with the same output for every row."""
-    loss = "poisson" if isinstance(ours._pointwise_loss(), Poisson) else "squared_error"
+    loss = "poisson" if declared(ours._pointwise_loss()).link == "log" else "squared_error"
     return _network(MLPRegressor(loss=loss), ours)
 
 
 def classifier_to_sklearn(ours) -> MLPClassifier:
     """A network of scikit-learn with the same probabilities."""
-    if not isinstance(ours._pointwise_loss(), Logistic):
+    if declared(ours._pointwise_loss()).link != "logit":
         raise ValueError(
             f"scikit-learn's MLPClassifier has probabilities, by 'log_loss': there is no equivalent of loss={ours.loss!r}."
         )
@@ -114,7 +114,7 @@ def from_sklearn(ours, theirs):
     else:
         ours.set_params(loss="poisson" if theirs.out_activation_ == "exp" else ours.loss)
         target = RegressionTarget(theirs.n_outputs_, theirs.n_outputs_ > 1)
-    if (theirs.out_activation_ == "exp") != isinstance(ours._pointwise_loss(), Poisson):
+    if (theirs.out_activation_ == "exp") != (declared(ours._pointwise_loss()).link == "log"):
         raise ValueError(f"The outputs of {theirs!r} are not those of loss={ours.loss!r}.")
     if ours.normalization is not None:
         raise ValueError(

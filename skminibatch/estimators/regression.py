@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Self
 
 import numpy as np
@@ -11,9 +12,9 @@ from sklearn.metrics import r2_score
 
 from skminibatch.backends.arrays import on_host, to_device_of
 from skminibatch.contract.typing import RowsLike
+from skminibatch.contract.kinds import declared
 from skminibatch.estimators.checks import validated
 from skminibatch.estimators.targets import RegressionTarget
-from skminibatch.losses import Poisson
 
 
 class Regression(RegressorMixin):
@@ -22,7 +23,9 @@ class Regression(RegressorMixin):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
-        tags.target_tags.positive_only = self.loss == "poisson"
+        with suppress(ValueError):  # tags of an estimator with an invalid loss
+            targets = declared(self._pointwise_loss()).targets
+            tags.target_tags.positive_only = targets is not None and targets.low >= 0
         return tags
 
     def _target_of(self, y, classes=None):
@@ -30,11 +33,13 @@ class Regression(RegressorMixin):
 
     def _check_X_y(self, X, y, reset):
         X, y = validated(self, X, y, reset, multi_output=True, y_numeric=True)
-        if isinstance(self._pointwise_loss(), Poisson) and np.any(y < 0):
-            row = int(np.argmax(np.asarray(y < 0).reshape(len(y), -1).any(axis=1)))
+        targets = declared(self._pointwise_loss()).targets
+        invalid = None if targets is None else ~targets.holds(y)
+        if invalid is not None and invalid.any():
+            row = int(np.argmax(invalid.reshape(len(y), -1).any(axis=1)))
             raise ValueError(
-                f"Some value(s) of y are out of the valid range of the loss 'poisson': row {row} of y is {y[row]}, "
-                "but counts are at least 0."
+                f"Some value(s) of y are out of the valid range of the loss {self.loss!r}: row {row} of y is {y[row]}, which "
+                f"must be {targets}."
             )
         return X, y
 
@@ -76,7 +81,7 @@ class Regression(RegressorMixin):
         """
         raw = self._raw(X)
         raw = raw if self._target.multi_output else raw[:, 0]
-        return to_device_of(np.exp(raw) if isinstance(self._pointwise_loss(), Poisson) else raw, like=X)
+        return to_device_of(np.exp(raw) if declared(self._pointwise_loss()).link == "log" else raw, like=X)
 
     def score(self, X: RowsLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """The share of the variance of y that is explained, R^2; each array may be on the host or on a GPU.

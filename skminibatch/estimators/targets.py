@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
-from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import column_or_1d
 
-from skminibatch.losses import EachOutput, Logistic, ModifiedHuber, OneVsRest, Softmax
+from skminibatch.contract.kinds import declared
+from skminibatch.losses import EachOutput, OneVsRest
 
 STRATA = 10  # ranges of a regression's target
 
@@ -41,7 +41,7 @@ class RegressionTarget(NamedTuple):
 
     def baseline(self, y, weights, loss) -> np.ndarray:
         """The best constant raw outputs; weights of None: all rows count the same."""
-        if not hasattr(loss, "baseline"):
+        if not declared(loss).brings("baseline"):
             return np.zeros(self.n_outputs)
         return np.array([loss.baseline(column, weights) for column in y.reshape(len(y), -1).T])
 
@@ -90,13 +90,18 @@ class ClassificationTarget(NamedTuple):
     def n_outputs(self) -> int:
         return 1 if len(self.classes) == 2 and not self.multilabel else len(self.classes)
 
+    @property
+    def in_classes(self) -> bool:
+        """Whether a row is of one among more than two classes, so that its loss is a row-wise one."""
+        return self.n_outputs > 1 and not self.multilabel
+
     def loss(self, pointwise):
         """The loss of all outputs from that of one: softmax for several classes, else one-vs-rest."""
         if self.n_outputs == 1:
             return pointwise
         if self.multilabel:
             return EachOutput(pointwise)
-        return Softmax() if isinstance(pointwise, Logistic) else OneVsRest(pointwise)
+        return pointwise.of_classes() if declared(pointwise).brings("of_classes") else OneVsRest(pointwise)
 
     def indices(self, y: np.ndarray) -> np.ndarray:
         """Positions of the labels in `classes`; an unknown label is an error that names it."""
@@ -138,14 +143,13 @@ class ClassificationTarget(NamedTuple):
 
     def baseline(self, y, weights, loss) -> np.ndarray:
         """The best constant raw outputs, no class being rarer than one row; weights of None: all rows count the same."""
-        if not isinstance(loss, Logistic):
-            return np.zeros(self.n_outputs)
-        if self.n_outputs > 1 and not self.multilabel:
-            counts = np.bincount(y[:, 0].astype(int), weights, self.n_outputs)
-            counts = np.maximum(counts * (len(y) / counts.sum()), 1.0)
-            return np.log(counts) - np.log(counts).mean()
-        positive = len(y) * np.average(y > 0, axis=0, weights=weights)
-        return np.log(np.maximum(positive, 1.0) / np.maximum(len(y) - positive, 1.0))
+        if self.in_classes:
+            whole = declared(self.loss(loss))
+            if whole.brings("baseline"):
+                return whole.baseline(y, weights, self.n_outputs)
+        elif declared(loss).task == "classification" and declared(loss).brings("baseline"):
+            return loss.baseline(y, weights)
+        return np.zeros(self.n_outputs)
 
     def strata(self, y) -> np.ndarray:
         """The classes, or the combinations of several labels."""
@@ -153,14 +157,14 @@ class ClassificationTarget(NamedTuple):
 
     def log_probabilities(self, raw: np.ndarray, loss) -> np.ndarray:
         """Logarithms of the probabilities, exact where these underflow."""
-        if isinstance(loss, ModifiedHuber):
+        if self.in_classes and declared(self.loss(loss)).brings("log_probabilities"):
+            return declared(self.loss(loss)).log_probabilities(raw)
+        if self.in_classes or not declared(loss).brings("log_probability"):
             with np.errstate(divide="ignore"):
                 return np.log(self.probabilities(raw, loss))
-        if self.n_outputs > 1 and not self.multilabel:
-            return log_softmax(raw, axis=1)
         if self.multilabel:
-            return log_expit(raw)
-        return np.column_stack([log_expit(-raw[:, 0]), log_expit(raw[:, 0])])
+            return loss.log_probability(raw)
+        return np.column_stack([loss.log_probability(-raw[:, 0]), loss.log_probability(raw[:, 0])])
 
     def decode(self, raw: np.ndarray) -> np.ndarray:
         """Labels from raw outputs (n, n_outputs)."""
@@ -172,12 +176,9 @@ class ClassificationTarget(NamedTuple):
 
     def probabilities(self, raw: np.ndarray, loss) -> np.ndarray:
         """Probabilities of the classes (n, n_classes) from raw outputs; `loss` is that of one output."""
-        if isinstance(loss, ModifiedHuber):
-            positive = (np.clip(raw, -1, 1) + 1) / 2
-        elif self.n_outputs > 1 and not self.multilabel:
-            return softmax(raw, axis=1)
-        else:
-            positive = expit(raw)
+        if self.in_classes and declared(self.loss(loss)).brings("probabilities"):
+            return declared(self.loss(loss)).probabilities(raw)
+        positive = loss.probability(raw)
         if self.multilabel:
             return positive
         if self.n_outputs == 1:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skminibatch.contract.domains import FINITE, POSITIVE
 from skminibatch.contract.verbs import exp_of_negative, log_of_one_plus, normal_share, positive, where
 
 
@@ -95,6 +96,7 @@ class LeakyReLU(NamedTuple):
     """``z`` above zero, ``leak z`` below (Maas, Hannun and Ng 2013)."""
 
     leak: float = 0.01
+    domains = {"leak": FINITE}
     balanced = False
     cuda = {
         "activate": "return z > T(0) ? z : leak * z;",
@@ -117,6 +119,7 @@ class ELU(NamedTuple):
     """``z`` above zero, ``alpha (exp(z) - 1)`` below (Clevert, Unterthiner and Hochreiter 2016)."""
 
     alpha: float = 1.0
+    domains = {"alpha": POSITIVE}
     spread = 1.5
     balanced = False
     cuda = {

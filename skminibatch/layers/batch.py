@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skminibatch.layers.blocks import Running, scaled, shares_of, standardized, unit_scale
+from skminibatch.layers.blocks import RUNNING, Running, scaled, shares_of, standardized, unit_scale
 
 
 class BatchNorm(NamedTuple):
@@ -21,6 +21,7 @@ class BatchNorm(NamedTuple):
     epsilon: float = 1e-5
     momentum: float = 0.1
     exact: bool = False
+    domains = RUNNING
     couples_rows = True
     absorbs_intercept = True
 

@@ -12,8 +12,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from skminibatch.contract.domains import BOOLEAN, POSITIVE, Interval
 from skminibatch.contract.verbs import activate
 from skminibatch.layers.activations import Sigmoid
+
+# the domains of a normalization with running statistics
+RUNNING = {"epsilon": POSITIVE, "momentum": Interval(0, 1, "right"), "exact": BOOLEAN}
 
 
 def standardized(X: np.ndarray, shares, axis: int, epsilon: float):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from skminibatch.contract.domains import SEVERAL
 from skminibatch.layers.batch import BatchNorm
+from skminibatch.layers.blocks import RUNNING
 
 
 class GhostNorm(NamedTuple):
@@ -19,6 +21,7 @@ class GhostNorm(NamedTuple):
     epsilon: float = 1e-5
     momentum: float = 0.1
     exact: bool = False
+    domains = {**RUNNING, "size": SEVERAL}
     couples_rows = True
     absorbs_intercept = True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from skminibatch.contract.domains import AT_LEAST_ONE, POSITIVE
 from skminibatch.layers.layer import LayerNorm
 
 GROUPS = 8  # where the number is left open
@@ -17,6 +18,7 @@ class GroupNorm(NamedTuple):
 
     n_groups: float | None = None
     epsilon: float = 1e-5
+    domains = {"epsilon": POSITIVE, "n_groups": AT_LEAST_ONE}
     couples_rows = False
     absorbs_intercept = False
 

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skminibatch.contract.domains import AT_LEAST_ZERO, INSIDE
 from skminibatch.contract.verbs import activate
 from skminibatch.layers.activations import Sigmoid
-from skminibatch.layers.blocks import Running, scaled, shares_of, unit_scale
+from skminibatch.layers.blocks import RUNNING, Running, scaled, shares_of, unit_scale
 
 
 class HybridNorm(NamedTuple):
@@ -24,6 +25,7 @@ class HybridNorm(NamedTuple):
     epsilon: float = 1e-5
     momentum: float = 0.1
     exact: bool = False
+    domains = {**RUNNING, "alpha": INSIDE, "rate": AT_LEAST_ZERO}
     couples_rows = True
     absorbs_intercept = False
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skminibatch.contract.domains import AT_LEAST_ONE, POSITIVE
 from skminibatch.layers.blocks import unit_scale
 from skminibatch.layers.layer import LayerNorm
 
@@ -19,6 +20,7 @@ class InstanceNorm(NamedTuple):
 
     n_channels: float
     epsilon: float = 1e-5
+    domains = {"epsilon": POSITIVE, "n_channels": AT_LEAST_ONE}
     couples_rows = False
     absorbs_intercept = False
 

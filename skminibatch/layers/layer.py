@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skminibatch.contract.domains import POSITIVE
 from skminibatch.layers.blocks import normalized_units, unit_scale
 
 
@@ -16,6 +17,7 @@ class LayerNorm(NamedTuple):
     """
 
     epsilon: float = 1e-5
+    domains = {"epsilon": POSITIVE}
     couples_rows = False
     absorbs_intercept = False
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import softmax
+from scipy.special import expit, log_expit, log_softmax, softmax
 
+from skminibatch.contract.kinds import declares
 from skminibatch.contract.verbs import exp_of_negative, log_of_one_plus, where
 
 
+@declares(curvature=0.25, task="classification", link="logit")
 class Logistic(NamedTuple):
     """``log(1 + exp(-y raw))`` for `y` in {-1, +1}; probabilities are ``1 / (1 + exp(-raw))``."""
 
-    curvature = 0.25
-    task = "classification"
     cuda = {
         "value": """
             T z = y * raw;
@@ -39,15 +39,28 @@ class Logistic(NamedTuple):
         e = exp_of_negative(-np.abs(raw))
         return e / ((1.0 + e) * (1.0 + e))
 
+    def baseline(self, y, weights):
+        """The logarithm of the odds of 1, neither label being rarer than one row."""
+        positive = len(y) * np.average(y > 0, axis=0, weights=weights)
+        return np.log(np.maximum(positive, 1.0) / np.maximum(len(y) - positive, 1.0))
 
+    def probability(self, raw):
+        return expit(raw)
+
+    def log_probability(self, raw):
+        return log_expit(raw)
+
+    def of_classes(self):
+        return Softmax()
+
+
+@declares(curvature=0.5, task="classification", link="multinomial logit")
 class Softmax(NamedTuple):
     """``log sum_k exp(raw_k) - raw_y`` for the class index `y`; rows of raw outputs are taken as a whole.
 
     The Hessian ``diag(p) - p p'`` has no eigenvalue above 1/2 (Boehning 1992).
     """
 
-    curvature = 0.5
-    task = "classification"
     cuda = {
         "value_gradient": """
             int label = int(y[0]);
@@ -80,3 +93,15 @@ class Softmax(NamedTuple):
     def hessian_product(self, raw, y, direction):
         p = softmax(raw, axis=1)
         return p * (direction - np.sum(p * direction, axis=1, keepdims=True))
+
+    def baseline(self, y, weights, n_outputs):
+        """The logarithms of the shares of the classes, of mean zero, no class being rarer than one row."""
+        counts = np.bincount(y[:, 0].astype(int), weights, n_outputs)
+        counts = np.maximum(counts * (len(y) / counts.sum()), 1.0)
+        return np.log(counts) - np.log(counts).mean()
+
+    def probabilities(self, raw):
+        return softmax(raw, axis=1)
+
+    def log_probabilities(self, raw):
+        return log_softmax(raw, axis=1)

@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skminibatch.contract.kinds import declares
 from skminibatch.contract.verbs import where
 
 
+@declares(curvature=None, task="classification")
 class Hinge(NamedTuple):
     """``max(0, 1 - y raw)``, the loss of the support vector machine (Cortes and Vapnik 1995)."""
 
-    curvature = None
-    task = "classification"
     cuda = {
         "value": """
             T margin = T(1) - y * raw;
@@ -32,11 +32,10 @@ class Hinge(NamedTuple):
         return np.zeros_like(raw)
 
 
+@declares(curvature=2.0, task="classification")
 class SquaredHinge(NamedTuple):
     """``max(0, 1 - y raw)^2``."""
 
-    curvature = 2.0
-    task = "classification"
     cuda = {
         "value": """
             T margin = T(1) - y * raw;
@@ -59,11 +58,10 @@ class SquaredHinge(NamedTuple):
         return where(y * raw < 1.0, 2.0, 0.0)
 
 
+@declares(curvature=None, task="classification")
 class Perceptron(NamedTuple):
     """``max(0, -y raw)`` (Rosenblatt 1958); a raw output of zero counts as an error, so that learning can start."""
 
-    curvature = None
-    task = "classification"
     cuda = {
         "value": """
             T z = y * raw;
@@ -82,11 +80,10 @@ class Perceptron(NamedTuple):
         return np.zeros_like(raw)
 
 
+@declares(curvature=2.0, task="classification")
 class ModifiedHuber(NamedTuple):
     """``max(0, 1 - y raw)^2`` above ``y raw = -1``, its tangent below (Zhang 2004); gives probabilities."""
 
-    curvature = 2.0
-    task = "classification"
     cuda = {
         "value": """
             T z = y * raw, margin = z > T(1) ? T(0) : T(1) - z;
@@ -109,3 +106,6 @@ class ModifiedHuber(NamedTuple):
 
     def second_derivative(self, raw, y):
         return where(np.abs(y * raw) < 1.0, 2.0, 0.0)
+
+    def probability(self, raw):
+        return (np.clip(raw, -1, 1) + 1) / 2

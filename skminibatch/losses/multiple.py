@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skminibatch.contract.kinds import declares
 from skminibatch.contract.verbs import gradient, second_derivative, stiffness, value
 
 
+@declares(wraps="loss")
 class OneVsRest(NamedTuple):
     """Sum over the classes of a margin loss, +1 for the class of the row and -1 for the others; `y` is an index."""
 
@@ -24,6 +26,15 @@ class OneVsRest(NamedTuple):
             }
             return total;
         """,
+        "stiffness": """
+            int label = int(y[0]);
+            T largest = loss.stiffness(raw[0], label == 0 ? T(1) : T(-1));
+            for (int k = 1; k < n; k++) {
+                T each = loss.stiffness(raw[k], k == label ? T(1) : T(-1));
+                largest = each > largest ? each : largest;
+            }
+            return largest;
+        """,
     }
 
     def value_gradient(self, raw, y, out):
@@ -34,11 +45,18 @@ class OneVsRest(NamedTuple):
             out[k] = gradient(self.loss, raw[k], sign)
         return total
 
+    def stiffness(self, raw, y):
+        largest = stiffness(self.loss, raw[0], 1.0 if int(y[0]) == 0 else -1.0)
+        for k in range(1, raw.shape[0]):
+            largest = max(largest, stiffness(self.loss, raw[k], 1.0 if int(y[0]) == k else -1.0))
+        return largest
+
     def hessian_product(self, raw, y, direction):
         signs = np.where(y.astype(int) == np.arange(raw.shape[1]), 1.0, -1.0)
         return second_derivative(self.loss, raw, signs) * direction
 
 
+@declares(wraps="loss")
 class EachOutput(NamedTuple):
     """Sum over the outputs of a loss, each against its own column of `y` (multi-output, multilabel)."""
 

@@ -6,14 +6,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skminibatch.contract.domains import AT_LEAST_ZERO, INSIDE
+from skminibatch.contract.kinds import declares
 from skminibatch.contract.verbs import where
 
 
+@declares(curvature=1.0, task="regression")
 class SquaredError(NamedTuple):
     """``(raw - y)^2 / 2``."""
 
-    curvature = 1.0
-    task = "regression"
     cuda = {
         "value": "return T(0.5) * (raw - y) * (raw - y);",
         "gradient": "return raw - y;",
@@ -32,12 +33,11 @@ class SquaredError(NamedTuple):
         return np.average(y, weights=weights)
 
 
+@declares(domains={"epsilon": AT_LEAST_ZERO}, curvature=1.0, task="regression")
 class Huber(NamedTuple):
     """``r^2 / 2`` for ``|r| <= epsilon``, else ``epsilon |r| - epsilon^2 / 2`` (Huber 1964)."""
 
     epsilon: float = 0.1
-    curvature = 1.0
-    task = "regression"
     cuda = {
         "value": """
             T r = abs(raw - y);
@@ -63,12 +63,11 @@ class Huber(NamedTuple):
         return np.quantile(y, 0.5, weights=weights, method="inverted_cdf")
 
 
+@declares(domains={"epsilon": AT_LEAST_ZERO}, curvature=None, task="regression")
 class EpsilonInsensitive(NamedTuple):
     """``max(0, |r| - epsilon)``, the loss of support vector regression (Vapnik 1995)."""
 
     epsilon: float = 0.1
-    curvature = None
-    task = "regression"
     cuda = {
         "value": """
             T excess = abs(raw - y) - epsilon;
@@ -94,12 +93,11 @@ class EpsilonInsensitive(NamedTuple):
         return np.quantile(y, 0.5, weights=weights, method="inverted_cdf")
 
 
+@declares(domains={"epsilon": AT_LEAST_ZERO}, curvature=2.0, task="regression")
 class SquaredEpsilonInsensitive(NamedTuple):
     """``max(0, |r| - epsilon)^2``."""
 
     epsilon: float = 0.1
-    curvature = 2.0
-    task = "regression"
     cuda = {
         "value": """
             T excess = abs(raw - y) - epsilon;
@@ -126,12 +124,11 @@ class SquaredEpsilonInsensitive(NamedTuple):
         return np.average(y, weights=weights)
 
 
+@declares(domains={"quantile": INSIDE}, curvature=None, task="regression")
 class Quantile(NamedTuple):
     """``max(quantile (y - raw), (quantile - 1) (y - raw))``, the pinball loss (Koenker and Bassett 1978)."""
 
     quantile: float = 0.5
-    curvature = None
-    task = "regression"
     cuda = {
         "value": """
             T r = y - raw;
@@ -158,6 +155,7 @@ class Quantile(NamedTuple):
         return np.quantile(y, self.quantile, weights=weights, method="inverted_cdf")
 
 
+@declares(curvature=None, task="regression", link="log", targets=AT_LEAST_ZERO)
 class Poisson(NamedTuple):
     """``exp(raw) - y raw + (y log y - y)``, half the deviance of Poisson counts with mean ``exp(raw)``; `y` >= 0.
 
@@ -165,9 +163,6 @@ class Poisson(NamedTuple):
     single row moves its own raw output by more than one.
     """
 
-    curvature = None
-    task = "regression"
-    link = "log"
     cuda = {
         "value": """
             T log_y = log(y > T(0) ? y : T(1));

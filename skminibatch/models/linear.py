@@ -10,6 +10,7 @@ from sklearn.utils.extmath import safe_sparse_dot
 from skminibatch import backends
 from skminibatch.backends.arrays import is_sparse
 from skminibatch.contract.coordinates import AsGiven, Coordinates, converted
+from skminibatch.contract.kinds import declared
 from skminibatch.contract.plan import Plan, StepStats
 from skminibatch.contract.verbs import n_slots, prox, result, update
 from skminibatch.models.data import Data, raw_outputs
@@ -39,6 +40,7 @@ class LinearModel(LinearGradients):
 
     smallest_batch = 1
     couples_rows = False
+    bounds_rows = True  # `row_bounds`
     together = 1  # rows of an observation, what has a gradient of its own
 
     @property
@@ -60,7 +62,7 @@ class LinearModel(LinearGradients):
         """Parameters at given coefficients (K, d) and intercepts (K,), the optimizer fresh."""
         params = np.zeros((1 + n_slots(self.optimizer), self.n_outputs, self.n_features + 1), self.dtype)
         params[0] = self.axes.inside(coef, intercept)
-        for slot, exponent in zip(params[1:], self.optimizer.slot_exponents, strict=True):
+        for slot, exponent in zip(params[1:], declared(self.optimizer).slot_exponents, strict=True):
             if exponent == -1:  # an average starts where the parameters start
                 slot[:] = params[0]
         return params
@@ -75,7 +77,7 @@ class LinearModel(LinearGradients):
 
     def in_coordinates_of(self, new: LinearModel, params: np.ndarray) -> np.ndarray:
         """The same parameters in the coordinates of another model of the same optimizer."""
-        exponents = (-1, *self.optimizer.slot_exponents)
+        exponents = (-1, *declared(self.optimizer).slot_exponents)
         return converted(params.astype(new.dtype), exponents, self.axes, new.axes)
 
     def of_features(self, features: np.ndarray, params: np.ndarray) -> tuple[LinearModel, np.ndarray]:
@@ -143,7 +145,8 @@ class LinearModel(LinearGradients):
         """Coefficients (K, d) and intercepts (K,) of the features as given; `coefficients`: of the last step."""
         w = result(self.optimizer, params[0], tuple(params[1:]))
         coef, intercept = w[:, :-1], w[:, -1]
-        if coefficients is not None and self.penalty.l1 > 0 and hasattr(self.optimizer, "result"):
+        averaged = declared(self.optimizer).brings("result")
+        if coefficients is not None and averaged and declared(self.penalty).nonsmooth:
             axes = self.axes
             zero = np.zeros_like(params[0])
             _, _, step = update(self.optimizer, params[0], zero, tuple(params[1:]), coefficients)

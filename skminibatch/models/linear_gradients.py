@@ -14,7 +14,8 @@ from scipy.sparse.linalg import LinearOperator
 
 from skminibatch import backends
 from skminibatch.backends import map_on_device
-from skminibatch.contract.verbs import curvature_of, hessian_product, stiffness
+from skminibatch.contract.kinds import InvalidPart, declared
+from skminibatch.contract.verbs import hessian_product, stiffness
 from skminibatch.models.data import Data, _raw_portions
 from skminibatch.statistics.gradients import GradientStatistics, sizes_of
 from skminibatch.statistics.smoothness import SmoothnessConstants, smoothness, square_lengths
@@ -169,8 +170,8 @@ class LinearGradients:
 
     def landscape(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray) -> float:
         """The function whose gradient is that of the losses of some rows and of the smooth part of the penalty."""
-        smooth = replace(self, penalty=self.penalty._replace(l1=0.0))
-        loss, penalty = smooth.objective(data, rows, coef, intercept)
+        loss, _ = self.objective(data, rows, coef, intercept)
+        penalty = float(np.sum(declared(self.penalty).smooth_value(coef.astype(np.float64) * self.axes.penalised)))
         # the mean over the rows, as for gradients, not over their weights
         return float((data.weights[rows].mean() if data.weights.size else 1.0) * loss + penalty)
 
@@ -209,7 +210,7 @@ class LinearGradients:
                 out[:, :d] += np.asarray(Z.T @ moved.reshape(len(raw), -1)).reshape(d, K, m).transpose(1, 0, 2)
                 out[:, d:] += moved.sum(axis=0)[:, None]
             out /= len(rows)
-            out[:, :d] += self.penalty_curvatures()[:, None] * v[:, :d]
+            out[:, :d] += self.penalty_curvatures(coef)[:, :, None] * v[:, :d]
             return out.reshape(directions.shape)
 
         verbs = dict.fromkeys(("matvec", "rmatvec", "matmat", "rmatmat"), product)
@@ -227,9 +228,9 @@ class LinearGradients:
                     if np.any(moved[:, other]):
                         H[other, :, k, :] += Z.T @ (moved[:, other, None] * Z)
         H /= len(rows)
-        j = np.arange(self.n_features)
+        j, curvatures = np.arange(self.n_features), self.penalty_curvatures(coef)
         for k in range(K):
-            H[k, j, k, j] += self.penalty_curvatures()
+            H[k, j, k, j] += curvatures[k]
         return H.reshape(K * width, K * width)
 
     def hessian_trace(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray) -> float:
@@ -246,7 +247,7 @@ class LinearGradients:
                 diagonal[k, : self.n_features] += np.asarray(squared.T @ second).ravel()
                 diagonal[k, self.n_features :] += second.sum()
         diagonal /= len(rows)
-        diagonal[:, : self.n_features] += self.penalty_curvatures()
+        diagonal[:, : self.n_features] += self.penalty_curvatures(coef)
         return diagonal.ravel()
 
     def row_curvatures(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray):
@@ -258,9 +259,10 @@ class LinearGradients:
             columns = [self._by_output(raw, y, weights, k) for k in range(self.n_outputs)]
             yield self._written_out(Z), np.stack(columns, axis=2)
 
-    def penalty_curvatures(self) -> np.ndarray:
-        """Second derivatives of the smooth part of the penalty by the coefficients of an output (d,)."""
-        return self.penalty.gradient(self.axes.stretch.astype(np.float64) ** 2)
+    def penalty_curvatures(self, coef: np.ndarray) -> np.ndarray:
+        """Second derivatives of the smooth part of the penalty by the coefficients (K, d)."""
+        second = declared(self.penalty).second_derivative(coef.astype(np.float64) * self.axes.penalised)
+        return np.broadcast_to(second * self.axes.stretch.astype(np.float64) ** 2, coef.shape)
 
     def _written_out(self, Z) -> np.ndarray:
         """Rows as a dense array, with the one that the intercept is multiplied with."""
@@ -281,11 +283,24 @@ class LinearGradients:
 
     def ridge(self) -> float:
         """The largest curvature of the penalty."""
-        return float(np.max(self.penalty_curvatures(), initial=0.0))
+        curvature = self._penalty_curvature()
+        if curvature is None:
+            raise InvalidPart(
+                f"learning_rate='auto' follows the curvature of the objective, and {type(self.penalty).__name__} does not "
+                "declare its own: it needs the class data 'curvature', or a learning rate has to be set."
+            )
+        return float(np.max(curvature * self.axes.stretch.astype(np.float64) ** 2, initial=0.0))
 
     def strong_convexity(self) -> float:
         """The smallest curvature of the penalty, and a lower bound of that of the objective along the coefficients."""
-        return float(np.min(self.penalty.gradient(self.axes.stretch**2)))
+        penalty = declared(self.penalty)
+        convexity = self.penalty.gradient(1.0) if penalty.quadratic else penalty.convexity
+        return float(np.min(convexity * self.axes.stretch**2))
+
+    def _penalty_curvature(self) -> float | None:
+        """Upper bound of the second derivative of the smooth part of the penalty."""
+        penalty = declared(self.penalty)
+        return self.penalty.gradient(1.0) if penalty.quadratic else penalty.curvature
 
     def _residuals(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray):
         """Some rows as the optimizer sees them and their weighted residuals (n, K), a few at a time."""
@@ -300,15 +315,14 @@ class LinearGradients:
 
     def largest_stretch(self) -> float:
         """The stretch of a feature from which on the penalty is stiffer in its coordinate than the loss."""
-        ridge = float(self.penalty.gradient(1.0))
-        return (
-            float(np.sqrt((curvature_of(self.loss) or 1.0) / ridge)) if ridge > 0 else float(np.finfo(np.float32).max)
-        )
+        ridge = float(self._penalty_curvature() or 0.0)
+        curvature = declared(self.loss).curvature or 1.0
+        return float(np.sqrt(curvature / ridge)) if ridge > 0 else float(np.finfo(np.float32).max)
 
     def _unit(self, y: np.ndarray, intercept: np.ndarray) -> float:
         """The curvature of the expected loss that stands for that of a loss of residuals with a kink."""
-        pointwise = getattr(self.loss, "loss", self.loss)
-        if curvature_of(self.loss) is not None or pointwise.task != "regression" or hasattr(pointwise, "stiffness"):
+        loss = declared(self.loss)
+        if loss.curvature is not None or loss.task != "regression" or loss.brings("stiffness"):
             return 1.0
         deviation = np.abs(y.reshape(len(y), -1) - intercept).mean(axis=0)
         deviation = deviation[deviation > 0]
@@ -316,7 +330,7 @@ class LinearGradients:
 
     def _curvatures(self, y: np.ndarray, intercept: np.ndarray) -> np.ndarray:
         """Bounds of the second derivative of the loss for some rows, at constant raw outputs."""
-        if curvature_of(self.loss) is not None or not hasattr(self.loss, "stiffness"):
+        if declared(self.loss).curvature is not None or not declared(self.loss).brings("stiffness"):
             return np.full(len(y), stiffness(self.loss, intercept, y[0]))
         if y.ndim == 1:
             return stiffness(self.loss, np.full(len(y), intercept[0]), y)

@@ -8,6 +8,7 @@ import numpy as np
 
 from skminibatch import backends
 from skminibatch.backends import map_on_device
+from skminibatch.contract.kinds import declared
 from skminibatch.contract.plan import Plan, StepStats
 from skminibatch.contract.verbs import n_slots, result
 from skminibatch.layers import Stack
@@ -52,7 +53,7 @@ class MLPModel(NetworkGradients):
         """Parameters where `theta` predicts, the optimizer fresh."""
         params = np.zeros((1 + n_slots(self.optimizer), self.stack.n_numbers), self.dtype)
         params[0] = theta
-        for slot, exponent in zip(params[1:], self.optimizer.slot_exponents, strict=True):
+        for slot, exponent in zip(params[1:], declared(self.optimizer).slot_exponents, strict=True):
             if exponent == -1:  # an average starts where the parameters start
                 slot[:] = params[0]
         return params

@@ -18,6 +18,7 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
 from skminibatch import backends
+from skminibatch.contract.kinds import declared, declares
 from skminibatch.contract.orders import explicit_order
 from skminibatch.contract.plan import Plan
 from skminibatch.contract.verbs import hessian_product
@@ -35,6 +36,7 @@ AT_ONCE = 1 << 22  # numbers in the gradients that are written out at once
 ALL_ROWS = np.empty(0, np.int64)  # as the verbs of a backend say it
 
 
+@declares(slot_exponents=(1,))
 class Sum(NamedTuple):
     """An optimizer that goes nowhere: its slot is the sum of the gradients."""
 
@@ -44,14 +46,6 @@ class Sum(NamedTuple):
             return T(0);
         """,
     }
-    n_slots = 1
-    slot_exponents = (1,)
-    n_coefficients = 1
-    linear = False
-    lazy_l1 = False
-    decoupled = False
-    per_row = False
-    auto_rate = None
 
     def update(self, w, g, slots, c):
         return w, (slots[0] + g,), 0.0 * c[0]
@@ -61,6 +55,7 @@ class NetworkGradients:
     """The gradients and the Hessian of a model with a `stack`; `theta` is the predictor."""
 
     hessian_by_products = True
+    bounds_rows = False
 
     @property
     def n_parameters(self) -> int:
@@ -192,8 +187,8 @@ class NetworkGradients:
 
     def penalty_value(self, theta: np.ndarray, smooth: bool = False) -> float:
         """The penalty of the weights, or its smooth part."""
-        penalty = self.penalty._replace(l1=0.0) if smooth else self.penalty
-        return float(np.sum(penalty.value(self.flat(theta)[self.stack.decayed])))
+        value = declared(self.penalty).smooth_value if smooth else self.penalty.value
+        return float(np.sum(value(self.flat(theta)[self.stack.decayed])))
 
     def _gradients(self, data: Data, rows: np.ndarray, theta: np.ndarray):
         """The sum of the gradients of some observations (p,) and the squared norm of each, a few at a time."""
@@ -255,7 +250,8 @@ class NetworkGradients:
             g, _ = backward(backend.residuals(self.loss, here, y, weights) + 1j * moved)
             out += g.imag / STEP
             count += len(y)
-        return out / count + self.penalty.gradient(1.0) * np.where(self.stack.decayed, direction, 0.0)
+        curvatures = declared(self.penalty).second_derivative(theta.real)
+        return out / count + curvatures * np.where(self.stack.decayed, direction, 0.0)
 
     def hessian_matrix(self, data: Data, rows: np.ndarray, theta: np.ndarray) -> np.ndarray:
         """The same as a matrix (p, p), by p products."""

@@ -6,19 +6,24 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skminibatch.contract.domains import POSITIVE, SHARE
+from skminibatch.contract.kinds import InvalidPart, declares
 
+ADAM = {"beta_1": SHARE, "beta_2": SHARE, "epsilon": POSITIVE}
+ADAM_STEP = """
+    slots[0] = g + beta_1 * (slots[0] - g);
+    slots[1] = g * g + beta_2 * (slots[1] - g * g);
+    T step = c[0] / (sqrt(slots[1]) * c[2] + epsilon);
+    w -= step * c[1] * slots[0];
+    return step;
+"""
+
+
+@declares(domains={"epsilon": POSITIVE}, slot_exponents=(2,), auto_rate=0.1)
 class AdaGrad(NamedTuple):
     """``s <- s + g^2; w <- w - rate g / (sqrt(s) + epsilon)`` (Duchi, Hazan and Singer 2011)."""
 
     epsilon: float = 1e-8
-    n_slots = 1
-    slot_exponents = (2,)
-    n_coefficients = 1
-    linear = False
-    lazy_l1 = False
-    decoupled = False
-    per_row = False
-    auto_rate = 0.1
     cuda = {
         "update": """
             slots[0] += g * g;
@@ -37,6 +42,7 @@ class AdaGrad(NamedTuple):
         return w - step * g, (s,), step
 
 
+@declares(domains={"decay": SHARE, "epsilon": POSITIVE}, slot_exponents=(2,), n_coefficients=2, auto_rate=0.003)
 class RMSProp(NamedTuple):
     """``s <- decay s + (1 - decay) g^2; w <- w - rate g / (sqrt(s) + epsilon)`` (Tieleman and Hinton 2012).
 
@@ -45,14 +51,6 @@ class RMSProp(NamedTuple):
 
     decay: float = 0.99
     epsilon: float = 1e-8
-    n_slots = 1
-    slot_exponents = (2,)
-    n_coefficients = 2
-    linear = False
-    lazy_l1 = False
-    decoupled = False
-    per_row = False
-    auto_rate = 0.003
     cuda = {
         "update": """
             slots[0] = g * g + decay * (slots[0] - g * g);
@@ -72,29 +70,14 @@ class RMSProp(NamedTuple):
         return w - step * g, (s,), step
 
 
+@declares(domains=ADAM, slot_exponents=(1, 2), n_coefficients=3, auto_rate=0.003)
 class Adam(NamedTuple):
     """Adam (Kingma and Ba 2015, arXiv:1412.6980); the gradient of the penalty is part of the gradient."""
 
     beta_1: float = 0.9
     beta_2: float = 0.999
     epsilon: float = 1e-8
-    n_slots = 2
-    slot_exponents = (1, 2)
-    n_coefficients = 3
-    linear = False
-    lazy_l1 = False
-    decoupled = False
-    per_row = False
-    auto_rate = 0.003
-    cuda = {
-        "update": """
-            slots[0] = g + beta_1 * (slots[0] - g);
-            slots[1] = g * g + beta_2 * (slots[1] - g * g);
-            T step = c[0] / (sqrt(slots[1]) * c[2] + epsilon);
-            w -= step * c[1] * slots[0];
-            return step;
-        """,
-    }
+    cuda = {"update": ADAM_STEP}
 
     def coefficients(self, rates, sizes, memory):
         t = (memory or 0) + np.arange(1, len(rates) + 1)
@@ -108,7 +91,21 @@ class Adam(NamedTuple):
         step = c[0] / (np.sqrt(s) * c[2] + self.epsilon)
         return w - step * c[1] * m, (m, s), step
 
+    def for_batches(self, k):
+        """The stochastic differential equation of Adam stays the same (Malladi, Lyu, Panigrahi and Arora 2022)."""
+        largest = 1.0 / (1.0 - min(self.beta_1, self.beta_2))
+        if k >= largest * (1.0 - 1e-9):
+            raise InvalidPart(
+                f"needs a batch_size below {largest:.4g} times base_batch_size with these betas, got {k:.4g} times."
+            )
+        return self._replace(
+            beta_1=1.0 - k * (1.0 - self.beta_1),
+            beta_2=1.0 - k * (1.0 - self.beta_2),
+            epsilon=self.epsilon / k**0.5,
+        )
 
+
+@declares(domains=ADAM, slot_exponents=(1, 2), n_coefficients=3, decoupled=True, auto_rate=0.003)
 class AdamW(NamedTuple):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv:1711.05101).
 
@@ -118,15 +115,7 @@ class AdamW(NamedTuple):
     beta_1: float = 0.9
     beta_2: float = 0.999
     epsilon: float = 1e-8
-    n_slots = 2
-    slot_exponents = (1, 2)
-    n_coefficients = 3
-    linear = False
-    lazy_l1 = False
-    decoupled = True
-    per_row = False
-    auto_rate = 0.003
-    cuda = Adam.cuda
+    cuda = {"update": ADAM_STEP}
 
     def coefficients(self, rates, sizes, memory):
         return Adam.coefficients(self, rates, sizes, memory)
@@ -136,3 +125,6 @@ class AdamW(NamedTuple):
         s = g * g + self.beta_2 * (slots[1] - g * g)
         step = c[0] / (np.sqrt(s) * c[2] + self.epsilon)
         return w - step * c[1] * m, (m, s), step
+
+    def for_batches(self, k):
+        return Adam.for_batches(self, k)

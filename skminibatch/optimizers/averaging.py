@@ -6,9 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skminibatch.contract.verbs import n_slots, update
+from skminibatch.contract.domains import AT_LEAST_ZERO
+from skminibatch.contract.kinds import declares
+from skminibatch.contract.verbs import point, update
 
 
+@declares(wraps="inner", domains={"start": AT_LEAST_ZERO}, slot_exponents=(-1,), n_coefficients=1)
 class Averaging(NamedTuple):
     """Polyak-Ruppert averaging (Polyak and Juditsky 1992): the mean of the iterates after `start` samples predicts.
 
@@ -17,39 +20,11 @@ class Averaging(NamedTuple):
 
     inner: tuple
     start: float = 0.0
-    n_slots = 1
-    n_coefficients = 1
     cuda = {
         "update": "return inner.update(w, g, slots, c);",
         "follow": "slots[n_slots - 1] += c[n_coefficients - 1] * (w - slots[n_slots - 1]);",
+        "point": "return inner.point(w, slots, c);",
     }
-
-    @property
-    def slot_exponents(self):
-        return (*self.inner.slot_exponents, -1)
-
-    @property
-    def linear(self):
-        return self.inner.linear
-
-    @property
-    def lazy_l1(self):
-        return self.inner.lazy_l1 and n_slots(self.inner) == 0
-
-    @property
-    def decoupled(self):
-        return self.inner.decoupled
-
-    @property
-    def per_row(self):
-        return self.inner.per_row
-
-    @property
-    def auto_rate(self):
-        return self.inner.auto_rate
-
-    def auto_multiple(self):
-        return self.inner.auto_multiple()
 
     def coefficients(self, rates, sizes, memory):
         inner, samples, averaged = memory or (None, 0, 0)
@@ -64,6 +39,9 @@ class Averaging(NamedTuple):
 
     def follow(self, w, slots, c):
         return slots[:-1] + (slots[-1] + c[-1] * (w - slots[-1]),)  # noqa: RUF005
+
+    def point(self, w, slots, c):
+        return point(self.inner, w, slots[:-1], c[:-1])
 
     def result(self, w, slots):
         return slots[-1]

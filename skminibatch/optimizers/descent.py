@@ -6,18 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skminibatch.contract.domains import FINITE, SHARE
+from skminibatch.contract.kinds import declares
 
+
+@declares(linear=True, lazy_l1=True)
 class SGD(NamedTuple):
     """``w <- w - rate g`` (Robbins and Monro 1951)."""
 
-    n_slots = 0
-    slot_exponents = ()
-    n_coefficients = 1
-    linear = True
-    lazy_l1 = True
-    decoupled = False
-    per_row = False
-    auto_rate = None
     cuda = {
         "update": """
             w -= c[0] * g;
@@ -35,18 +31,11 @@ class SGD(NamedTuple):
         return w - c[0] * g, slots, c[0]
 
 
+@declares(domains={"momentum": SHARE}, slot_exponents=(1,), linear=True)
 class Momentum(NamedTuple):
     """``v <- momentum v + g; w <- w - rate v`` (Polyak 1964); the effective step is ``rate / (1 - momentum)``."""
 
     momentum: float = 0.9
-    n_slots = 1
-    slot_exponents = (1,)
-    n_coefficients = 1
-    linear = True
-    lazy_l1 = False
-    decoupled = False
-    per_row = False
-    auto_rate = None
     cuda = {
         "update": """
             slots[0] = momentum * slots[0] + g;
@@ -66,18 +55,11 @@ class Momentum(NamedTuple):
         return w - c[0] * v, (v,), c[0] / (1.0 - self.momentum)
 
 
+@declares(domains={"momentum": SHARE}, slot_exponents=(1,), linear=True)
 class Nesterov(NamedTuple):
     """``v <- momentum v + g; w <- w - rate (g + momentum v)`` (Nesterov 1983, in the variables of Sutskever 2013)."""
 
     momentum: float = 0.9
-    n_slots = 1
-    slot_exponents = (1,)
-    n_coefficients = 1
-    linear = True
-    lazy_l1 = False
-    decoupled = False
-    per_row = False
-    auto_rate = None
     cuda = {
         "update": """
             slots[0] = momentum * slots[0] + g;
@@ -97,6 +79,9 @@ class Nesterov(NamedTuple):
         return w - c[0] * (g + self.momentum * v), (v,), c[0] / (1.0 - self.momentum)
 
 
+@declares(
+    domains={"interpolation": SHARE, "power": FINITE}, slot_exponents=(-1,), n_coefficients=2, linear=True, lazy_l1=True
+)
 class ScheduleFree(NamedTuple):
     """Schedule-free SGD (Defazio, Yang, Mehta, Mishchenko, Khaled and Cutkosky 2024, arXiv:2405.15682).
 
@@ -110,14 +95,6 @@ class ScheduleFree(NamedTuple):
 
     interpolation: float = 0.5
     power: float = 0.0
-    n_slots = 1
-    slot_exponents = (-1,)
-    n_coefficients = 2
-    linear = True
-    lazy_l1 = True
-    decoupled = False
-    per_row = False
-    auto_rate = None
     cuda = {
         "update": """
             w -= c[0] * g;

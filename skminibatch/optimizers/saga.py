@@ -6,9 +6,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skminibatch.contract.domains import POSITIVE
+from skminibatch.contract.kinds import declares
+
 LONGER = 0.25  # of an epoch, for the second and later visits of rows
 
 
+@declares(
+    domains={"n_rows": POSITIVE}, slot_exponents=(1,), n_coefficients=2, linear=True, decoupled=True, per_row=True
+)
 class SAGA(NamedTuple):
     """Mini-batch SAGA (Defazio, Bach and Lacoste-Julien 2014, arXiv:1407.0202; Gazagnadou, Gower and Salmon 2019).
 
@@ -18,18 +24,10 @@ class SAGA(NamedTuple):
     numbers of the parameters' type, and hands the differences on. The penalty is not part of what is stored. A row that
     comes twice in a batch counts once.
 
-    ``n_rows`` is n, which `fit` fills in.
+    ``n_rows`` is n, which `fit` fills in by `for_rows`.
     """
 
     n_rows: float = 1.0
-    n_slots = 1
-    slot_exponents = (1,)
-    n_coefficients = 2
-    linear = True
-    lazy_l1 = False
-    decoupled = True
-    per_row = True
-    auto_rate = None
     cuda = {
         "update": """
             w -= c[0] * (g + slots[0]);
@@ -40,6 +38,9 @@ class SAGA(NamedTuple):
 
     def auto_multiple(self):
         return 0.25
+
+    def for_rows(self, n_rows):
+        return self._replace(n_rows=float(n_rows))
 
     def coefficients(self, rates, sizes, memory):
         return np.column_stack([rates, sizes / self.n_rows]), memory

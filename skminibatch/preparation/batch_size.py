@@ -13,7 +13,6 @@ from skminibatch.preparation.start import Start
 from skminibatch.samplers import Shuffle
 from skminibatch.schedules import ConstantSize
 from skminibatch.schedules.auto import PILOT
-from skminibatch.schedules.step_costs import load
 from skminibatch.statistics.random import EXAMINED, OF_PILOT, sample_rows, stream
 from skminibatch.statistics.smoothness import SmoothnessConstants
 from skminibatch.training.loop import run_part
@@ -53,7 +52,7 @@ def _pilots(start: Start) -> list[Start]:
 def derived_size(part: tuple, start: Start, smoothness: SmoothnessConstants) -> tuple[ConstantSize, str]:
     """The size that ``batch_size='auto'`` takes for an optimizer with a table, and why."""
     row_length, kind = start.model.cost_of_rows(start.data)
-    costs = load(part.costs, kind)
+    costs = part.step_costs(kind)
     times = (costs.batch_sizes, costs.of(row_length))
     size = saga_batch_size(smoothness, start.model.strong_convexity(), start.data.n_rows, times)
     return ConstantSize(float(size)), (

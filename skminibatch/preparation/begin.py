@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from skminibatch.contract.kinds import SIZE_CHOICE, declared
 from skminibatch.models.data import Data
 from skminibatch.models.linear import LinearModel
 from skminibatch.preparation.batch_size import chosen_size, derived_size
@@ -24,7 +25,6 @@ from skminibatch.statistics.features import Moments
 from skminibatch.statistics.random import EXAMINED, OF_EVALUATION, OF_RESERVOIR, OF_SCALE, sample_rows, stream
 from skminibatch.statistics.reservoir import Reservoir
 from skminibatch.statistics.smoothness import SmoothnessConstants
-from skminibatch.training.chunks import smallest_batch_of
 from skminibatch.training.state import History, Recipe, TrainState
 
 EVALUATED = 10_000  # rows on which the objective is measured
@@ -142,8 +142,8 @@ def begin(settings: Settings, data: Data, previous: Fitted | None = None) -> tup
         smoothness, reservoir = _smoothness(settings, start, stream_so_far, epoch)
     memory = settings.sampler.start(data.X.shape[0], data.rows, settings.seed, epoch, settings.strata)
     sizes, chosen = settings.sizes, None
-    if hasattr(sizes, "chosen"):
-        fewest = smallest_batch_of(memory)
+    if declared(sizes).kind is SIZE_CHOICE:
+        fewest = declared(settings.sampler).smallest_batch(memory)
         chosen = _chosen_size(settings, start, smoothness, stream_so_far, second_solver is not None, fewest)
         sizes, _ = chosen
     start = start._replace(model=replace(model, optimizer=settings.scaled_optimizer(model.optimizer, sizes)))
@@ -219,12 +219,11 @@ def _recipe(settings: Settings, start: Start, sizes: tuple, smoothness: Smoothne
     if settings.measures_objective:
         rng = stream(settings.seed, OF_EVALUATION)
         evaluation_rows = sample_rows(data.X.shape[0], EVALUATED, rng, data.rows)
-    tempered = getattr(settings.sampler, "tempered", None)
     return Recipe(
         sampler=settings.sampler,
         schedule=settings.rates(start.model.optimizer, data.n_rows, data.n_rows / min(sizes.start, data.n_rows)),
         sizes=sizes,
-        smoothness=smoothness if smoothness is None or tempered is None else tempered(smoothness),
+        smoothness=None if smoothness is None else declared(settings.sampler).tempered(smoothness),
         clip_norm=settings.clip_norm,
         scaling=settings.scaling,
         base_batch_size=settings.base_batch_size,

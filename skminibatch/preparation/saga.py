@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skminibatch.contract.kinds import declared
 from skminibatch.models.data import Data
 from skminibatch.models.linear import LinearModel
 from skminibatch.optimizers import ScheduleFree
@@ -23,7 +24,7 @@ def staged(model: LinearModel) -> tuple[LinearModel, tuple | None]:
     The residuals at a point that another optimizer has reached are a better start than those at zero: the first pass of
     SAGA alone gains a tenth of what a pass of schedule-free SGD gains.
     """
-    if not model.optimizer.per_row:
+    if not declared(model.optimizer).per_row:
         return model, None
     return replace(model, optimizer=ScheduleFree()), model.optimizer
 
@@ -52,7 +53,7 @@ def with_table(recipe: Recipe, solver: tuple, schedule: tuple, data: Data, seed:
         recipe = replace(recipe, evaluation_rows=all_rows, checks=1)
 
     def then(progress: Progress) -> tuple[Progress, Data, Recipe]:
-        model = replace(progress.model, optimizer=solver._replace(n_rows=float(data.n_rows)))
+        model = replace(progress.model, optimizer=declared(solver).for_rows(data.n_rows))
         table, mean_gradient, row_smoothness = model.stored(data, *progress.predictor)
         params = model.start(*progress.predictor)
         params[1] = mean_gradient

@@ -9,6 +9,7 @@ import numpy as np
 from skminibatch.backends import map_on_device
 from skminibatch.backends.arrays import is_sparse
 from skminibatch.contract.coordinates import Coordinates
+from skminibatch.contract.kinds import declared
 from skminibatch.models.data import Data
 from skminibatch.models.linear import LinearModel
 from skminibatch.preparation.start import Start
@@ -110,9 +111,10 @@ def first_statistic(start: Start, rule: tuple | None) -> dict[str, float]:
 
     Infinite where it cannot be measured.
     """
-    if rule is None or rule.reads is None:
+    reads = None if rule is None else declared(rule).reads
+    if reads is None:
         return {}
-    return {rule.reads: FIRST[rule.reads](start.model, start.data, start.sampled, start.predictor)}
+    return {reads: FIRST[reads](start.model, start.data, start.sampled, start.predictor)}
 
 
 def _peak_batch_size(model: LinearModel, data: Data, sampled: np.ndarray, predictor: tuple) -> float:
@@ -123,7 +125,7 @@ def _peak_batch_size(model: LinearModel, data: Data, sampled: np.ndarray, predic
     model, rows = in_micro_batches(model, sampled)
     at = (data, rows, *predictor)
     mean, variance = model.gradient_moments(*at)
-    if not model.optimizer.decoupled:
+    if not declared(model.optimizer).decoupled:
         mean = mean + model.penalty_gradient(*predictor)
     z = np.divide(mean, np.sqrt(variance), out=np.zeros_like(mean), where=variance > 0)
     curvatures = model.hessian_diagonal(*at)

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats.sampling import DiscreteGuideTable
 
+from skminibatch.contract.domains import OneOf
+from skminibatch.contract.kinds import declares
 from skminibatch.contract.orders import explicit_order
 from skminibatch.samplers.strata import numbers
 
@@ -29,6 +31,7 @@ class ImportanceMemory(NamedTuple):
     turn: int = 0
 
 
+@declares(domains={"by": OneOf(("gradient", "smoothness"))}, one_population=True, weighs_rows=True)
 class Importance(NamedTuple):
     """Rows drawn independently with probabilities ``p_i``, weighted by ``1 / (n p_i)``, so that the gradient is unbiased.
 
@@ -44,8 +47,10 @@ class Importance(NamedTuple):
     """
 
     by: str = "gradient"
-    one_population = True
-    without_replacement = False
+
+    @property
+    def needs_row_bounds(self):
+        return self.by == "smoothness"
 
     @staticmethod
     def start(n_rows, rows, seed, epoch=0, strata=None):

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skminibatch.contract.domains import CALLABLE
+from skminibatch.contract.kinds import declares
 from skminibatch.contract.orders import explicit_order
 from skminibatch.samplers.uniform import draw_in_order, start
 
@@ -74,11 +76,6 @@ class StrataMemory(NamedTuple):
         """Rows of each stratum."""
         return np.diff(self.ends, prepend=0)
 
-    @property
-    def smallest_batch(self) -> int:
-        """Rows of the smallest batch, one of each stratum."""
-        return len(self.ends)
-
     def generator(self) -> np.random.Generator:
         """Random numbers of this turn."""
         return numbers(self.seed, self.epoch, self.turn)
@@ -145,6 +142,14 @@ def _stratified_draw(memory: StrataMemory, sizes, deviations: np.ndarray):
     return explicit_order(drawn), weights, memory
 
 
+@declares(
+    start=staticmethod(_strata_start),
+    domains={"strata": CALLABLE},
+    without_replacement=True,
+    weighs_rows=True,
+    needs_strata=True,
+    strata_from_targets=True,
+)
 class Stratified(NamedTuple):
     """Rows of each stratum in every batch, as many as its share: no noise from how often a stratum is met.
 
@@ -154,17 +159,24 @@ class Stratified(NamedTuple):
     """
 
     strata: Callable | None = None
-    one_population = False
-    without_replacement = True
-    from_targets = True
 
-    start = staticmethod(_strata_start)
+    def smallest_batch(self, memory):
+        """Rows of the smallest batch, one of each stratum."""
+        return len(memory.ends)
 
     def draw(self, memory, sizes):
         """(order, weights, memory) for the next steps."""
         return _stratified_draw(memory, sizes, np.zeros(len(memory.ends)))
 
 
+@declares(
+    start=staticmethod(_strata_start),
+    domains={"strata": CALLABLE},
+    without_replacement=True,
+    weighs_rows=True,
+    needs_strata=True,
+    strata_from_targets=True,
+)
 class Neyman(NamedTuple):
     """Rows of each stratum as many as ``W_k s_k`` asks, s_k the deviation of its gradients (Neyman 1934).
 
@@ -174,11 +186,10 @@ class Neyman(NamedTuple):
     """
 
     strata: Callable | None = None
-    one_population = False
-    without_replacement = True
-    from_targets = True
 
-    start = staticmethod(_strata_start)
+    def smallest_batch(self, memory):
+        """Rows of the smallest batch, one of each stratum."""
+        return len(memory.ends)
 
     def observe(self, memory, gradients):
         """The memory with the deviations of the gradients as they are now."""
@@ -201,6 +212,7 @@ class Neyman(NamedTuple):
         return _stratified_draw(memory, sizes, np.sqrt(np.maximum(variances, floor)))
 
 
+@declares(domains={"strata": CALLABLE}, without_replacement=True, needs_strata=True)
 class Groups(NamedTuple):
     """A new permutation of groups of rows in each epoch; the rows of a group stay together, in the order of the data.
 
@@ -210,9 +222,6 @@ class Groups(NamedTuple):
     """
 
     strata: Callable | None = None
-    one_population = False
-    without_replacement = True
-    from_targets = False
 
     @staticmethod
     def start(n_rows, rows, seed, epoch=0, strata=None):

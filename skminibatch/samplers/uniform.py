@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skminibatch.contract.domains import WHOLE
+from skminibatch.contract.kinds import declares
 from skminibatch.contract.orders import MOST_PLACES, ROUNDS, SMALLEST_KEYED, RowOrder, explicit_order, keyed_order
 
 COPIES = 1 << 20  # of each row, from which those of a draw with replacement are taken
@@ -53,14 +55,11 @@ def _mapped(memory: SamplerMemory, positions: np.ndarray) -> np.ndarray:
     return memory.rows[positions] if memory.rows.size else positions
 
 
+@declares(start=staticmethod(start), domains={"block": WHOLE}, one_population=True, without_replacement=True)
 class Shuffle(NamedTuple):
     """A new uniform permutation of the rows in each epoch."""
 
     block: int = 1
-    one_population = True
-    without_replacement = True
-
-    start = staticmethod(start)
 
     def draw(self, memory, sizes):
         """(order, weights or None, memory) for the next steps."""
@@ -80,6 +79,7 @@ class Shuffle(NamedTuple):
         return draw_in_order(memory, sizes, new_order)
 
 
+@declares(start=staticmethod(start), domains={"block": WHOLE}, one_population=True, without_replacement=True)
 class Blocks(NamedTuple):
     """A new uniform permutation of blocks of consecutive rows in each epoch: memory is read in order, which is faster.
 
@@ -87,27 +87,19 @@ class Blocks(NamedTuple):
     """
 
     block: int = 64
-    one_population = True
-    without_replacement = True
-
-    start = staticmethod(start)
 
     def draw(self, memory, sizes):
         """(order, weights or None, memory) for the next steps."""
         return Shuffle.draw(self, memory, sizes)
 
 
+@declares(start=staticmethod(start), one_population=True)
 class Replacement(NamedTuple):
     """Rows drawn independently, with replacement.
 
     Of many rows they are drawn without replacement from a million copies of each, which is the same up to a share of one in a
     million, and needs no list of what was drawn.
     """
-
-    one_population = True
-    without_replacement = False
-
-    start = staticmethod(start)
 
     def draw(self, memory, sizes):
         """(order, weights or None, memory) for the next steps."""
@@ -120,13 +112,9 @@ class Replacement(NamedTuple):
         return explicit_order(_mapped(memory, drawn)), None, memory
 
 
+@declares(start=staticmethod(start), one_population=True, without_replacement=True)
 class Sequential(NamedTuple):
     """The rows in the order in which they are stored."""
-
-    one_population = True
-    without_replacement = True
-
-    start = staticmethod(start)
 
     def draw(self, memory, sizes):
         """(order, weights or None, memory) for the next steps."""

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skminibatch.contract.domains import PATH
+from skminibatch.contract.kinds import declares
 from skminibatch.schedules.step_costs import load
 
 PILOT = 64  # rows of a batch of the pilot, a pass over a sample
@@ -14,6 +16,7 @@ SHARE = 0.4  # of the critical batch size, the least that is taken: the noise fl
 STEPS = 16.0  # in an epoch, the fewest
 
 
+@declares(domains={"costs": PATH})
 class AutoSize(NamedTuple):
     """Chosen once, before training, from a pilot on a sample of the rows and from stored times of a step, without a clock.
 
@@ -32,11 +35,15 @@ class AutoSize(NamedTuple):
 
     costs: str | None = None
 
+    def step_costs(self, kind):
+        """The table of step costs for a kind of rows."""
+        return load(self.costs, kind)
+
     def chosen(self, noise_scale, n_rows, row_length, kind) -> tuple[int, str]:
         """(the size, why) from the noise scale after the pilot and what a row is like, see `StepCosts`."""
         if not np.isfinite(noise_scale):
             return PILOT, f"batch_size='auto' took {PILOT} rows: no gradient stood out of its noise after a pilot"
-        table = load(self.costs, kind)
+        table = self.step_costs(kind)
         critical = max(OVERALL * noise_scale, 1.0)
         most = max(1.0, min(n_rows / STEPS, table.batch_sizes[-1]))
         least = min(max(SHARE * critical, 1.0), most)

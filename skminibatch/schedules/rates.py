@@ -6,7 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skminibatch.contract.domains import ABOVE_ONE, AT_LEAST_ZERO, POSITIVE
+from skminibatch.contract.kinds import declares
 
+
+@declares(domains={"eta0": POSITIVE})
 class Constant(NamedTuple):
     """``eta0``."""
 
@@ -16,6 +20,7 @@ class Constant(NamedTuple):
         return np.full(len(samples), self.eta0)
 
 
+@declares(domains={"eta0": POSITIVE, "power_t": AT_LEAST_ZERO})
 class InverseScaling(NamedTuple):
     """``eta0 / t^power_t`` with ``t`` the samples seen, counting from one."""
 
@@ -26,6 +31,7 @@ class InverseScaling(NamedTuple):
         return self.eta0 / (samples + 1.0) ** self.power_t
 
 
+@declares(domains={"alpha": POSITIVE, "t0": POSITIVE})
 class Optimal(NamedTuple):
     """``1 / (alpha (t0 + t))``, scikit-learn's heuristic (Bottou 2012): the first step moves by a typical weight."""
 
@@ -36,6 +42,7 @@ class Optimal(NamedTuple):
         return 1.0 / (self.alpha * (self.t0 + samples))
 
 
+@declares(domains={"eta0": POSITIVE, "factor": ABOVE_ONE, "smallest": POSITIVE})
 class Adaptive(NamedTuple):
     """``eta0``, divided by 5 whenever training stops to improve; training stops below 1e-6."""
 
@@ -46,7 +53,13 @@ class Adaptive(NamedTuple):
     def rates(self, samples, state):
         return np.full(len(samples), self.eta0 / self.factor**state.reductions)
 
+    def at_standstill(self, state):
+        """Why training ends, or an empty text where a lower rate is left."""
+        lower = self.eta0 / self.factor**state.reductions / self.factor
+        return f"the adaptive rate fell below {self.smallest:g}" if lower <= self.smallest else ""
 
+
+@declares(domains={"eta0": POSITIVE, "horizon": POSITIVE}, needs_horizon=True)
 class Cosine(NamedTuple):
     """``eta0 (1 + cos(pi t / horizon)) / 2`` (Loshchilov and Hutter 2017), `horizon` in samples: `fit` only."""
 
@@ -57,6 +70,7 @@ class Cosine(NamedTuple):
         return 0.5 * self.eta0 * (1.0 + np.cos(np.pi * np.minimum(samples / self.horizon, 1.0)))
 
 
+@declares(domains={"multiple": POSITIVE, "constant": AT_LEAST_ZERO, "warmup": AT_LEAST_ZERO})
 class Auto(NamedTuple):
     """``learning_rate='auto'``: `multiple` over the smoothness of a batch, or the constant of an adaptive solver.
 

@@ -3,7 +3,7 @@
 ``factor(batch_size, base_batch_size, statistic)`` is what the rate is multiplied with; the statistic of the gradients is the
 one that the rule ``reads``, by its name in the state of training: the ``noise_scale`` ``tr(Sigma) / |G|^2`` of the last
 epoch, or of the start, the ``peak_batch_size`` of the start, or None. Rules that are ``for_adam`` hold for its normalised
-steps; `AdamSDE` also moves the other hyper-parameters, by ``optimizer(optimizer, k)``.
+steps; `AdamSDE` also moves the other hyper-parameters, by the optimizer's ``for_batches(k)``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+
+from skminibatch.contract.kinds import declares
 
 
 def _noise_ratio(batch_size, base_batch_size, noise_scale):
@@ -23,9 +25,6 @@ def _noise_ratio(batch_size, base_batch_size, noise_scale):
 class LinearScaling(NamedTuple):
     """``k = b / base``: the same progress and the same noise a row (Goyal et al. 2017, arXiv:1706.02677)."""
 
-    for_adam = False
-    reads = None
-
     def factor(self, batch_size, base_batch_size, noise_scale):
         return batch_size / base_batch_size
 
@@ -33,76 +32,55 @@ class LinearScaling(NamedTuple):
 class SquareRootScaling(NamedTuple):
     """``sqrt(k)``: the same variance of an update, rate^2 sigma^2 / b (Krizhevsky 2014, arXiv:1404.5997)."""
 
-    for_adam = False
-    reads = None
-
     def factor(self, batch_size, base_batch_size, noise_scale):
         return (batch_size / base_batch_size) ** 0.5
 
 
+@declares(reads="noise_scale")
 class AdaScale(NamedTuple):
     """``(1 + S / base) / (1 + S / b)``, from 1 (no noise) to k (nothing but noise) (Johnson et al. 2020).
 
     The best rates of two batch sizes stand in the same ratio (McCandlish et al. 2018, arXiv:1812.06162).
     """
 
-    for_adam = False
-    reads = "noise_scale"
-
     def factor(self, batch_size, base_batch_size, noise_scale):
         return 1.0 / _noise_ratio(batch_size, base_batch_size, noise_scale)
 
 
+@declares(for_adam=True, reads="noise_scale")
 class AdamUpdate(NamedTuple):
     """``sqrt((1 + S / b) / (1 + S / base))``: the same mean step of Adam, from ``1 / sqrt(k)`` to 1."""
-
-    for_adam = True
-    reads = "noise_scale"
 
     def factor(self, batch_size, base_batch_size, noise_scale):
         return _noise_ratio(batch_size, base_batch_size, noise_scale) ** 0.5
 
 
+@declares(for_adam=True, reads="noise_scale")
 class AdamExample(NamedTuple):
     """k times the rule of `AdamUpdate`: the same mean progress of Adam a row, from ``sqrt(k)`` to k."""
-
-    for_adam = True
-    reads = "noise_scale"
 
     def factor(self, batch_size, base_batch_size, noise_scale):
         return batch_size / base_batch_size * AdamUpdate.factor(self, batch_size, base_batch_size, noise_scale)
 
 
+@declares(for_adam=True, moves_optimizer=True)
 class AdamSDE(NamedTuple):
     """``sqrt(k)``, with ``1 - beta`` k times as large (Malladi, Lyu, Panigrahi and Arora 2022, arXiv:2205.10287).
 
     Adam then follows the same stochastic differential equation for every batch size.
     """
 
-    for_adam = True
-    reads = None
-
     def factor(self, batch_size, base_batch_size, noise_scale):
         return (batch_size / base_batch_size) ** 0.5
 
-    def optimizer(self, optimizer, k):
-        """Adam with the other hyper-parameters that go with batches k times as large."""
-        return optimizer._replace(
-            beta_1=1.0 - k * (1.0 - optimizer.beta_1),
-            beta_2=1.0 - k * (1.0 - optimizer.beta_2),
-            epsilon=optimizer.epsilon / k**0.5,
-        )
 
-
+@declares(for_adam=True, reads="peak_batch_size")
 class Surge(NamedTuple):
     """``(sqrt(P / base) + sqrt(base / P)) / (sqrt(P / b) + sqrt(b / P))``, the best rate of steps by signs (Li et al. 2024).
 
     It rises with the square root of b, has its peak at the peak batch size P, and falls beyond (arXiv:2405.14578); without a
     peak it is the square root of k.
     """
-
-    for_adam = True
-    reads = "peak_batch_size"
 
     def factor(self, batch_size, base_batch_size, peak_batch_size):
         return (base_batch_size / batch_size) ** 0.5 / _noise_ratio(batch_size, base_batch_size, peak_batch_size)

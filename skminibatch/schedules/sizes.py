@@ -1,11 +1,10 @@
 """Batch-size schedules: how many rows each of the next steps takes.
 
 ``sizes(memory, state, n_rows, n_steps)`` returns the sizes of the next steps, float64, no more than `n_rows` rows need and
-`n_steps` at most, and what it remembers. An adaptive schedule returns `every` steps of one size and then looks at what came
-of them, ``state.seen`` (see `skminibatch._statistics.Seen`), which is there for a schedule with the attribute ``every``; with
-``examines``, at ``state.examined``, the gradients of the rows of the last batch. The first size is `start`. Sizes are rounded
-up and end at `largest` and at the number of rows; where a schedule ``anneals``, a growing batch standing for a falling rate,
-the rate falls from `largest` on.
+`n_steps` at most, and what it remembers. An adaptive schedule returns `every` steps of one size and then evaluates what it
+``reads`` of them: in ``state.seen`` (see `skminibatch.statistics.batches.Seen`) and, of the gradients of the rows of the last
+batch, in ``state.examined``. The first size is `start`. Sizes are rounded up and end at `largest` and at the number of rows;
+where a schedule ``anneals``, a growing batch standing for a falling rate, the rate falls from `largest` on.
 """
 
 from __future__ import annotations
@@ -14,8 +13,21 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skminibatch.contract.domains import (
+    ABOVE_ONE,
+    AT_LEAST_ONE,
+    AT_LEAST_ZERO,
+    BOOLEAN,
+    FINITE,
+    LIMIT,
+    POSITIVE,
+    SEVERAL,
+)
+from skminibatch.contract.kinds import declares
 from skminibatch.schedules.auto import AutoSize
 
+SIZES = {"start": AT_LEAST_ONE, "largest": LIMIT}
+ADAPTIVE = {"start": SEVERAL, "largest": LIMIT, "every": AT_LEAST_ONE, "growth": ABOVE_ONE}
 LARGEST_LOGARITHM = 600.0  # of a growth: more would be no number
 
 
@@ -54,29 +66,30 @@ def _steady(size, n_rows, n_steps):
     return np.full(_count(size, n_rows, n_steps), float(size))
 
 
+@declares(domains=SIZES, constant=True)
 class ConstantSize(NamedTuple):
     """`start` rows in every step."""
 
     start: float = 64.0
     largest: float = np.inf
-    anneals = False
 
     def sizes(self, memory, state, n_rows, n_steps):
         return _steady(self.start, n_rows, n_steps), memory
 
 
+@declares(domains={**SIZES, "increase": AT_LEAST_ZERO}, anneals=True)
 class LinearSize(NamedTuple):
     """``start + increase k`` in step k (PadaDamp; Sievert and Shah 2019, arXiv:1910.08222)."""
 
     start: float = 64.0
     increase: float = 0.1
     largest: float = np.inf
-    anneals = True
 
     def sizes(self, memory, state, n_rows, n_steps):
         return self.start + self.increase * (state.step + np.arange(_count(self.start, n_rows, n_steps))), memory
 
 
+@declares(domains={**SIZES, "factor": ABOVE_ONE, "epochs": AT_LEAST_ONE}, anneals=True)
 class Geometric(NamedTuple):
     """`factor` times as many rows after every `epochs` epochs (Smith, Kindermans, Ying and Le 2018, arXiv:1711.00489).
 
@@ -88,7 +101,6 @@ class Geometric(NamedTuple):
     factor: float = 2.0
     epochs: float = 5.0
     largest: float = np.inf
-    anneals = True
 
     def sizes(self, memory, state, n_rows, n_steps):
         most = LARGEST_LOGARITHM / max(abs(np.log(self.factor)), np.finfo(float).eps)
@@ -96,6 +108,7 @@ class Geometric(NamedTuple):
         return _steady(self.start * self.factor**growths, n_rows, n_steps), memory
 
 
+@declares(domains=SIZES, anneals=True)
 class Logarithmic(NamedTuple):
     """``start ln(k + 2) / ln 2`` in step k: the temperature ``rate sigma^2 / (2 b)`` falls like ``1 / ln k``.
 
@@ -104,13 +117,13 @@ class Logarithmic(NamedTuple):
 
     start: float = 64.0
     largest: float = np.inf
-    anneals = True
 
     def sizes(self, memory, state, n_rows, n_steps):
         k = state.step + np.arange(_count(self.start, n_rows, n_steps))
         return self.start * np.log(k + 2.0) / np.log(2.0), memory
 
 
+@declares(domains={**SIZES, "optimum": FINITE, "every": AT_LEAST_ONE}, anneals=True, reads=("loss",))
 class AdaDamp(NamedTuple):
     """``start (F_0 - optimum) / (F - optimum)``: damped by the loss (Sievert and Shah 2019, arXiv:1910.08222).
 
@@ -121,7 +134,6 @@ class AdaDamp(NamedTuple):
     optimum: float = 0.0
     every: float = 64.0
     largest: float = np.inf
-    anneals = True
 
     def sizes(self, memory, state, n_rows, n_steps):
         size = self.start
@@ -149,6 +161,7 @@ def _sizes_of_a_test(self, memory, state, n_rows, n_steps):
     return _steady(size, n_rows, min(self.every, n_steps)), size
 
 
+@declares(sizes=_sizes_of_a_test, domains={**ADAPTIVE, "theta": POSITIVE, "debias": BOOLEAN}, reads=("variance",))
 class NormTest(NamedTuple):
     """As large as the norm test asks, ``s^2 / (theta^2 |g|^2)`` (Byrd, Chin, Nocedal and Wu 2012).
 
@@ -163,8 +176,6 @@ class NormTest(NamedTuple):
     growth: float = 2.0
     largest: float = np.inf
     debias: bool = False
-    anneals = False
-    sizes = _sizes_of_a_test
 
     def needed(self, state):
         """The size that the last block asks for, None where it does not tell."""
@@ -174,6 +185,7 @@ class NormTest(NamedTuple):
         return needed_by_norm_test(state.seen.variance, square_norm, self.theta, state.population)
 
 
+@declares(sizes=_sizes_of_a_test, domains={**ADAPTIVE, "theta": POSITIVE, "nu": POSITIVE}, reads=("rows",))
 class InnerProductTest(NamedTuple):
     """As large as the inner product and the orthogonality test ask (Bollapragada, Byrd and Nocedal 2018, SIOPT 28(4)).
 
@@ -188,9 +200,6 @@ class InnerProductTest(NamedTuple):
     every: float = 64.0
     growth: float = 2.0
     largest: float = np.inf
-    anneals = False
-    examines = True
-    sizes = _sizes_of_a_test
 
     def needed(self, state):
         """The size that the last batch asks for, None where it does not tell."""
@@ -220,6 +229,7 @@ def _sizes_that_follow(self, memory, state, n_rows, n_steps):
     return _steady(self.start if memory is None else memory.size, n_rows, min(self.every, n_steps)), memory
 
 
+@declares(sizes=_sizes_that_follow, domains={**ADAPTIVE, "optimum": FINITE, "smallest": SEVERAL}, reads=("variance",))
 class CABS(NamedTuple):
     """``rate tr(Sigma) / (F - optimum)`` (Balles, Romero and Hennig 2017, arXiv:1612.05086).
 
@@ -232,9 +242,6 @@ class CABS(NamedTuple):
     growth: float = 2.0
     smallest: float = 2.0
     largest: float = np.inf
-    anneals = False
-
-    sizes = _sizes_that_follow
 
     def compared(self, seen):
         """What the variance is compared with: the loss."""
@@ -246,6 +253,9 @@ class CABS(NamedTuple):
         return seen.rate * averages.variance / above if above > 0 else np.inf
 
 
+@declares(
+    sizes=_sizes_that_follow, domains={**ADAPTIVE, "multiple": POSITIVE, "smallest": SEVERAL}, reads=("variance",)
+)
 class NoiseScaleSize(NamedTuple):
     """`multiple` times the noise scale ``tr(Sigma) / |G|^2`` (McCandlish et al. 2018, arXiv:1812.06162, appendix D).
 
@@ -259,9 +269,6 @@ class NoiseScaleSize(NamedTuple):
     growth: float = 2.0
     smallest: float = 2.0
     largest: float = np.inf
-    anneals = False
-
-    sizes = _sizes_that_follow
 
     def compared(self, seen):
         """What the variance is compared with: the square of the gradient."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from skminibatch.contract.plan import NO_BOUND, Plan
+from skminibatch.contract.kinds import declared
+from skminibatch.contract.plan import Plan
 from skminibatch.models.linear import LinearModel
 from skminibatch.training.state import Recipe, TrainState
 
@@ -36,11 +37,6 @@ def _joined_sizes(n_rows: int, sizes: np.ndarray, smallest: int) -> np.ndarray:
     return np.diff(kept, prepend=0)
 
 
-def smallest_batch_of(sampler_memory) -> int:
-    """Rows of the smallest batch that a sampler draws, given what it remembers."""
-    return getattr(sampler_memory, "smallest_batch", 1)
-
-
 def next_sizes(recipe: Recipe, state: TrainState, n_left: int, n_part: int, smallest: int = 1):
     """The sizes of the next steps of an epoch that has `n_left` rows left, to the step that ends the `n_part` rows to come.
 
@@ -48,14 +44,16 @@ def next_sizes(recipe: Recipe, state: TrainState, n_left: int, n_part: int, smal
     follow the nominal sizes; where they depend on these, they stay within `SPREAD` in one chunk.
     """
     wanted, memory = recipe.sizes.sizes(state.sizes_memory, state, n_left, LONGEST_CHUNK)
-    nominal = np.minimum(wanted, min(recipe.sizes.largest, state.population))
+    schedule = declared(recipe.sizes)
+    nominal = np.minimum(wanted, min(schedule.largest, state.population))
     nominal = np.maximum(np.ceil(nominal * (1.0 - 1e-12)), 1.0).astype(np.int64)
-    smallest = max(smallest, min(smallest_batch_of(state.sampler_memory), int(nominal.min())))
+    fewest = declared(recipe.sampler).smallest_batch(state.sampler_memory)
+    smallest = max(smallest, min(fewest, int(nominal.min())))
     sizes = epoch_sizes(n_left, nominal, smallest)
     n_steps = min(len(sizes), int(np.searchsorted(np.cumsum(sizes), n_part)) + 1)
     if recipe.smoothness is not None:
         n_steps = min(n_steps, int(np.argmax(np.append(nominal > SPREAD * nominal[0], True))))
-    shares = np.minimum(recipe.sizes.largest / wanted, 1.0) if recipe.sizes.anneals else np.ones(len(wanted))
+    shares = np.minimum(schedule.largest / wanted, 1.0) if schedule.anneals else np.ones(len(wanted))
     return (sizes[:n_steps], nominal[:n_steps], shares[:n_steps]), memory
 
 
@@ -70,11 +68,13 @@ def next_chunk(
         state = state._replace(smoothness=recipe.smoothness.of_batch(float(nominal.mean()), state.population))
     rates = shares * np.asarray(recipe.schedule.rates(samples.astype(float), state), float)
     if recipe.scaling is not None:
-        rates = rates * recipe.scaling.factor(nominal, recipe.base_batch_size, state.statistic(recipe.scaling.reads))
+        rates = rates * recipe.scaling.factor(
+            nominal, recipe.base_batch_size, state.statistic(declared(recipe.scaling).reads)
+        )
     coefficients, optimizer_memory = model.optimizer.coefficients(rates, sizes, state.optimizer_memory)
     coefficients = np.ascontiguousarray(coefficients, np.float64)
     order, weights, sampler_memory = recipe.sampler.draw(state.sampler_memory, sizes)
-    safety = recipe.schedule.safety(state) if hasattr(recipe.schedule, "safety") else NO_BOUND
+    safety = declared(recipe.schedule).safety(state)
     plan = Plan(order, offsets, coefficients, weights, safety, recipe.clip_norm, (recipe.seed, state.step))
     state = state._replace(
         step=state.step + len(sizes),

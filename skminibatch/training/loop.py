@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skminibatch.contract.kinds import declared
 from skminibatch.contract.orders import rows_of
 from skminibatch.contract.plan import StepStats
 from skminibatch.models.data import Data
@@ -58,8 +59,8 @@ def run_part(
 
     Returns the state after them, the number of rows and the batches of each chunk.
     """
-    chunks, n_done = [], 0
-    if hasattr(recipe.sampler, "observe"):
+    chunks, n_done, reads = [], 0, declared(recipe.sizes).reads
+    if declared(recipe.sampler).brings("observe"):
         gradients = Gradients(model, data, model.predictor(params, state.coefficients))
         state = state._replace(sampler_memory=recipe.sampler.observe(state.sampler_memory, gradients))
     while n_done < n_part:
@@ -70,9 +71,9 @@ def run_part(
         sizes = plan.sizes
         n_done += int(plan.offsets[-1])
         state = after
-        if hasattr(recipe.sizes, "every"):
+        if "loss" in reads or "variance" in reads:
             state = state._replace(seen=Seen.of(sizes, stats, _drawn_from(recipe, state)))
-        if hasattr(recipe.sizes, "examines") and sizes[-1] > 1:
+        if "rows" in reads and sizes[-1] > 1:
             gradients = Gradients(model, data, model.predictor(params, state.coefficients))
             state = state._replace(examined=gradients.products(rows_of(plan.rows, *plan.offsets[-2:])))
         chunks.append(Batches(sizes, stats))
@@ -81,9 +82,10 @@ def run_part(
 
 def _drawn_from(recipe: Recipe, state: TrainState) -> float:
     """The rows from which a batch is drawn without replacement, see `Seen.of`."""
-    if not recipe.sampler.one_population:
+    sampler = declared(recipe.sampler)
+    if not sampler.one_population:
         return np.nan
-    return state.population if recipe.sampler.without_replacement else np.inf
+    return state.population if sampler.without_replacement else np.inf
 
 
 def train(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from skminibatch.contract.kinds import declared
 from skminibatch.training.state import CONTINUE, LOWER_THE_RATE, Progress, Recipe, Verdict
 
 
@@ -44,15 +45,11 @@ class Watch:
 
     def _stalled(self, progress: Progress) -> Verdict:
         """The end, unless the schedule has a lower rate to continue with."""
-        schedule = self.recipe.schedule
-        smallest = getattr(schedule, "smallest", None)
-        if smallest is None:
+        schedule = declared(self.recipe.schedule)
+        if not schedule.brings("at_standstill"):
             return Verdict(self._lack_of_improvement(), converged=True)
-        rate = schedule.rates(np.zeros(1), progress.state)[0]
-        if rate / schedule.factor > smallest:
-            return LOWER_THE_RATE
-        reason = f"the adaptive rate fell below {smallest:g}; {self._lack_of_improvement()}"
-        return Verdict(reason, converged=True)
+        reason = schedule.at_standstill(progress.state)
+        return Verdict(f"{reason}; {self._lack_of_improvement()}", converged=True) if reason else LOWER_THE_RATE
 
     def _lack_of_improvement(self) -> str:
         recipe = self.recipe

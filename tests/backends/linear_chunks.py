@@ -59,7 +59,7 @@ def start_of(loss, optimizer, d=D, dtype=np.float64):
     rng = np.random.default_rng(3)
     params = np.zeros((1 + n_slots(optimizer), n_outputs, d + 1), dtype)
     params[0] = 0.1 * rng.standard_normal(params[0].shape)
-    for slot, exponent in zip(params[1:], optimizer.slot_exponents, strict=True):
+    for slot, exponent in zip(params[1:], declared(optimizer).slot_exponents, strict=True):
         slot[:] = params[0] if exponent == -1 else 0
     return params
 
@@ -130,7 +130,7 @@ def each_of(*settings):
     )
 
 
-LINEAR = [part for part in OPTIMIZER_CASES if part.linear] + [Averaging(Momentum())]
+LINEAR = [part for part in OPTIMIZER_CASES if declared(part).linear] + [Averaging(Momentum())]
 
 
 def kinds_of_coordinates(stretched):

@@ -55,7 +55,7 @@ def parameters_of(stack, optimizer, dtype=np.float64):
     rng, params = np.random.default_rng(3), np.zeros((1 + n_slots(optimizer), stack.n_numbers), dtype)
     params[0] = stack.start(rng)
     params[0, : stack.n_parameters] += 0.2 * rng.standard_normal(stack.n_parameters)
-    for slot, exponent in zip(params[1:], optimizer.slot_exponents, strict=True):
+    for slot, exponent in zip(params[1:], declared(optimizer).slot_exponents, strict=True):
         slot[:] = params[0] if exponent == -1 else 0
     return params
 

@@ -19,6 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
+from skminibatch.contract.kinds import declaration
 from skminibatch.optimizers import OPTIMIZERS
 from tests.families import (
     classifiers,
@@ -357,7 +358,7 @@ def test_coef_init_of_another_model(regression):
 @every_solver
 @pytest.mark.parametrize("average", [False, True])
 def test_pickle_then_partial_fit_goes_on_bit_for_bit(solver, average, storage, estimator_class, problem):
-    if OPTIMIZERS[solver].per_row or (average and solver != "sgd"):
+    if declaration(OPTIMIZERS[solver])["per_row"] or (average and solver != "sgd"):
         return  # no partial_fit, or averaged as any other
     X, y = problem
     X = {"dense": X, "sparse": sparse.csr_matrix(X), "float32": X.astype(np.float32)}[storage]

@@ -17,6 +17,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import cross_val_score
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
+from skminibatch.contract.kinds import declaration
 from skminibatch.optimizers import OPTIMIZERS
 from skminibatch.training.chunks import epoch_sizes
 from tests.families import LINEAR, classifiers, constant, family_of, learnt, linear_models, regressors
@@ -90,7 +91,7 @@ def test_t4_no_path_ignores_a_penalty(solver, storage, method, estimator_class, 
     """T4: l2 and l1, for each solver, dense and sparse, `fit` and `partial_fit`."""
     X, y = problem
     X = sparse.csr_matrix(X) if storage == "sparse" else X
-    if OPTIMIZERS[solver].per_row and (method == "partial_fit" or storage == "sparse"):
+    if declaration(OPTIMIZERS[solver])["per_row"] and (method == "partial_fit" or storage == "sparse"):
         with pytest.raises(
             ValueError, match=r"not supported by partial_fit|does not support an l1 penalty on sparse data"
         ):
@@ -101,7 +102,7 @@ def test_t4_no_path_ignores_a_penalty(solver, storage, method, estimator_class, 
     coefs = {}
     for penalty in ("l2", "l1", None):
         estimator = estimator_class(penalty=penalty, alpha=0.3, solver=solver, max_iter=30, tol=None, **QUICK)
-        if OPTIMIZERS[solver].auto_rate is not None:
+        if declaration(OPTIMIZERS[solver])["auto_rate"] is not None:
             estimator.set_params(learning_rate="constant", eta0=0.05)
         for _ in range(1 if method == "fit" else 30):
             getattr(estimator, method)(X, y, **(classes_of(estimator, y) if method == "partial_fit" else {}))

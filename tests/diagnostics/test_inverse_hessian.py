@@ -191,6 +191,6 @@ def test_row_curvatures_make_the_hessian(storage, k, rng):
         np.einsum("nkl,ni,nj->kilj", second, Z, Z) for Z, second in model.row_curvatures(data, rows, coef, intercept)
     )
     p = model.n_outputs * 4
-    penalty = np.diag(np.tile(np.append(model.penalty_curvatures(), 0.0), model.n_outputs))
+    penalty = np.diag(np.pad(model.penalty_curvatures(coef), ((0, 0), (0, 1))).ravel())
     expected = model.hessian_matrix(data, rows, coef, intercept) - penalty
     np.testing.assert_allclose(total.reshape(p, p) / len(rows), expected, atol=1e-12 * np.abs(expected).max())

@@ -9,8 +9,8 @@ import pytest
 from numba import njit
 
 from skminibatch.backends.cpu import formulas  # noqa: F401 (gives the verbs their compiled meaning)
+from skminibatch.contract.kinds import declaration, declared
 from skminibatch.contract.verbs import (
-    curvature_of,
     gradient,
     hessian_product,
     second_derivative,
@@ -46,7 +46,7 @@ def each(losses, having=lambda loss: True):
 
 
 def bounded(loss) -> bool:
-    return curvature_of(loss) is not None
+    return declared(loss).curvature is not None
 
 
 pointwise, rowwise = each(POINTWISE), each(ROWWISE)
@@ -171,7 +171,7 @@ def test_stiffness_bounds_the_second_derivative_and_the_move_of_a_row(loss):
     assert np.all(np.abs(g) <= np.maximum(stiff, 1.0) + 1e-12)
 
 
-@each(POINTWISE, lambda loss: hasattr(loss, "baseline"))
+@each(POINTWISE, lambda loss: declared(loss).task == "regression" and declared(loss).brings("baseline"))
 def test_baseline_is_a_good_constant(loss, rng):
     """Where a loss names its best constant output, no other is better by more than a few per cent."""
     y, weights = rng.poisson(3.0, 300).astype(float), rng.uniform(0.1, 2.0, 300)
@@ -198,7 +198,7 @@ def test_rowwise_gradient_is_the_difference_of_the_value(loss, rng):
 
 @each(ROWWISE, bounded)
 def test_rowwise_curvature_bounds_the_largest_eigenvalue(loss, rng):
-    bound = curvature_of(loss)
+    bound = declared(loss).curvature
     h, largest = 1e-4, 0.0
     for raw, y in zip(rng.standard_normal((200, N_OUTPUTS)), row_targets(loss, rng, 200), strict=True):
         raw[: N_OUTPUTS - 1] *= 0.1
@@ -295,4 +295,4 @@ def test_class_data(name):
     loss = LOSSES[name]
     assert loss.task in ("classification", "regression")
     assert loss.curvature is None or loss.curvature > 0
-    assert getattr(loss, "link", "identity") in ("identity", "log")
+    assert declaration(loss)["link"] in ("identity", "log", "logit")

@@ -13,7 +13,8 @@ from sklearn.base import clone
 from skminibatch import MiniBatchSGDRegressor
 from skminibatch import optimizers as parts
 from skminibatch.backends.cpu import formulas  # noqa: F401 (gives the verbs their compiled meaning)
-from skminibatch.contract.verbs import follow, n_coefficients, n_slots, point, result, update
+from skminibatch.contract.kinds import declared
+from skminibatch.contract.verbs import follow, n_slots, point, result, update
 from skminibatch.estimators import parts as resolved
 from skminibatch.optimizers import OPTIMIZERS, SAGA, SGD, Adam, AdamW, Averaging, Momentum, Nesterov, ScheduleFree
 
@@ -34,7 +35,7 @@ VARIANTS = [
     SAGA(200.0),
 ]
 PLAIN = [cls() for cls in OPTIMIZERS.values()] + VARIANTS
-AVERAGED = [Averaging(part, start) for part in PLAIN if not hasattr(part, "result") for start in (0.0, 49.0)]
+AVERAGED = [Averaging(part, start) for part in PLAIN if not declared(part).brings("result") for start in (0.0, 49.0)]
 each_plain = pytest.mark.parametrize("part", PLAIN, ids=repr)
 each = pytest.mark.parametrize("part", PLAIN + AVERAGED, ids=repr)
 
@@ -148,9 +149,9 @@ def run(part, cut: int = 17) -> list:
     first, memory = part.coefficients(RATES[:cut], SIZES[:cut], None)
     second, _ = part.coefficients(RATES[cut:], SIZES[cut:], memory)
     coefficients = np.concatenate([first, second])
-    assert coefficients.shape == (N_STEPS, n_coefficients(part))
+    assert coefficients.shape == (N_STEPS, declared(part).n_coefficients)
     np.testing.assert_array_equal(coefficients[:, 0], RATES)
-    w, slots, steps = START, tuple(START if e == -1 else np.zeros(3) for e in part.slot_exponents), []
+    w, slots, steps = START, tuple(START if e == -1 else np.zeros(3) for e in declared(part).slot_exponents), []
     for t, c in enumerate(coefficients):
         w, slots, step = update(part, w, gradient(point(part, w, slots, c), t), slots, c)
         slots = follow(part, w, slots, c)
@@ -186,7 +187,9 @@ def test_averaging_predicts_the_mean_of_the_iterates(part):
         np.testing.assert_allclose(ours, np.mean(averaged, axis=0) if averaged else iterates[t], rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("part", [part for part in PLAIN if part.linear and not part.per_row], ids=repr)
+@pytest.mark.parametrize(
+    "part", [part for part in PLAIN if declared(part).linear and not declared(part).per_row], ids=repr
+)
 def test_effective_step_is_the_whole_response_to_a_gradient(part):
     """What a unit gradient moves w by, in all steps that follow."""
     w, slots = np.zeros(1), (np.zeros(1),) * n_slots(part)
@@ -209,8 +212,8 @@ def test_linear_says_whether_the_update_is_linear(part, rng):
     a, b = np.abs(rng.standard_normal((2, 2 + n_slots(part))))
     total = one_step(part, *_split(a + b))
     sum_of_both = one_step(part, *_split(a)) + one_step(part, *_split(b))
-    assert np.allclose(total, sum_of_both, rtol=1e-10) == part.linear
-    if part.lazy_l1:
+    assert np.allclose(total, sum_of_both, rtol=1e-10) == declared(part).linear
+    if declared(part).lazy_l1:
         other = a.copy()
         other[1:-1] += 1.0
         assert one_step(part, *_split(a))[0] == one_step(part, *_split(other))[0]
@@ -223,8 +226,8 @@ def _split(state):
 @each
 def test_slot_exponents_say_how_slots_stretch(part, rng):
     """A parameter over a, its gradient times a, and a slot times a^exponent: the same in other units."""
-    assert len(part.slot_exponents) == n_slots(part)
-    a, exponents = 3.0, np.array(part.slot_exponents, float)
+    assert len(declared(part).slot_exponents) == n_slots(part)
+    a, exponents = 3.0, np.array(declared(part).slot_exponents, float)
     coefficients, _ = part.coefficients(RATES[:5], SIZES[:5], None)
     w, g, slots = rng.standard_normal(), rng.standard_normal(), np.abs(rng.standard_normal(n_slots(part)))
     new_w, changed, _ = update(part, w, g, tuple(slots), coefficients[4])
@@ -237,23 +240,23 @@ def test_slot_exponents_say_how_slots_stretch(part, rng):
 @each
 def test_the_automatic_rate_is_defined(part):
     """Either a constant, or a multiple of what the smoothness allows."""
-    if part.auto_rate is None:
-        assert 0 < part.auto_multiple() <= 2
+    if declared(part).auto_rate is None:
+        assert 0 < declared(part).auto_multiple() <= 2
     else:
-        assert 0 < part.auto_rate < 1
+        assert 0 < declared(part).auto_rate < 1
 
 
 @each_plain
 def test_the_automatic_rate_converges_on_a_quadratic(part):
     """With the rate ``auto_multiple / L``, or the constant of the solver; a table knows all of four rows."""
-    part = part._replace(n_rows=4.0) if part.per_row else part
+    part = declared(part).for_rows(4)
     stored = 0.0
-    rate = part.auto_rate if part.auto_rate is not None else part.auto_multiple() / 2.0
+    rate = declared(part).auto_rate or declared(part).auto_multiple() / 2.0
     coefficients, _ = part.coefficients(np.full(3000, rate), np.full(3000, 4), None)
-    w, slots = 1.0, tuple(1.0 if e == -1 else 0.0 for e in part.slot_exponents)
+    w, slots = 1.0, tuple(1.0 if e == -1 else 0.0 for e in declared(part).slot_exponents)
     for c in coefficients:
         g = 2.0 * point(part, w, slots, c) - stored
-        stored += g if part.per_row else 0.0
+        stored += g if declared(part).per_row else 0.0
         w, slots, _ = update(part, w, g, slots, c)
         slots = follow(part, w, slots, c)
         assert abs(w) < 10
@@ -311,7 +314,7 @@ def test_an_instance_is_the_name_and_is_cloned(name):
         (Adam(beta_2=1.0), "The 'beta_2' of Adam in the 'solver' parameter must be"),
         (AdamW(epsilon=0.0), "The 'epsilon' of AdamW in the 'solver' parameter must be"),
         (Momentum("0.9"), "The 'momentum' of Momentum in the 'solver' parameter must be"),
-        (SimpleNamespace(), "The 'solver' parameter must be a name or a part with the method 'update'"),
+        (SimpleNamespace(), "The 'solver' parameter must be a name or an optimizer"),
     ],
     ids=repr,
 )

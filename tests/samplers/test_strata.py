@@ -11,6 +11,7 @@ from sklearn import config_context
 from sklearn.model_selection import KFold, cross_validate
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
+from skminibatch.contract.kinds import declared
 from skminibatch.contract.orders import rows_of
 from skminibatch.estimators import parts as resolved
 from skminibatch.samplers import SAMPLERS, Groups, Importance, Neyman, Shuffle, Stratified
@@ -51,7 +52,7 @@ def uneven(rng, n_rows=2000):
 
 def prepared(sampler, gradients, strata, seed=0):
     memory = sampler.start(len(gradients), None, seed, 0, strata)
-    return sampler.observe(memory, GradientsOf(gradients)) if hasattr(sampler, "observe") else memory
+    return declared(sampler).observe(memory, GradientsOf(gradients))
 
 
 def batch_means(sampler, gradients, strata, size, count, seed=0):
@@ -346,7 +347,7 @@ def test_streams_and_weights(name, several):
 
 def test_every_sampler_says_how_it_draws():
     for sampler in SAMPLERS.values():
-        assert {type(sampler.one_population), type(sampler.without_replacement)} == {bool}
+        assert {type(declared(sampler).one_population), type(declared(sampler).without_replacement)} == {bool}
     assert np.isnan(
         MiniBatchSGDRegressor(sampler="neyman", device="base", max_iter=1, tol=None)
         .fit(np.arange(40.0)[:, None], np.arange(40.0))

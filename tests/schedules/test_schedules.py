@@ -13,6 +13,7 @@ from scipy.linalg import eigvalsh
 from scipy.special import erf, expit
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor, diagnostics, schedules
+from skminibatch.contract.kinds import declared
 from skminibatch.diagnostics import gradient_noise_scale
 from skminibatch.estimators import parts as resolved
 from skminibatch.losses import Logistic
@@ -147,13 +148,13 @@ def test_auto_is_defined_for_every_solver(name):
         "auto", optimizer=part, loss=Logistic(), alpha=1e-4, eta0=None, power_t=0.5, horizon=None, warmup=1
     )
     rate = schedule.rates(np.zeros(1), STATE)[0]
-    if part.auto_rate is None:
+    if declared(part).auto_rate is None:
         np.testing.assert_allclose(rate, part.auto_multiple() / STATE.smoothness)
     else:
         assert rate == part.auto_rate
 
 
-@pytest.mark.parametrize("solver", [name for name, part in OPTIMIZERS.items() if part.auto_rate is None])
+@pytest.mark.parametrize("solver", [name for name, part in OPTIMIZERS.items() if declared(part()).auto_rate is None])
 def test_auto_does_not_diverge_on_rows_of_huge_norm(solver):
     """scikit-learn's SGDRegressor reaches 1e40 here."""
     rng = np.random.default_rng(0)

@@ -7,6 +7,7 @@ from scipy.sparse import issparse
 
 from skminibatch.backends import base
 from skminibatch.backends.threads import one_of_blas, together
+from skminibatch.contract.kinds import declared
 from skminibatch.contract.plan import empty_stats
 
 _NONE = np.empty(0)
@@ -56,7 +57,8 @@ def run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, 
     plan_weights = _NONE if plan.weights is None else plan.weights
     lazy = base.is_lazy(optimizer, penalty)
     measured_from = base.measured_from(plan, table)
-    limits = (fit_intercept, plan.safety, plan.bounds_rates, plan.clip_norm, measured_from, penalty.l1)
+    threshold = 0.0 if lazy else base.exact_threshold(penalty)
+    limits = (fit_intercept, plan.safety, plan.bounds_rates, plan.clip_norm, measured_from, threshold)
     scale, kinds, stretches = np.array(1.0), np.array(0), np.ones(1)  # see run_dense
     if coordinates is not None:
         scale = np.ascontiguousarray(coordinates.scale, np.float64)
@@ -70,10 +72,10 @@ def run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, 
     )  # fmt: skip
     n_steps, longest = plan.n_steps, int(plan.sizes.max())
     measured = lazy or measured_from < n_steps
-    space = work_space(params, longest, n_steps, len(stretches), 0.0 if lazy else penalty.l1, measured)
+    space = work_space(params, longest, n_steps, len(stretches), threshold, measured)
     space = (*space, _NO_TABLE if table is None else table)
     if lazy:
-        averaged = hasattr(optimizer, "follow")
+        averaged = declared(optimizer).brings("follow")
         failed = run_lazy(*common, params, averaged, space, stats[:4])
         if table is not None:
             stats.square_norms[:] = np.nan
@@ -127,7 +129,7 @@ def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params, n_thre
     stats = empty_stats(plan.n_steps)
     is_sparse, longest = issparse(X), int(plan.sizes.max())
     network = Network.of(stack, loss, penalty, optimizer, params.dtype)
-    lazy = is_sparse and not optimizer.linear
+    lazy = is_sparse and not declared(optimizer).linear
     n_threads = min(n_threads, most_pieces(stack, longest))
     space = WorkSpace.of(stack, longest, y, params.dtype, n_threads, is_sparse=is_sparse, lazy=lazy)
     arrays = _csr(X) if is_sparse else readonly(X), readonly(y), readonly(weights)

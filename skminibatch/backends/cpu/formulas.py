@@ -1,4 +1,4 @@
-"""The second meaning of the verbs of ``_parts``: inside a kernel, the formula is found by the type of the part."""
+"""The second meaning of the verbs of `contract.verbs`: inside a kernel, the formula is found by the type of the part."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numba.extending import overload
 
 from skminibatch.backends.cpu.compile import INLINED, inlined
 from skminibatch.backends.cpu.intrinsics import power_of_two, select
-from skminibatch.contract import plan, verbs
+from skminibatch.contract import kinds, plan, verbs
 from skminibatch.contract.verbs import prox, smooth_gradient, update
 
 # the Taylor coefficients of exp and of artanh, in two chains: one waits half as long for its own last result
@@ -51,14 +51,16 @@ def decoupled(optimizer):
 
 @overload(decoupled, jit_options=INLINED)
 def _decoupled(optimizer):
-    flag = is_decoupled(optimizer)
+    flag = bool(declaration_of(optimizer)["decoupled"])
     return lambda optimizer: flag
 
 
-def is_decoupled(optimizer) -> bool:
-    """The class data `decoupled` of an optimizer, from its numba type."""
-    inner = dict(zip(optimizer.fields, optimizer.types, strict=True)).get("inner")
-    return optimizer.instance_class.decoupled if inner is None else is_decoupled(inner)
+def declaration_of(part) -> kinds.Declaration:
+    """What a part declares, from its numba type."""
+    cls = part.instance_class
+    name = kinds.field_inside(cls)
+    within = None if name is None else declaration_of(part.types[part.fields.index(name)])
+    return kinds.declaration(cls, within)
 
 
 @overload(verbs.exp_of_negative, jit_options=INLINED)
@@ -96,62 +98,52 @@ def _log_of_one_plus(x):
 
 @overload(verbs.value, jit_options=INLINED)
 def _value(self, raw, y):
-    return self.instance_class.value
+    return declaration_of(self)["value"]
 
 
 @overload(verbs.gradient, jit_options=INLINED)
 def _gradient(self, raw, y):
-    return self.instance_class.gradient
+    return declaration_of(self)["gradient"]
 
 
 @overload(verbs.value_gradient, jit_options=INLINED)
 def _value_gradient(self, raw, y, out):
-    return self.instance_class.value_gradient
+    return declaration_of(self)["value_gradient"]
 
 
 @overload(verbs.stiffness, jit_options=INLINED)
 def _stiffness(self, raw, y):
-    method = getattr(self.instance_class, "stiffness", None)
-    if method is not None and _inner_has_stiffness(self):
-        return method
-    bound = _curvature(self)
-    constant = 1.0 if bound is None else float(bound)
+    declares = declaration_of(self)
+    if declares.brings("stiffness"):
+        return declares["stiffness"]
+    curvature = declares["curvature"]
+    constant = 1.0 if curvature is None else float(curvature)
     return lambda self, raw, y: constant
-
-
-def _curvature(part):
-    fields = dict(zip(part.fields, part.types, strict=True))
-    return _curvature(fields["loss"]) if "loss" in fields else part.instance_class.curvature
-
-
-def _inner_has_stiffness(part):
-    fields = dict(zip(part.fields, part.types, strict=True))
-    return "loss" not in fields or hasattr(fields["loss"].instance_class, "stiffness")
 
 
 @overload(verbs.smooth_gradient, jit_options=INLINED)
 def _smooth_gradient(self, w):
-    return self.instance_class.gradient
+    return declaration_of(self)["gradient"]
 
 
 @overload(verbs.prox, jit_options=INLINED)
 def _prox(self, w, step):
-    return self.instance_class.prox
+    return declaration_of(self)["prox"]
 
 
 @overload(verbs.update, jit_options=INLINED)
 def _update(self, w, g, slots, c):
-    return self.instance_class.update
+    return declaration_of(self)["update"]
 
 
 @overload(verbs.follow, jit_options=INLINED)
 def _follow(self, w, slots, c):
-    return getattr(self.instance_class, "follow", lambda self, w, slots, c: slots)
+    return declaration_of(self)["follow"]
 
 
 @overload(verbs.point, jit_options=INLINED)
 def _point(self, w, slots, c):
-    return getattr(self.instance_class, "point", lambda self, w, slots, c: w)
+    return declaration_of(self)["point"]
 
 
 @overload(verbs.where, jit_options=INLINED)
@@ -167,14 +159,12 @@ def _where(condition, a, b):
 
 def slot_count(optimizer) -> int:
     """Number of slots of an optimizer, from its numba type."""
-    inner = dict(zip(optimizer.fields, optimizer.types, strict=True)).get("inner")
-    return optimizer.instance_class.n_slots + (0 if inner is None else slot_count(inner))
+    return len(declaration_of(optimizer)["slot_exponents"])
 
 
 def coefficient_count(optimizer) -> int:
     """Number of coefficients of an optimizer, from its numba type."""
-    inner = dict(zip(optimizer.fields, optimizer.types, strict=True)).get("inner")
-    return optimizer.instance_class.n_coefficients + (0 if inner is None else coefficient_count(inner))
+    return declaration_of(optimizer)["n_coefficients"]
 
 
 def slots_at(optimizer, params, k, j):

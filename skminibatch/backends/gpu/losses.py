@@ -11,11 +11,13 @@ from skminibatch.backends.arrays import on_host
 from skminibatch.backends.gpu.compile import kernel_of, or_nothing, source_of
 from skminibatch.backends.gpu.device import cupy
 from skminibatch.backends.gpu.source import has_cuda, numbers, sparse_types, structs
+from skminibatch.contract.kinds import LOSS, declared, declares
 from skminibatch.losses import SquaredError
 
 THREADS, MOST_BLOCKS = 256, 1 << 16
 
 
+@declares(wraps="loss")
 class LossOfRows(NamedTuple):
     """A loss that the verbs of ``base`` ask for several rows on the GPU at once.
 
@@ -28,7 +30,7 @@ class LossOfRows(NamedTuple):
         """Losses (b,) and their derivatives (b, K)."""
         if has_cuda(self.loss):
             return self._evaluated(raw, y)[:2]
-        if hasattr(self.loss, "value"):
+        if declared(self.loss).kind is LOSS:
             return base.values_residuals(self.loss, raw, y)
         return tuple(map(cupy().asarray, base.values_residuals(self.loss, on_host(raw), on_host(y))))
 
@@ -36,7 +38,7 @@ class LossOfRows(NamedTuple):
         """Bounds of the second derivatives (b,)."""
         if has_cuda(self.loss):
             return self._evaluated(raw, y)[2]
-        if hasattr(self.loss, "value"):
+        if declared(self.loss).kind is LOSS:
             return base.stiffnesses(self.loss, raw, y)
         return cupy().asarray(base.stiffnesses(self.loss, on_host(raw), on_host(y)))
 

@@ -22,14 +22,14 @@ from numbers import Real
 
 import numpy as np
 
+from skminibatch.contract import kinds
 from skminibatch.contract.orders import ROUNDS, RowOrder
-from skminibatch.contract.verbs import curvature_of, n_coefficients, n_slots
 
 NUMBER_TYPES = {"float32": "float", "float64": "double"}
 ORDER_NUMBERS = len(RowOrder._fields) - 1 + ROUNDS  # of an order, its keys last: what ``RowOrder`` in ``rows.cu`` reads
 COLUMN_TYPES = {"int32": "int", "int64": "long long"}  # of the indices of sparse rows
 
-# Functions of each kind of part; the first one tells the kind, in this order.
+# Functions of each kind of part.
 KINDS = {
     "row-wise loss": {
         "value_gradient": "T value_gradient(const T* raw, const T* y, T* out, int n) const",
@@ -84,17 +84,17 @@ def has_cuda(part) -> bool:
 
     A class that overrides a formula has to bring its own bodies.
     """
-    cls = type(part)
-    if not hasattr(cls, "cuda"):
+    cls, bodies = type(part), kinds.cuda_of(type(part))
+    if bodies is None:
         return False
-    bodies_from, formulas = _level(cls, "cuda"), [verb for verb in KINDS[_kind(part)] if hasattr(cls, verb)]
-    written = all(verb in cls.cuda and _level(cls, verb) >= bodies_from for verb in formulas)
-    return written and all(isinstance(field, Real) or has_cuda(field) for field in part)
+    within, bodies_from = kinds.inside(part), _level(cls, "cuda")
+    written = all(verb in bodies and _level(cls, verb) >= bodies_from for verb in _formulas(part))
+    return written and all(has_cuda(field) if field is within else isinstance(field, Real) for field in part)
 
 
 def numbers(*parts) -> np.ndarray:
     """The hyper-parameters of parts, one part after the other, in the order in which the constructors read them, float64."""
-    return np.array(_leaves(parts), np.float64)
+    return np.array([leaf for part in parts for leaf in _leaves(part)], np.float64)
 
 
 def order_numbers(order: RowOrder) -> np.ndarray:
@@ -144,12 +144,19 @@ def structs(parts: dict, dtype) -> str:
 
 
 def _kind(part) -> str:
-    return next(kind for kind, functions in KINDS.items() if hasattr(type(part), next(iter(functions))))
+    return kinds.declared(part).kind.name
+
+
+def _formulas(part) -> list[str]:
+    """The formulas that a part has itself."""
+    part = kinds.declared(part)
+    return [verb for verb in KINDS[part.kind.name] if verb in part.kind.required or part.brings(verb)]
 
 
 def _leaves(part) -> list:
     """The fields of a part that are numbers, those of a part inside in the place of that part."""
-    return [leaf for field in part for leaf in (_leaves(field) if isinstance(field, tuple) else [field])]
+    within = kinds.inside(part)
+    return [leaf for field in part for leaf in (_leaves(within) if field is within else [field])]
 
 
 def _level(cls: type, name: str) -> int:
@@ -159,40 +166,44 @@ def _level(cls: type, name: str) -> int:
 
 def _layout(part) -> tuple:
     """What the struct of a part depends on: its type and those of the parts inside."""
-    return type(part), *(_layout(field) for field in part if isinstance(field, tuple))
+    within = kinds.inside(part)
+    return (type(part),) if within is None else (type(part), _layout(within))
 
 
 def _declarations(part, declared: dict[tuple, str]) -> list[str]:
     """The struct of a part after those that it needs, without what is `declared` already, to which they are added."""
     if _layout(part) in declared:
         return []
-    inside = [text for field in part if isinstance(field, tuple) for text in _declarations(field, declared)]
+    within = kinds.inside(part)
+    first = [] if within is None else _declarations(within, declared)
     name = declared[_layout(part)] = f"{type(part).__name__}_{len(declared) + 1}"
     lines = [*_constants(part), *_members(part, declared), _constructor(part, name), *_functions(part)]
-    return [*inside, f"struct {name} {{", textwrap.indent("\n".join(lines), " " * 4), "};"]
+    return [*first, f"struct {name} {{", textwrap.indent("\n".join(lines), " " * 4), "};"]
 
 
 def _constants(part) -> list[str]:
     kind = _kind(part)
     constants = {"int n_numbers": len(_leaves(part))}
     if kind == "optimizer":
-        constants["int n_slots"] = n_slots(part)
-        constants["int n_coefficients"] = n_coefficients(part)
-        constants["bool decoupled"] = str(bool(part.decoupled)).lower()
+        optimizer = kinds.declared(part)
+        constants["int n_slots"] = len(optimizer.slot_exponents)
+        constants["int n_coefficients"] = optimizer.n_coefficients
+        constants["bool decoupled"] = str(bool(optimizer.decoupled)).lower()
     if kind.endswith("loss"):
         constants["bool rowwise"] = str(kind == "row-wise loss").lower()
     return [f"static constexpr {name} = {value};" for name, value in constants.items()]
 
 
 def _members(part, declared: dict[tuple, str]) -> list[str]:
-    types = [declared[_layout(field)] if isinstance(field, tuple) else "T" for field in part]
+    within = kinds.inside(part)
+    types = [declared[_layout(field)] if field is within else "T" for field in part]
     return [f"{type_} {field};" for type_, field in zip(types, part._fields, strict=True)]
 
 
 def _constructor(part, name: str) -> str:
-    at, read = 0, []
+    at, read, within = 0, [], kinds.inside(part)
     for field, value in zip(part._fields, part, strict=True):
-        is_part = isinstance(value, tuple)
+        is_part = value is within
         read.append(f"{field}(numbers + {at})" if is_part else f"{field}(T(numbers[{at}]))")
         at += len(_leaves(value)) if is_part else 1
     return f"HD explicit {name}(const double* numbers){' : ' * bool(read)}{', '.join(read)} {{}}"
@@ -202,9 +213,9 @@ def _functions(part) -> list[str]:
     kind, functions = _kind(part), []
     bodies = {"follow": "return;", "point": "return w;"} if kind == "optimizer" else {}
     if kind.endswith("loss"):
-        curvature = curvature_of(part)
+        curvature = kinds.declared(part).curvature
         bodies["stiffness"] = f"return T({1.0 if curvature is None else float(curvature)!r});"
-    bodies |= type(part).cuda
+    bodies |= {verb: kinds.cuda_of(type(part))[verb] for verb in _formulas(part)}
     for verb, declaration in KINDS[kind].items():
         body = textwrap.indent(inspect.cleandoc(bodies[verb]), " " * 4)
         functions.append(f"HD {declaration} {{\n{body}\n}}")

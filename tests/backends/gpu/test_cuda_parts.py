@@ -16,6 +16,7 @@ import pytest
 
 from skminibatch.backends.gpu.source import has_cuda, numbers, order_numbers, structs, text
 from skminibatch.contract import verbs
+from skminibatch.contract.kinds import declared
 from skminibatch.contract.orders import ROUNDS, explicit_order, keyed_order, rows_of
 from skminibatch.layers import ACTIVATIONS
 from skminibatch.layers.dropout import drawn
@@ -46,7 +47,10 @@ PARTS = {
         *map(EachOutput, LOSSES_ALONE),
     ],
     "penalty": [ElasticNet()],
-    "optimizer": [*OPTIMIZERS_ALONE, *(Averaging(part) for part in OPTIMIZERS_ALONE if not hasattr(part, "result"))],
+    "optimizer": [
+        *OPTIMIZERS_ALONE,
+        *(Averaging(part) for part in OPTIMIZERS_ALONE if not declared(part).brings("result")),
+    ],
     "activation": [cls() for cls in ACTIVATIONS.values()],
 }
 EVERY = [part for parts in PARTS.values() for part in parts]
@@ -188,9 +192,9 @@ def inputs_of_optimizer(optimizer, rng):
     w, g = rng.standard_normal((2, 200))
     g[: len(EXTREMES)], w[20 : 20 + len(EXTREMES)] = EXTREMES, EXTREMES
     slots = rng.standard_normal((verbs.n_slots(optimizer), 200))
-    slots[np.equal(optimizer.slot_exponents, 2)] **= 2
+    slots[np.equal(declared(optimizer).slot_exponents, 2)] **= 2
     slots[:, 40:60] = 0.0  # at the start
-    return w, g, *slots, *rng.uniform(0.1, 2.0, (verbs.n_coefficients(optimizer), 200))
+    return w, g, *slots, *rng.uniform(0.1, 2.0, (declared(optimizer).n_coefficients, 200))
 
 
 def outputs_of_optimizer(optimizer, w, g, *others):
@@ -198,7 +202,7 @@ def outputs_of_optimizer(optimizer, w, g, *others):
     point = verbs.point(optimizer, w, slots, c)
     w, slots, step = verbs.update(optimizer, w, g, slots, c)
     followed = verbs.follow(optimizer, w, slots, c)
-    return optimizer.decoupled, len(c), point, step, w, *slots, *followed
+    return declared(optimizer).decoupled, len(c), point, step, w, *slots, *followed
 
 
 def inputs_of_activation(activation, rng):

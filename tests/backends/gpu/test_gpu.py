@@ -30,6 +30,7 @@ from skminibatch.backends.gpu import device, placement
 from skminibatch.backends.gpu.linear import run as linear
 from skminibatch.backends.gpu.linear import streamed
 from skminibatch.contract.coordinates import Coordinates
+from skminibatch.contract.kinds import declared
 from skminibatch.contract.verbs import n_slots
 from skminibatch.diagnostics import gradient_noise_scale
 from skminibatch.layers import GELU, BatchNorm, HybridNorm, LayerNorm
@@ -695,10 +696,10 @@ def test_parts_of_the_user_run_by_their_formulas(loss, optimizer, density, gpu):
     K = OUTPUTS if several_outputs(loss) else 1
     start = 0.1 * rng.standard_normal((1 + n_slots(optimizer), K, X.shape[1] + 1))
     start[1:] = np.abs(start[1:])
-    plan = plan_of(optimizer, safety=(0.05, 0.5, 1.0), clip_norm=np.inf if optimizer.per_row else 0.5)
+    plan = plan_of(optimizer, safety=(0.05, 0.5, 1.0), clip_norm=np.inf if declared(optimizer).per_row else 0.5)
     verb, ends, found = "run_csr" if density < 1 else "run_dense", [], []
     for backend in (base, gpu_backend):
-        params, table = start.copy(), np.full((N, 1 + K), 0.5) if optimizer.per_row else None
+        params, table = start.copy(), np.full((N, 1 + K), 0.5) if declared(optimizer).per_row else None
         arrays = X, y, np.full(N, 0.5), plan, None, params, True
         found.append(getattr(backend, verb)(loss, NET, optimizer, *arrays, table=table))
         ends.append((params, table))

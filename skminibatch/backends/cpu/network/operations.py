@@ -18,9 +18,10 @@ from numba.core.ccallback import CFunc
 from numba.extending import overload
 
 from skminibatch.backends.cpu.compile import CALLED, INLINED, is_ours, with_cache
-from skminibatch.backends.cpu.formulas import coefficients_at, slots_at, stepped, store_slots
+from skminibatch.backends.cpu.formulas import coefficients_at, declaration_of, slots_at, stepped, store_slots
 from skminibatch.backends.cpu.intrinsics import cube_at, matrix_at, vector_at
 from skminibatch.contract import verbs
+from skminibatch.contract.kinds import LOSS, declared, inside
 from skminibatch.contract.verbs import activate, follow, gradient, point, slope, update, value, value_gradient
 
 _ADDRESS, _COUNT, _NUMBER = types.int64, types.int64, types.float64
@@ -45,12 +46,12 @@ def _normal_share(x):
 
 @overload(verbs.activate, jit_options=INLINED)
 def _activate(self, z):
-    return self.instance_class.activate
+    return declaration_of(self)["activate"]
 
 
 @overload(verbs.slope, jit_options=INLINED)
 def _slope(self, z, a):
-    return self.instance_class.slope
+    return declaration_of(self)["slope"]
 
 
 def built(kind, inner, numbers):
@@ -90,16 +91,15 @@ class Operation(NamedTuple):
 
 def numbers_of(part, dtype) -> np.ndarray:
     """The hyper-parameters of a part, those of the part inside first."""
-    found = []
-    for field in part:
-        found += list(field) if isinstance(field, tuple) else [field]
-    return np.array([*found, *[0.0] * (MOST_NUMBERS - len(found))], dtype)
+    within = inside(part)
+    numbers = [*(within or ()), *(field for field in part if field is not within)]
+    return np.array([*numbers, *[0.0] * (MOST_NUMBERS - len(numbers))], dtype)
 
 
 def classes_of(part) -> tuple:
     """The class of a part and that of the part inside, or None."""
-    inside = [type(field) for field in part if isinstance(field, tuple)]
-    return type(part), inside[0] if inside else None
+    within = inside(part)
+    return type(part), None if within is None else type(within)
 
 
 def activation(part, dtype) -> tuple[Operation, Operation]:
@@ -111,7 +111,7 @@ def activation(part, dtype) -> tuple[Operation, Operation]:
 
 def residuals(loss, dtype) -> Operation:
     """The loss of a batch; raw outputs become weighted residuals."""
-    build = _pointwise_of if hasattr(loss, "value") else _rowwise_of
+    build = _pointwise_of if declared(loss).kind is LOSS else _rowwise_of
     classes = (*classes_of(loss), np.dtype(dtype).type)
     return Operation(_compiled(build, classes, RESIDUALS, loss), numbers_of(loss, dtype))
 
@@ -122,7 +122,7 @@ def optimizer(part, penalty, dtype) -> tuple[Operation, Operation | None]:
     numbers = np.concatenate([numbers_of(part, dtype), numbers_of(penalty, dtype)])
     classes = (*classes_of(part), type(penalty), number)
     done = Operation(_compiled(_update_of, classes, UPDATE, part, penalty), numbers)
-    if not hasattr(getattr(part, "inner", part), "point"):
+    if not declared(part).brings("point"):
         return done, None
     return done, Operation(_compiled(_point_of, (*classes_of(part), number), POINT, part), numbers)
 

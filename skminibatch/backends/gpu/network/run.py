@@ -14,6 +14,7 @@ from skminibatch.backends.gpu.network.layers import BACKWARD, FORWARD, NOTHING, 
 from skminibatch.backends.gpu.network.plans import Chunk
 from skminibatch.backends.gpu.network.products import Products
 from skminibatch.backends.gpu.source import has_cuda, numbers, structs
+from skminibatch.contract.kinds import declared
 from skminibatch.contract.verbs import identity, n_slots
 from skminibatch.layers import NORMALIZATIONS, Identity
 
@@ -107,9 +108,9 @@ class Network:
         self.stack, self.loss, self.optimizer, self.dtype = stack, loss, optimizer, np.dtype(dtype)
         self.stream, self.side = (xp.cuda.Stream(non_blocking=True) for _ in range(2))
         self.levels = Level.all_of(stack)
-        declared = structs({"Loss": loss, "Optimizer": optimizer, "Penalty": penalty}, dtype)
+        parts = structs({"Loss": loss, "Optimizer": optimizer, "Penalty": penalty}, dtype)
         self.source = source_of(
-            {}, declared, "rows.cu", "network/steps.cu", "network/batch.cu", "network/run.cu", "network/csr.cu"
+            {}, parts, "rows.cu", "network/steps.cu", "network/batch.cu", "network/run.cu", "network/csr.cu"
         )
         self.longest, self.n_targets, self.steps = 0, 0, {}
         with self.stream:
@@ -117,7 +118,7 @@ class Network:
             self.chunk = Chunk()
             self.params = xp.empty((1 + n_slots(optimizer), stack.n_numbers), dtype)
             self.gradient = xp.empty(stack.n_parameters, dtype)
-            self.point = xp.empty(stack.n_parameters if hasattr(optimizer, "point") else 0, dtype)
+            self.point = xp.empty(stack.n_parameters if declared(optimizer).brings("point") else 0, dtype)
             self.moved, self.kept = self._moved(penalty)
 
     @classmethod
@@ -146,7 +147,7 @@ class Network:
             "of_penalty": xp.asarray(numbers(penalty)),
         }
         first, optimizer = stack.layers[0], self.optimizer
-        lazy, follows = self.is_sparse and not optimizer.linear, hasattr(optimizer, "follow")
+        lazy, follows = self.is_sparse and not declared(optimizer).linear, declared(optimizer).brings("follow")
         counts = {"n": n, "stride": stack.n_numbers, "n_sparse": sum(first.sizes) * self.is_sparse}
         return record_of(MOVED, arrays, **counts, n_units=first.n_out, lazy=lazy, follows=follows), arrays
 

@@ -1,0 +1,74 @@
+"""Which parts go together: the checks of their combinations, in the words of the parameters."""
+
+from __future__ import annotations
+
+from skminibatch.backends.base import is_lazy
+from skminibatch.contract.kinds import SIZE_CHOICE, declared, inside
+
+
+def check_table(model, sampler, *, sparse: bool, clip_norm, partial: bool) -> None:
+    """Refuse, by name, what an optimizer that stores a residual for each row cannot do."""
+    if not declared(model.optimizer).per_row:
+        return
+    if partial:
+        raise ValueError(
+            "solver='saga' stores a number for each row and has to meet the row again: it is not supported by partial_fit."
+        )
+    if declared(sampler).weighs_rows or declared(sampler).needs_strata:
+        raise ValueError(
+            f"solver='saga' needs rows of equal chance and does not support the sampler {type(sampler).__name__}: use "
+            "'shuffle', 'replacement', 'sequential' or 'blocks'."
+        )
+    if clip_norm is not None:
+        raise ValueError(
+            f"clip_norm={clip_norm!r} cannot be combined with solver='saga', which needs gradients as they are."
+        )
+    if declared(model.loss).curvature is None and not declared(model.loss).brings("stiffness"):
+        pointwise = model.loss if inside(model.loss) is None else inside(model.loss)
+        raise ValueError(
+            f"solver='saga' needs a loss whose second derivative is bounded, and that of {type(pointwise).__name__} is not: "
+            "residuals do not settle at a kink."
+        )
+    if sparse and is_lazy(model.optimizer, model.penalty):
+        raise ValueError(
+            "solver='saga' does not support an l1 penalty, or another one that is not quadratic, on sparse data, where it would "
+            "have to visit every feature in every step. Use dense data, or another solver."
+        )
+
+
+def check_rows(model, sampler) -> None:
+    """Refuse, by name, a sampler that needs of single rows what a model does not have."""
+    if model.couples_rows and declared(sampler).weighs_rows:
+        raise ValueError(
+            f"The sampler {type(sampler).__name__} gives rows unequal weights, which is not supported together with a "
+            "normalization over the rows of a batch: use 'shuffle', 'replacement', 'sequential', 'blocks' or 'groups', or "
+            "normalization='layer'."
+        )
+    if declared(sampler).needs_row_bounds and not model.bounds_rows:
+        raise ValueError(
+            f"sampler={sampler!r} needs a linear model: the curvature of the loss of a row has no bound in a network. Use "
+            "sampler='importance', which follows the gradients."
+        )
+
+
+def check_batch_sizes(part, value, n_rows: int, sampler, model) -> None:
+    """Refuse, by name, batches that a sampler or a model cannot have; `value` is that of the parameter."""
+    sizes = declared(part)
+    of_rows = sizes.kind is not SIZE_CHOICE and ("variance" in sizes.reads or "rows" in sizes.reads)
+    if of_rows and not declared(sampler).one_population:
+        raise ValueError(
+            f"batch_size={value!r} follows the variance of the rows of a batch, which sampler={type(sampler).__name__} does "
+            "not draw from one population: use 'shuffle', 'replacement' or 'importance'."
+        )
+    if of_rows and model.couples_rows:
+        raise ValueError(
+            f"batch_size={value!r} follows the variance of the rows of a batch, and a normalization over these couples them, so "
+            "that a row has no gradient of its own: use a schedule that does not evaluate the rows, or normalization='layer'."
+        )
+    smallest, start = model.smallest_batch, n_rows if sizes.kind is SIZE_CHOICE else part.start
+    if min(start, n_rows) < smallest:
+        given = f"n_samples={n_rows}" if n_rows < smallest else f"batch_size={value!r}"
+        raise ValueError(
+            f"A normalization over the rows of a batch needs batches of {smallest} rows at least: one row is its own mean. "
+            f"Got {given}; use normalization='layer' for single rows."
+        )
