@@ -13,8 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from inspect import isdatadescriptor
-from numbers import Real
 from types import FunctionType, MethodType
 from typing import Any, NamedTuple, TypeVar
 
@@ -53,6 +51,14 @@ class Kind(NamedTuple):
     name: str
     required: dict[str, str]
     abilities: dict[str, Ability]
+
+    def __str__(self) -> str:
+        return f"{'an' if self.name[0] in 'aeiou' else 'a'} {self.name}"
+
+    @property
+    def members(self) -> str:
+        """The required members, as they are called."""
+        return ", ".join(text.split(": ")[0] for text in self.required.values())
 
 
 # -- the defaults that are formulas: neutral elements, compiled as any other formula of a part
@@ -382,13 +388,14 @@ def declares(**data: Any) -> Callable[[C], C]:
 # -- what a part declares
 
 
-def _has(cls: type, member: str) -> bool:
+def has(cls: type, member: str) -> bool:
+    """Whether a class has a member: the only place that asks."""
     return hasattr(cls, member)
 
 
 def fits(cls: type, kind: Kind) -> bool:
     """Whether a class has the required members of a kind."""
-    return all(_has(cls, member) for member in kind.required)
+    return all(has(cls, member) for member in kind.required)
 
 
 class Declaration:
@@ -401,7 +408,7 @@ class Declaration:
                 f"{cls.__name__} is no part: it has the members of no kind ({', '.join(kind.name for kind in KINDS)})."
             )
         self.cls, self.inside, self.kind = cls, inside, max(kinds, key=lambda kind: len(kind.required))
-        brought = {name: _has(cls, name) for name in self.kind.abilities}
+        brought = {name: has(cls, name) for name in self.kind.abilities}
         self._source = {name: self._source_of(name, brought[name]) for name in brought}
 
     def _source_of(self, name: str, brought: bool) -> str:
@@ -438,7 +445,7 @@ class Declaration:
         if source == "inside":
             return self.inside.of(inside(part), name)
         if source is None:
-            raise AttributeError(f"{_a(self.kind)} declares no {name!r}.")
+            raise AttributeError(f"{self.kind} declares no {name!r}.")
         member = self[name]
         return MethodType(member, part) if isinstance(member, FunctionType) else member
 
@@ -518,68 +525,3 @@ def domains_of(cls: type) -> dict:
 def cuda_of(cls: type) -> dict | None:
     """The bodies of the formulas of a class in CUDA C++, or None."""
     return getattr(cls, "cuda", None)
-
-
-# -- the check of a part that a user gives
-
-
-def checked(part, kind: Kind, parameter: str):
-    """The part with its numbers as floats (integers, where a domain has no others).
-
-    Raises
-    ------
-    InvalidPart
-        Names the parameter, the part, and the member that is missing or the hyper-parameter outside its domain.
-    """
-    cls = type(part)
-    if not (isinstance(part, tuple) and _has(cls, "_fields")):
-        raise InvalidPart(
-            f"The {parameter!r} parameter must be a name or {_a(kind)}, a named tuple with {_members(kind)}. Got {part!r} "
-            "instead."
-        )
-    missing = [member for member in kind.required if not _has(cls, member)]
-    if missing:
-        raise InvalidPart(
-            f"{cls.__name__} in the {parameter!r} parameter has no {missing[0]!r}: {_a(kind)} has {_members(kind)}."
-        )
-    declares = declaration_of(part)
-    if declares.kind is not kind:
-        raise InvalidPart(
-            f"{cls.__name__} in the {parameter!r} parameter is a {declares.kind.name}, not a {kind.name}."
-        )
-    _check_class_data(declares, parameter)
-    within = inside(part)
-    part = part if within is None else around(part, checked(within, declares.inside.kind, parameter))
-    return _with_numbers(part, parameter)
-
-
-def _check_class_data(declaration: Declaration, parameter: str) -> None:
-    for name, ability in declaration.kind.abilities.items():
-        if ability.by_type and (isdatadescriptor(declaration[name]) or callable(declaration[name])):
-            raise InvalidPart(
-                f"{name!r} of {declaration.cls.__name__} in the {parameter!r} parameter must be class data: kernels are compiled "
-                "for a class, whatever its hyper-parameters."
-            )
-
-
-def _with_numbers(part, parameter: str):
-    cls, numbers = type(part), {}
-    for name, value in part._asdict().items():
-        domain = domains_of(cls).get(name)
-        if name == field_inside(cls) or (value is None and cls._field_defaults.get(name, "") is None):
-            continue  # a part, or left open
-        if domain is not None and not domain.includes(value):
-            raise InvalidPart(
-                f"The {name!r} of {cls.__name__} in the {parameter!r} parameter must be {domain}. Got {value!r} instead."
-            )
-        if isinstance(value, Real) and not isinstance(value, bool):
-            numbers[name] = int(value) if domain is not None and getattr(domain, "whole", False) else float(value)
-    return part._replace(**numbers)
-
-
-def _a(kind: Kind) -> str:
-    return f"{'an' if kind.name[0] in 'aeiou' else 'a'} {kind.name}"
-
-
-def _members(kind: Kind) -> str:
-    return ", ".join(text.split(": ")[0] for text in kind.required.values())

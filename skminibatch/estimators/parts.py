@@ -8,6 +8,7 @@ from sklearn.utils import check_consistent_length, column_or_1d
 
 from skminibatch.backends.arrays import on_host
 from skminibatch.contract import kinds
+from skminibatch.contract.check import checked
 from skminibatch.contract.kinds import declared
 from skminibatch.contract.verbs import gradient
 from skminibatch.layers import ACTIVATIONS, NORMALIZATIONS
@@ -36,7 +37,7 @@ def named(registry: dict, name: str, parameter: str):
 
 def part_of(value, registry: dict, kind: kinds.Kind, parameter: str):
     """The part of a name, or the given one."""
-    return kinds.checked(named(registry, value, parameter)() if isinstance(value, str) else value, kind, parameter)
+    return checked(named(registry, value, parameter)() if isinstance(value, str) else value, kind, parameter)
 
 
 def loss(value, **fields):
@@ -44,7 +45,7 @@ def loss(value, **fields):
     if isinstance(value, str):
         cls = named(LOSSES, value, "loss")
         value = cls(**{name: fields[name] for name in cls._fields if name in fields})
-    return kinds.checked(value, kinds.LOSS, "loss")
+    return checked(value, kinds.LOSS, "loss")
 
 
 def penalty(value, alpha: float, l1_ratio: float | None) -> tuple:
@@ -52,7 +53,7 @@ def penalty(value, alpha: float, l1_ratio: float | None) -> tuple:
     if value is None:
         return ElasticNet(0.0, 0.0)
     if not isinstance(value, str):
-        return kinds.checked(value, kinds.PENALTY, "penalty")
+        return checked(value, kinds.PENALTY, "penalty")
     share = named(PENALTIES, value, "penalty")
     if share is None and l1_ratio is None:
         raise ValueError("l1_ratio must be set when penalty is 'elasticnet'")
@@ -116,7 +117,7 @@ def schedule(value, *, optimizer, loss, alpha, eta0, power_t, horizon, warmup):
     if isinstance(value, str):
         declares = kinds.declaration(named(SCHEDULES, value, "learning_rate"))
     else:
-        value = kinds.checked(value, kinds.RATE_SCHEDULE, "learning_rate")
+        value = checked(value, kinds.RATE_SCHEDULE, "learning_rate")
         declares = kinds.declaration_of(value)
     if declares["needs_horizon"] and horizon is None:
         raise ValueError(
@@ -199,7 +200,7 @@ def batch_sizes(value, n_rows: int) -> tuple:
         value = named(SIZE_SCHEDULES, value, "batch_size")()
     if isinstance(value, tuple):
         is_choice = kinds.fits(type(value), kinds.SIZE_CHOICE)
-        return kinds.checked(value, kinds.SIZE_CHOICE if is_choice else kinds.SIZE_SCHEDULE, "batch_size")
+        return checked(value, kinds.SIZE_CHOICE if is_choice else kinds.SIZE_SCHEDULE, "batch_size")
     size = n_rows if value == "full" else value
     size = round(size * n_rows) if not isinstance(size, (int, np.integer)) else int(size)
     return ConstantSize(float(min(max(size, 1), n_rows)))

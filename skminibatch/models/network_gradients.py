@@ -47,6 +47,9 @@ class Sum(NamedTuple):
         """,
     }
 
+    def coefficients(self, rates, sizes, memory):
+        return rates[:, None], memory
+
     def update(self, w, g, slots, c):
         return w, (slots[0] + g,), 0.0 * c[0]
 

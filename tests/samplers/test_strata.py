@@ -346,8 +346,8 @@ def test_streams_and_weights(name, several):
 
 
 def test_every_sampler_says_how_it_draws():
-    for sampler in SAMPLERS.values():
-        assert {type(declared(sampler).one_population), type(declared(sampler).without_replacement)} == {bool}
+    for sampler in map(declared, (cls() for cls in SAMPLERS.values())):
+        assert {type(sampler.one_population), type(sampler.without_replacement)} == {bool}
     assert np.isnan(
         MiniBatchSGDRegressor(sampler="neyman", device="base", max_iter=1, tol=None)
         .fit(np.arange(40.0)[:, None], np.arange(40.0))

@@ -333,7 +333,10 @@ def test_batches_grow_as_the_gradient_vanishes(name, rng):
     [
         ({"batch_size": Geometric(factor=1)}, r"The 'factor' of Geometric in the 'batch_size' parameter must be"),
         ({"batch_size": NormTest(start=1)}, r"The 'start' of NormTest in the 'batch_size' parameter must be"),
-        ({"batch_size": (3, 4)}, r"The 'batch_size' parameter must be a name or a part with the method 'sizes'"),
+        (
+            {"batch_size": (3, 4)},
+            r"The 'batch_size' parameter must be a name or a batch-size schedule, a named tuple with sizes",
+        ),
         (
             {"batch_size": "norm_test", "sampler": "neyman"},
             r"follows the variance of the rows of a batch, which sampler=Neyman",
