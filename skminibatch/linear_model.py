@@ -11,8 +11,8 @@ from sklearn.linear_model import LinearRegression, LogisticRegression, SGDClassi
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from skminibatch.contract.typing import Part, RandomState, RowsLike
 from skminibatch.contract.kinds import declaration
+from skminibatch.contract.typing import Part, RandomState, RowsLike
 from skminibatch.estimators import interchange
 from skminibatch.estimators.classification import Classification
 from skminibatch.estimators.docstrings import CLASSIFIER, REGRESSOR

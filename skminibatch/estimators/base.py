@@ -23,6 +23,7 @@ from sklearn.utils.validation import _check_sample_weight
 
 from skminibatch import backends
 from skminibatch.backends.arrays import is_sparse, on_host, stays_on_gpu
+from skminibatch.contract.kinds import declared
 from skminibatch.estimators import pairs, parts
 from skminibatch.estimators.attributes import continued, training_attributes
 from skminibatch.estimators.callbacks import EpochTasks
@@ -118,7 +119,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
 
     def _follows_smoothness(self, model) -> bool:
         """Whether the rate is automatic and follows from the smoothness."""
-        return self.learning_rate == "auto" and model.optimizer.auto_rate is None
+        return self.learning_rate == "auto" and declared(model.optimizer).auto_rate is None
 
     def _completed(self, progress: Progress, data: Data) -> Progress:
         """The progress at the end of `fit`, with what a model computes from all rows."""

@@ -12,8 +12,8 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.metaestimators import available_if
 
 from skminibatch.backends.arrays import on_host, to_device_of
-from skminibatch.contract.typing import RowsLike
 from skminibatch.contract.kinds import declared
+from skminibatch.contract.typing import RowsLike
 from skminibatch.estimators.checks import validated
 from skminibatch.estimators.targets import ClassificationTarget
 

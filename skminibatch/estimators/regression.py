@@ -11,8 +11,8 @@ from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
 from skminibatch.backends.arrays import on_host, to_device_of
-from skminibatch.contract.typing import RowsLike
 from skminibatch.contract.kinds import declared
+from skminibatch.contract.typing import RowsLike
 from skminibatch.estimators.checks import validated
 from skminibatch.estimators.targets import RegressionTarget
 

@@ -6,8 +6,6 @@ optimizer sees it.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator

@@ -8,6 +8,7 @@ from scipy import sparse
 
 from skminibatch.backends import base
 from skminibatch.contract.coordinates import Coordinates
+from skminibatch.contract.kinds import declared
 from skminibatch.contract.orders import ROUNDS, explicit_order, keyed_order
 from skminibatch.contract.plan import Plan
 from skminibatch.contract.verbs import n_slots

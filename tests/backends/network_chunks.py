@@ -8,6 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from skminibatch.backends import base
+from skminibatch.contract.kinds import declared
 from skminibatch.contract.verbs import n_slots
 from skminibatch.layers import (
     NORMALIZATIONS,

@@ -7,7 +7,8 @@ import pytest
 from scipy import sparse
 
 from skminibatch.backends import base
-from skminibatch.contract.verbs import n_coefficients, n_slots, update
+from skminibatch.contract.kinds import declared
+from skminibatch.contract.verbs import n_slots, update
 from skminibatch.losses import Logistic, Softmax, SquaredError
 from skminibatch.optimizers import SGD, Adam, Averaging, Momentum, ScheduleFree
 from skminibatch.penalties import ElasticNet
@@ -42,7 +43,7 @@ def test_coordinates_agree_on_sparse_rows(backend, optimizer, penalty, stretched
         assert_agree(backend, rows_of_data(density=0.3), Softmax(), optimizer, **settings)
 
 
-@pytest.mark.parametrize("optimizer", [part for part in OPTIMIZER_CASES if part.linear], ids=repr)
+@pytest.mark.parametrize("optimizer", [part for part in OPTIMIZER_CASES if declared(part).linear], ids=repr)
 def test_scaled_sparse_rows_give_what_dense_ones_give(backend, optimizer):
     X = rows_of_data(density=0.3)
     settings = {"penalty": ElasticNet(0.3, 0.0), "coordinates": kinds_of_coordinates(True)}
@@ -56,7 +57,7 @@ def test_optimizers_agree_on_sparse_rows(backend, optimizer):
     assert_agree(backend, rows_of_data(density=0.3), Logistic(), optimizer, penalty=ElasticNet(0.3, 0.0))
 
 
-@pytest.mark.parametrize("optimizer", [part for part in LINEAR if not part.lazy_l1][:1], ids=repr)
+@pytest.mark.parametrize("optimizer", [part for part in LINEAR if not declared(part).lazy_l1][:1], ids=repr)
 def test_l1_agrees_on_sparse_rows_where_it_is_lazy(backend, optimizer):
     assert base.is_lazy(optimizer, NET)
     assert_agree(backend, rows_of_data(density=0.3), Logistic(), optimizer, penalty=NET)
@@ -93,7 +94,7 @@ def test_settings_agree_on_sparse_rows(backend, settings, optimizer):
 EXACT = [(part, penalty) for part in LINEAR for penalty in (ElasticNet(), ElasticNet(1.0, 0.0))] + [
     (part, penalty)
     for part in LINEAR
-    if part.lazy_l1
+    if declared(part).lazy_l1
     for penalty in (ElasticNet(0.0, 0.05), ElasticNet(1.0, 0.02), ElasticNet(0.0, 5.0))
 ]
 
@@ -102,7 +103,7 @@ EXACT = [(part, penalty) for part in LINEAR for penalty in (ElasticNet(), Elasti
 def test_sparse_rows_give_what_dense_rows_give(backend, optimizer, penalty):
     """The exact lazy updates, over so many steps that the scaled state is made explicit several times."""
     X = rows_of_data(density=0.15, d=40)
-    _, _, response = update(optimizer, 0.0, 0.0, (0.0,) * n_slots(optimizer), (1.0,) * n_coefficients(optimizer))
+    _, _, response = update(optimizer, 0.0, 0.0, (0.0,) * n_slots(optimizer), (1.0,) * declared(optimizer).n_coefficients)
     plan = plan_of(optimizer, n_epochs=30, rate=0.5 / response, batch_size=3)
     for ours, n_epochs in ((backend, 30), (base, 2)):
         some = plan if n_epochs == 30 else plan_of(optimizer, n_epochs=n_epochs, batch_size=3)

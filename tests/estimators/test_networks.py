@@ -10,6 +10,7 @@ from scipy import sparse
 from sklearn.base import clone, is_classifier
 
 from skminibatch import MiniBatchMLPClassifier, MiniBatchMLPRegressor
+from skminibatch.contract.kinds import declaration
 from skminibatch.layers import ACTIVATIONS, NORMALIZATIONS, BatchNorm, GroupNorm, InstanceNorm
 from skminibatch.losses import LOSSES
 from skminibatch.optimizers import SGD
@@ -308,7 +309,7 @@ def test_schedules_serve_every_solver(schedule, solver, regression):
     np.testing.assert_allclose(rates, [expected(240 * epoch - 16) for epoch in range(1, 5)], rtol=1e-9)  # last steps
 
 
-@pytest.mark.parametrize("rule", [name for name, rule in SCALING_RULES.items() if rule.reads is None])
+@pytest.mark.parametrize("rule", [name for name, rule in SCALING_RULES.items() if declaration(rule)["reads"] is None])
 def test_the_rate_follows_the_batch_size(rule, regression):
     settings = {**QUICK, "learning_rate_init": 0.001, "lr_scaling": rule, "base_batch_size": 4}
     rates = MiniBatchMLPRegressor(**settings).fit(*regression).history_["rate"]

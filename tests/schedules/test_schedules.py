@@ -389,7 +389,7 @@ def test_an_instance_is_a_schedule():
 @pytest.mark.parametrize("learning_rate", ["cosine", Cosine(0.1, 1000.0)])
 def test_a_schedule_with_a_horizon_is_refused_by_partial_fit(learning_rate, binary):
     classifier = MiniBatchSGDClassifier(learning_rate=learning_rate, device="base")
-    with pytest.raises(ValueError, match="learning_rate=.* needs to know the number of epochs"):
+    with pytest.raises(ValueError, match=r"learning_rate=.* needs to know the number of epochs"):
         classifier.partial_fit(*binary, classes=[0, 1])
 
 
