@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import skminibatch
+from skminibatch.contract.kinds import declared
 from skminibatch.layers import ACTIVATIONS, NORMALIZATIONS
 from skminibatch.losses import LOSSES
 from skminibatch.optimizers import OPTIMIZERS
@@ -131,8 +132,8 @@ def auto_rates() -> str:
     """What ``learning_rate='auto'`` is for each solver with its default hyper-parameters."""
     rows = []
     for name, part in OPTIMIZERS.items():
-        constant = part().auto_rate
-        rate = f"{constant:g}" if constant is not None else f"${part().auto_multiple():g} / L$"
+        constant = declared(part()).auto_rate
+        rate = f"{constant:g}" if constant is not None else f"${declared(part()).auto_multiple():g} / L$"
         rows.append([f"`{name!r}`", rate])
     return _markdown(["`solver`", "rate of a batch $B$ with `learning_rate='auto'`"], rows)
 

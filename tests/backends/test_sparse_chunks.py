@@ -103,7 +103,9 @@ EXACT = [(part, penalty) for part in LINEAR for penalty in (ElasticNet(), Elasti
 def test_sparse_rows_give_what_dense_rows_give(backend, optimizer, penalty):
     """The exact lazy updates, over so many steps that the scaled state is made explicit several times."""
     X = rows_of_data(density=0.15, d=40)
-    _, _, response = update(optimizer, 0.0, 0.0, (0.0,) * n_slots(optimizer), (1.0,) * declared(optimizer).n_coefficients)
+    _, _, response = update(
+        optimizer, 0.0, 0.0, (0.0,) * n_slots(optimizer), (1.0,) * declared(optimizer).n_coefficients
+    )
     plan = plan_of(optimizer, n_epochs=30, rate=0.5 / response, batch_size=3)
     for ours, n_epochs in ((backend, 30), (base, 2)):
         some = plan if n_epochs == 30 else plan_of(optimizer, n_epochs=n_epochs, batch_size=3)
