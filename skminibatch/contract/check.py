@@ -58,7 +58,8 @@ def _check_class_data(declaration: Declaration, parameter: str) -> None:
 
 
 def _with_numbers(part, parameter: str):
-    cls, numbers = type(part), {}
+    cls: Any = type(part)
+    numbers: dict[str, float] = {}
     for name, value in part._asdict().items():
         domain = domains_of(cls).get(name)
         if name == field_inside(cls) or (value is None and cls._field_defaults.get(name, "") is None):
@@ -68,5 +69,6 @@ def _with_numbers(part, parameter: str):
                 f"The {name!r} of {cls.__name__} in the {parameter!r} parameter must be {domain}. Got {value!r} instead."
             )
         if isinstance(value, Real) and not isinstance(value, bool):
-            numbers[name] = int(value) if isinstance(domain, Interval) and domain.whole else float(value)
+            number = float(value)
+            numbers[name] = int(number) if isinstance(domain, Interval) and domain.whole else number
     return part._replace(**numbers)

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from skminibatch.contract.plan import NO_BOUND
+from skminibatch.contract.typing import AnyPart
 
 C = TypeVar("C", bound=type)
 
@@ -426,14 +427,16 @@ class Declaration:
     def brings(self, ability: str) -> bool:
         """Whether the part, or the one inside that stands in for it, brings the ability itself."""
         source = self._source[ability]
-        return self.inside.brings(ability) if source == "inside" else source != "default"
+        if source == "inside" and self.inside is not None:
+            return self.inside.brings(ability)
+        return source != "default"
 
     def __getitem__(self, name: str) -> Any:
         """A required member or an ability, as the class has it."""
         source = "own" if name in self.kind.required else self._source[name]
         if source == "own":
             return getattr(self.cls, name)
-        if source == "default":
+        if source == "default" or self.inside is None:
             return self.kind.abilities[name].default
         return self.inside[name] if source == "inside" else self.inside[name] + getattr(self.cls, name)
 
@@ -442,7 +445,7 @@ class Declaration:
         source = "own" if name in self.kind.required else self._source.get(name)
         if source == "own":
             return getattr(part, name)
-        if source == "inside":
+        if source == "inside" and self.inside is not None:
             return self.inside.of(inside(part), name)
         if source is None:
             raise AttributeError(f"{self.kind} declares no {name!r}.")
@@ -493,24 +496,24 @@ def declaration_of(part) -> Declaration:
 
 
 @cache
-def declaration(cls: type, inside: Declaration | None = None) -> Declaration:
+def declaration(cls: Any, inside: Declaration | None = None) -> Declaration:
     """The declaration of a class of parts, around a part with another declaration."""
     return Declaration(cls, inside)
 
 
-def inside(part):
+def inside(part: AnyPart) -> Any:
     """The part inside another one, or None."""
     name = field_inside(type(part))
     return None if name is None else getattr(part, name)
 
 
-def around(part, new):
+def around(part: AnyPart, new: AnyPart) -> Any:
     """The part with another one inside."""
-    return part._replace(**{field_inside(type(part)): new})
+    return part._replace(**{str(field_inside(type(part))): new})
 
 
 @cache
-def field_inside(cls: type) -> str | None:
+def field_inside(cls: Any) -> str | None:
     """The field that holds the part inside, or None."""
     return getattr(cls, "wraps", None)
 

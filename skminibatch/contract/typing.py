@@ -23,6 +23,9 @@ class SparseMatrix(Protocol):
 Part: TypeAlias = tuple[Any, ...]
 """An instance of a loss, a penalty, an optimizer, ...: a ``NamedTuple`` of hyper-parameters."""
 
+AnyPart: TypeAlias = Any
+"""The same inside the package, where its members are those that its kind declares (see `skminibatch.contract.kinds`)."""
+
 RowsLike: TypeAlias = ArrayLike | SparseMatrix
 """Rows of features: an array-like or a sparse matrix of shape (n_samples, n_features)."""
 

@@ -86,7 +86,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
     # What a subclass supplies
 
     @abstractmethod
-    def _target_of(self, y, classes=None) -> tuple:
+    def _target_of(self, y, classes=None) -> Any:
         """The target of some labels."""
 
     @abstractmethod
@@ -179,8 +179,9 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             return X_val, y_val
 
         X, y, sample_weight = given
+        X_val, y_val, sample_weight_val = separate
         if any(array is not None for array in separate):
-            validation = ValidationRows.given(*separate, check)
+            validation = ValidationRows.given(X_val, y_val, sample_weight_val, check)
         elif self.early_stopping:
             candidates = np.arange(X.shape[0]) if rows is None else rows
             rows, held_out = split(y, candidates, self.validation_fraction, target.has_classes, rng)

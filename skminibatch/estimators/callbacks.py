@@ -30,7 +30,8 @@ class EpochTasks:
         self._root, self._facts, self._n_epochs, self._attributes_of = root, facts, n_epochs, attributes_of
         self.last: Progress | None = None  # the last completed epoch, should the next one be interrupted
         root.call_on_fit_task_begin(**facts)
-        self._n_begun, self._task = 0, None
+        self._n_begun = 0
+        self._task: Any = None
         self._begin()
 
     def completed(self, progress: Progress) -> bool:

@@ -21,7 +21,7 @@ class ValidationRows(NamedTuple):
     rows: np.ndarray | None = None
 
     @classmethod
-    def given(cls, X, y, weights, check: Callable) -> ValidationRows:
+    def given(cls, X, y, weights, check: Callable[..., tuple]) -> ValidationRows:
         """The user's validation rows; ``check(X, y)`` validates them as rows of the estimator."""
         if X is None or y is None:
             raise ValueError("X_val and y_val must be given together, and sample_weight_val only with them.")

@@ -68,6 +68,7 @@ def from_sklearn(ours, theirs):
     coef = _dense(theirs.coef_)
     multi_output = coef.ndim == 2
     coef = np.atleast_2d(coef)
+    target: ClassificationTarget | RegressionTarget
     if hasattr(theirs, "classes_"):
         target = ClassificationTarget(np.array(theirs.classes_), False)
     else:

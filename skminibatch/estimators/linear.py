@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from numbers import Integral, Real
 
+from typing import Any
+
 import numpy as np
 from scipy import sparse
 from sklearn.utils import assert_all_finite
@@ -24,6 +26,9 @@ from skminibatch.penalties import PENALTIES
 
 class LinearEstimator(BaseMiniBatchEstimator):
     """What the linear regressor and the linear classifier share."""
+
+    coef_: Any
+    intercept_: np.ndarray
 
     _parameter_constraints: dict = {
         **BaseMiniBatchEstimator._parameter_constraints,

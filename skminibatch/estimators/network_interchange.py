@@ -108,6 +108,7 @@ def from_sklearn(ours, theirs):
     coefs, intercepts = ([np.array(array) for array in arrays] for arrays in (theirs.coefs_, theirs.intercepts_))
     given = {"hidden_layer_sizes": tuple(coef.shape[1] for coef in coefs[:-1]), "activation": theirs.activation}
     ours.set_params(**given)
+    target: ClassificationTarget | RegressionTarget
     if isinstance(theirs, MLPClassifier):
         multilabel = theirs.out_activation_ == "logistic" and theirs.n_outputs_ > 1
         target = ClassificationTarget(np.array(theirs.classes_), multilabel)

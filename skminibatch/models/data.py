@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.utils.extmath import safe_sparse_dot
@@ -21,7 +21,7 @@ class Data(NamedTuple):
     A row may be in use several times. `table` is what a ``per_row`` optimizer stores of the rows, see `backends.base`.
     """
 
-    X: object
+    X: Any
     y: np.ndarray
     weights: np.ndarray
     rows: np.ndarray | None = None

@@ -118,7 +118,7 @@ class AdamW(NamedTuple):
     cuda = {"update": ADAM_STEP}
 
     def coefficients(self, rates, sizes, memory):
-        return Adam.coefficients(self, rates, sizes, memory)
+        return Adam(*self).coefficients(rates, sizes, memory)
 
     def update(self, w, g, slots, c):
         m = g + self.beta_1 * (slots[0] - g)
@@ -127,4 +127,4 @@ class AdamW(NamedTuple):
         return w - step * c[1] * m, (m, s), step
 
     def for_batches(self, k):
-        return Adam.for_batches(self, k)
+        return AdamW(*Adam(*self).for_batches(k))

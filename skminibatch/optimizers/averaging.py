@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skminibatch.contract.typing import AnyPart
 from skminibatch.contract.domains import AT_LEAST_ZERO
 from skminibatch.contract.kinds import declares
 from skminibatch.contract.verbs import point, update
@@ -18,7 +19,7 @@ class Averaging(NamedTuple):
     Wraps an optimizer and owns one more slot and one more coefficient, the last of each.
     """
 
-    inner: tuple
+    inner: AnyPart
     start: float = 0.0
     cuda = {
         "update": "return inner.update(w, g, slots, c);",

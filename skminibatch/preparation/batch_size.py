@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
+from skminibatch.contract.typing import AnyPart
 from skminibatch.models.data import Data
 from skminibatch.models.linear import LinearModel
 from skminibatch.optimizers.saga import saga_batch_size
@@ -23,7 +24,12 @@ ROWS_PER_PILOT, MOST_PILOTS = 50_000, 3  # where there are many rows, their pilo
 
 
 def chosen_size(
-    part: tuple, start: Start, schedule: tuple, smoothness: SmoothnessConstants | None, population: float, fewest: int
+    part: AnyPart,
+    start: Start,
+    schedule: AnyPart,
+    smoothness: SmoothnessConstants | None,
+    population: float,
+    fewest: int,
 ) -> tuple[ConstantSize, str]:
     """The size that ``batch_size='auto'`` takes for rows like those in the sample, and why; parameters stay as they are.
 
@@ -49,7 +55,7 @@ def _pilots(start: Start) -> list[Start]:
     return [start, *(start._replace(sampled=rows, seed=seed + k) for k, rows in enumerate(samples, start=1))]
 
 
-def derived_size(part: tuple, start: Start, smoothness: SmoothnessConstants) -> tuple[ConstantSize, str]:
+def derived_size(part: AnyPart, start: Start, smoothness: SmoothnessConstants) -> tuple[ConstantSize, str]:
     """The size that ``batch_size='auto'`` takes for an optimizer with a table, and why."""
     row_length, kind = start.model.cost_of_rows(start.data)
     costs = part.step_costs(kind)
@@ -60,7 +66,7 @@ def derived_size(part: tuple, start: Start, smoothness: SmoothnessConstants) -> 
     )
 
 
-def noise_scale_after_a_pass(start: Start, schedule: tuple, smoothness: SmoothnessConstants | None) -> float:
+def noise_scale_after_a_pass(start: Start, schedule: AnyPart, smoothness: SmoothnessConstants | None) -> float:
     """The noise scale after a pass over the sample; infinite where the gradient is zero, or training fails."""
     model, data, params = _sample_alone(start)
     n = start.sampled.size

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from skminibatch.contract.kinds import SIZE_CHOICE, declared
+from skminibatch.contract.typing import AnyPart
 from skminibatch.models.data import Data
 from skminibatch.models.linear import LinearModel
 from skminibatch.preparation.batch_size import chosen_size, derived_size
@@ -70,12 +72,12 @@ class Settings:
         As in `Recipe`.
     """
 
-    target: tuple
+    target: Any
     model: LinearModel
-    sampler: tuple
-    sizes: tuple
-    schedule: Callable[..., tuple]
-    scaled_optimizer: Callable[[tuple, tuple], tuple]
+    sampler: AnyPart
+    sizes: AnyPart
+    schedule: Callable[..., AnyPart]
+    scaled_optimizer: Callable[[AnyPart, AnyPart], AnyPart]
     start: Callable[[LinearModel, Data, tuple | None], tuple]
     seed: int
     epochs: int | None
@@ -84,7 +86,7 @@ class Settings:
     measures_objective: bool = True
     strata: np.ndarray | None = None
     class_counts: np.ndarray | None = None
-    scaling: tuple | None = None
+    scaling: AnyPart | None = None
     base_batch_size: int = 64
     clip_norm: float = np.inf
     tol: float | None = None
@@ -98,9 +100,9 @@ class Settings:
         """Whether the rows are a part of a stream."""
         return self.epochs is None
 
-    def rates(self, optimizer: tuple, n_rows: int, updates_per_epoch: float) -> tuple:
+    def rates(self, optimizer: AnyPart, n_rows: int, updates_per_epoch: float) -> AnyPart:
         """The schedule of rates for an optimizer, where an epoch has that many rows and updates."""
-        if self.on_stream:
+        if self.epochs is None:
             return self.schedule(optimizer=optimizer, horizon=None, warmup=STREAM_WARMUP)
         warmup = min(max(WARMUP_SHARE * updates_per_epoch, 1.0), LONGEST_WARMUP)
         return self.schedule(optimizer=optimizer, horizon=self.epochs * n_rows, warmup=warmup)
@@ -110,7 +112,7 @@ class Settings:
 class Fitted:
     """What outlives a call: all that later training continues from, and no device handle."""
 
-    target: tuple
+    target: Any
     model: LinearModel
     params: np.ndarray
     state: TrainState
@@ -157,7 +159,7 @@ def begin(settings: Settings, data: Data, previous: Fitted | None = None) -> tup
         state, history = TrainState(**first_statistic(start, recipe.scaling)), History()
     population = float(STREAM_ROWS if settings.on_stream else data.n_rows)
     state = state._replace(**stiffness_of(recipe.smoothness), population=population, sampler_memory=memory)
-    kept = {"moments": moments, "reservoir": reservoir, "smoothness": smoothness, "chosen": chosen}
+    kept: dict[str, Any] = {"moments": moments, "reservoir": reservoir, "smoothness": smoothness, "chosen": chosen}
     kept |= {"seed": settings.seed, "target": settings.target, "class_counts": settings.class_counts}
     return Fitted(model=start.model, params=start.params, state=state, history=history, **kept), recipe
 
@@ -175,7 +177,7 @@ def in_coordinates(
 
 def _first_params(settings: Settings, model: LinearModel, data: Data, previous: Fitted | None) -> np.ndarray:
     """The parameters before the first step, those of the optimizer included."""
-    if not (settings.on_stream and previous):
+    if previous is None or not settings.on_stream:
         predictor = previous.model.predictor(previous.params, None) if previous else None
         return model.start(*settings.start(model, data, predictor))
     if type(previous.model.optimizer) is type(model.optimizer):
@@ -214,7 +216,7 @@ def _chosen_size(
     return chosen_size(settings.sizes, start, rates, smoothness, population, fewest)
 
 
-def _recipe(settings: Settings, start: Start, sizes: tuple, smoothness: SmoothnessConstants | None) -> Recipe:
+def _recipe(settings: Settings, start: Start, sizes: AnyPart, smoothness: SmoothnessConstants | None) -> Recipe:
     data, evaluation_rows = start.data, None
     if settings.measures_objective:
         rng = stream(settings.seed, OF_EVALUATION)

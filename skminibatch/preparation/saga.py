@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from skminibatch.contract.kinds import declared
+from skminibatch.contract.typing import AnyPart
 from skminibatch.models.data import Data
 from skminibatch.models.linear import LinearModel
 from skminibatch.optimizers import ScheduleFree
@@ -18,7 +19,7 @@ from skminibatch.training.state import Progress, Recipe
 FIRST_EPOCHS = 1  # before the table is made, where the rate is automatic
 
 
-def staged(model: LinearModel) -> tuple[LinearModel, tuple | None]:
+def staged(model: LinearModel) -> tuple[LinearModel, AnyPart | None]:
     """The model of the first epochs, and the optimizer that takes over (None: the model's own optimizer stays).
 
     The residuals at a point that another optimizer has reached are a better start than those at zero: the first pass of
@@ -41,7 +42,7 @@ class TableSmoothness(NamedTuple):
         return self.factor * saga_smoothness(self.smoothness, self.strong_convexity, batch_size, n_rows)
 
 
-def with_table(recipe: Recipe, solver: tuple, schedule: tuple, data: Data, seed: int) -> Recipe:
+def with_table(recipe: Recipe, solver: AnyPart, schedule: AnyPart, data: Data, seed: int) -> Recipe:
     """The recipe in which `solver` takes over; without a smoothness the rate is explicit, and it does so at once.
 
     Near the optimum, the objective of a sample of the rows is too inaccurate: where it decides when to stop, all rows are

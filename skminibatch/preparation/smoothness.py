@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from typing import Any
+
 import numpy as np
 
+from skminibatch.contract.typing import AnyPart
 from skminibatch.backends import map_on_device
 from skminibatch.backends.arrays import is_sparse
 from skminibatch.contract.coordinates import Coordinates
@@ -101,12 +104,12 @@ def stream_smoothness(
     return smoothness, reservoir._replace(estimated_at=reservoir.seen)
 
 
-def stiffness_of(smoothness: SmoothnessConstants | None) -> dict[str, float]:
+def stiffness_of(smoothness: SmoothnessConstants | None) -> dict[str, Any]:
     """The part of the smoothness that does not depend on the batch size, as fields of the state of training."""
     return {} if smoothness is None else {"typical": smoothness.typical, "unit": smoothness.unit}
 
 
-def first_statistic(start: Start, rule: tuple | None) -> dict[str, float]:
+def first_statistic(start: Start, rule: AnyPart | None) -> dict[str, Any]:
     """The statistic that a scaling rule reads at the start, as a field of the state of training, from the sample.
 
     Infinite where it cannot be measured.

@@ -40,10 +40,11 @@ def start(n_rows: int, rows: np.ndarray | None, seed: int, epoch: int = 0, strat
 
 def draw_in_order(memory: SamplerMemory, sizes, new_order):
     """The next ``sum(sizes)`` rows of the order of the epoch; a new order when the last one is used up."""
-    wanted = int(np.sum(sizes))
-    if memory.order is None or memory.position + wanted > memory.n_rows:
-        memory = memory._replace(order=new_order(memory), epoch=memory.epoch + 1, position=0)
-    order, position = memory.order, memory.position
+    wanted, order = int(np.sum(sizes)), memory.order
+    if order is None or memory.position + wanted > memory.n_rows:
+        order = new_order(memory)
+        memory = memory._replace(order=order, epoch=memory.epoch + 1, position=0)
+    position = memory.position
     if order.explicit.size:
         order = order._replace(explicit=order.explicit[position : position + wanted])
     else:
@@ -90,7 +91,7 @@ class Blocks(NamedTuple):
 
     def draw(self, memory, sizes):
         """(order, weights or None, memory) for the next steps."""
-        return Shuffle.draw(self, memory, sizes)
+        return Shuffle(self.block).draw(memory, sizes)
 
 
 @declares(start=staticmethod(start), one_population=True)

@@ -60,7 +60,7 @@ class AdamExample(NamedTuple):
     """k times the rule of `AdamUpdate`: the same mean progress of Adam a row, from ``sqrt(k)`` to k."""
 
     def factor(self, batch_size, base_batch_size, noise_scale):
-        return batch_size / base_batch_size * AdamUpdate.factor(self, batch_size, base_batch_size, noise_scale)
+        return batch_size / base_batch_size * AdamUpdate().factor(batch_size, base_batch_size, noise_scale)
 
 
 @declares(for_adam=True, moves_optimizer=True)

@@ -203,10 +203,10 @@ class InnerProductTest(NamedTuple):
 
     def needed(self, state):
         """The size that the last batch asks for, None where it does not tell."""
-        found = state.examined
-        if found is None or not np.isfinite(found).all():
+        if state.examined is None or not np.isfinite(state.examined).all():
             return None
-        return needed_by_inner_product_test(*found, self.theta, self.nu)
+        variance, inner_variance, square_norm = state.examined
+        return needed_by_inner_product_test(variance, inner_variance, square_norm, self.theta, self.nu)
 
 
 class _Averages(NamedTuple):

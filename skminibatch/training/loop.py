@@ -34,7 +34,9 @@ class Batches(NamedTuple):
         if len(chunks) == 1:
             return chunks[0]
         sizes, stats = zip(*chunks, strict=True)
-        return cls(np.concatenate(sizes), StepStats(*map(np.concatenate, list(zip(*stats, strict=True))[:4]), -1))
+        losses, square_norms, row_squares, rates, _ = zip(*stats, strict=True)
+        measured = map(np.concatenate, (losses, square_norms, row_squares, rates))
+        return cls(np.concatenate(sizes), StepStats(*measured, failed=-1))
 
 
 class Clock:

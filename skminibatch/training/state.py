@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from skminibatch.contract.typing import AnyPart
 from skminibatch.models.linear import LinearModel
 from skminibatch.statistics.batches import Seen
-from skminibatch.statistics.smoothness import SmoothnessConstants
 
 LONGEST_HISTORY = 500  # entries
 CHECKED_OFTEN, CHECKS = 2048, 6  # epochs of that many updates or more have that many checks, where these are cheap
@@ -50,6 +50,14 @@ class TrainState(NamedTuple):
         return np.inf if name is None else getattr(self, name)
 
 
+class SmoothnessOfBatches(Protocol):
+    """What a rate follows that depends on the batch size."""
+
+    def of_batch(self, batch_size: float, n_rows: float) -> float:
+        """The smoothness of a batch of a number of rows."""
+        ...
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How to train: the parts in addition to the model, and when to stop.
@@ -61,12 +69,12 @@ class Recipe:
     once after ``first_epochs``, starts the second stage: ``then(progress) -> (progress, data, recipe)``.
     """
 
-    sampler: tuple
-    schedule: tuple
-    sizes: tuple
-    smoothness: SmoothnessConstants | None = None
+    sampler: AnyPart
+    schedule: AnyPart
+    sizes: AnyPart
+    smoothness: SmoothnessOfBatches | None = None
     clip_norm: float = np.inf
-    scaling: tuple | None = None
+    scaling: AnyPart | None = None
     base_batch_size: int = 64
     max_epochs: int = 1
     tol: float | None = None
@@ -125,7 +133,7 @@ class Progress:
     """State after an epoch, or after a check inside one: the parameters, the predictor, and what was measured of it."""
 
     model: LinearModel
-    params: np.ndarray
+    params: Any  # an array; None where the best epoch was restored, whose parameters are not kept
     state: TrainState
     history: History
     predictor: tuple

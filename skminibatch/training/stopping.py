@@ -21,7 +21,7 @@ class Watch:
         """Whether training continues, after `seconds`; `share` is the part of an epoch since the last check."""
         recipe = self.recipe
         if recipe.tol is not None:
-            self.n_stalled = 0 if self._improved(progress, share) else self.n_stalled + 1
+            self.n_stalled = 0 if self._improved(progress, recipe.tol, share) else self.n_stalled + 1
             if self.n_stalled >= recipe.patience:
                 self.n_stalled = 0
                 return self._stalled(progress)
@@ -29,16 +29,16 @@ class Watch:
             return Verdict(f"stopped after max_time={recipe.max_seconds:g} s", converged=True)
         return CONTINUE
 
-    def _improved(self, progress: Progress, share: float) -> bool:
+    def _improved(self, progress: Progress, tol: float, share: float) -> bool:
         if self.recipe.keep_best:
-            improved = progress.score > self.best_score + self.recipe.tol
+            improved = progress.score > self.best_score + tol
             self.best_score = max(self.best_score, progress.score)
             return improved
         objective = progress.objective
         if np.isnan(self.start):
             self.start = objective
         # the first rates may be too large: then the first epochs end above the start, and any decrease counts
-        needed = self.recipe.tol * share * abs(self.start - self.best) if np.isfinite(self.best) else 0.0
+        needed = tol * share * abs(self.start - self.best) if np.isfinite(self.best) else 0.0
         improved = objective < self.best - needed
         self.best = min(self.best, objective)
         return improved
