@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from inspect import isdatadescriptor
 from numbers import Real
+from typing import Any
 
 from skminibatch.contract.domains import Interval
 from skminibatch.contract.kinds import (

@@ -491,8 +491,9 @@ def declared(part) -> Declared:
 
 def declaration_of(part) -> Declaration:
     """The declaration of the class of a part and of those inside it."""
+    cls: Any = type(part)
     within = inside(part)
-    return declaration(type(part), None if within is None else declaration_of(within))
+    return declaration(cls, None if within is None else declaration_of(within))
 
 
 @cache
@@ -503,13 +504,15 @@ def declaration(cls: Any, inside: Declaration | None = None) -> Declaration:
 
 def inside(part: AnyPart) -> Any:
     """The part inside another one, or None."""
-    name = field_inside(type(part))
+    cls: Any = type(part)
+    name = field_inside(cls)
     return None if name is None else getattr(part, name)
 
 
 def around(part: AnyPart, new: AnyPart) -> Any:
     """The part with another one inside."""
-    return part._replace(**{str(field_inside(type(part))): new})
+    cls: Any = type(part)
+    return part._replace(**{str(field_inside(cls)): new})
 
 
 @cache

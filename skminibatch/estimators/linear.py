@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-
 from typing import Any
 
 import numpy as np

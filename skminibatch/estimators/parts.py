@@ -55,9 +55,9 @@ def penalty(value, alpha: float, l1_ratio: float | None) -> tuple:
     if not isinstance(value, str):
         return checked(value, kinds.PENALTY, "penalty")
     share = named(PENALTIES, value, "penalty")
-    if share is None and l1_ratio is None:
-        raise ValueError("l1_ratio must be set when penalty is 'elasticnet'")
     share = l1_ratio if share is None else share
+    if share is None:
+        raise ValueError("l1_ratio must be set when penalty is 'elasticnet'")
     return ElasticNet(float(alpha * (1 - share)), float(alpha * share))
 
 

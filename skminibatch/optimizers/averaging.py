@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skminibatch.contract.typing import AnyPart
 from skminibatch.contract.domains import AT_LEAST_ZERO
 from skminibatch.contract.kinds import declares
+from skminibatch.contract.typing import AnyPart
 from skminibatch.contract.verbs import point, update
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-
 from typing import Any
 
 import numpy as np
 
-from skminibatch.contract.typing import AnyPart
 from skminibatch.backends import map_on_device
 from skminibatch.backends.arrays import is_sparse
 from skminibatch.contract.coordinates import Coordinates
 from skminibatch.contract.kinds import declared
+from skminibatch.contract.typing import AnyPart
 from skminibatch.models.data import Data
 from skminibatch.models.linear import LinearModel
 from skminibatch.preparation.start import Start

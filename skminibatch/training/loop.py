@@ -35,8 +35,8 @@ class Batches(NamedTuple):
             return chunks[0]
         sizes, stats = zip(*chunks, strict=True)
         losses, square_norms, row_squares, rates, _ = zip(*stats, strict=True)
-        measured = map(np.concatenate, (losses, square_norms, row_squares, rates))
-        return cls(np.concatenate(sizes), StepStats(*measured, failed=-1))
+        join = np.concatenate
+        return cls(join(sizes), StepStats(join(losses), join(square_norms), join(row_squares), join(rates), -1))
 
 
 class Clock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -50,14 +50,6 @@ class TrainState(NamedTuple):
         return np.inf if name is None else getattr(self, name)
 
 
-class SmoothnessOfBatches(Protocol):
-    """What a rate follows that depends on the batch size."""
-
-    def of_batch(self, batch_size: float, n_rows: float) -> float:
-        """The smoothness of a batch of a number of rows."""
-        ...
-
-
 @dataclass(frozen=True)
 class Recipe:
     """How to train: the parts in addition to the model, and when to stop.
@@ -72,7 +64,7 @@ class Recipe:
     sampler: AnyPart
     schedule: AnyPart
     sizes: AnyPart
-    smoothness: SmoothnessOfBatches | None = None
+    smoothness: Any = None  # with `of_batch`, or None
     clip_norm: float = np.inf
     scaling: AnyPart | None = None
     base_batch_size: int = 64
