@@ -13,16 +13,27 @@ from sklearn.utils.validation import check_is_fitted
 
 from skminibatch.contract.kinds import declaration
 from skminibatch.contract.typing import Part, RandomState, RowsLike
-from skminibatch.estimators import interchange
+from skminibatch.estimators import interchange, texts
 from skminibatch.estimators.classification import Classification
-from skminibatch.estimators.docstrings import CLASSIFIER, REGRESSOR
+from skminibatch.estimators.docstrings import documented
 from skminibatch.estimators.linear import LinearEstimator
 from skminibatch.estimators.regression import Regression
 from skminibatch.losses import LOSSES
 
 
+@documented(texts.LINEAR_REGRESSOR, texts.LINEAR_NOTES)
 class MiniBatchSGDRegressor(Regression, LinearEstimator):
-    __doc__ = REGRESSOR
+    """Linear regression by mini-batch stochastic gradient descent.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from skminibatch import MiniBatchSGDRegressor
+    >>> X, y = load_diabetes(return_X_y=True, scaled=False)
+    >>> model = MiniBatchSGDRegressor(random_state=0).fit(X, y)
+    >>> bool(model.score(X, y) > 0.5)
+    True
+    """
 
     _parameter_constraints: dict = {
         **LinearEstimator._parameter_constraints,
@@ -70,6 +81,7 @@ class MiniBatchSGDRegressor(Regression, LinearEstimator):
         self._store(locals())
 
     @with_callbacks
+    @documented(texts.FIT_REGRESSOR, texts.FITTED)
     def fit(
         self,
         X: RowsLike,
@@ -83,35 +95,7 @@ class MiniBatchSGDRegressor(Regression, LinearEstimator):
         sample_weight_val: ArrayLike | None = None,
         strata: ArrayLike | None = None,
     ) -> Self:
-        """Fit the model.
-
-        Parameters
-        ----------
-        X : {array-like, CSR matrix} of shape (n_samples, n_features)
-            Training rows. float32 and float64 are used as they are, other types become float64.
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Targets, one column or several.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows, at least 0; only their proportions matter. Rows of weight zero are left out.
-        coef_init, intercept_init : array-like, default=None
-            Coefficients and intercepts to start from, in the shape of `coef_` and `intercept_`.
-        X_val, y_val : array-like, default=None
-            Rows to score after each epoch instead of a part of the training rows.
-        sample_weight_val : array-like of shape (n_validation_samples,), default=None
-            Weights of the validation rows in the score.
-        strata : array-like of shape (n_samples,), default=None
-            The stratum or group of each row, for `sampler` 'stratified', 'neyman' and 'groups'.
-
-        Returns
-        -------
-        self : object
-            The fitted estimator.
-
-        Raises
-        ------
-        ValueError
-            For invalid input, and when the loss or a gradient overflows; the estimator is left as it was.
-        """
+        """Fit the model."""
         return self._fit(X, y, sample_weight, (coef_init, intercept_init), (X_val, y_val, sample_weight_val), strata)
 
     def as_sklearn(self) -> LinearRegression | SGDRegressor:
@@ -143,8 +127,19 @@ class MiniBatchSGDRegressor(Regression, LinearEstimator):
         return interchange.from_sklearn(cls(**parameters), estimator)
 
 
+@documented(texts.LINEAR_CLASSIFIER, texts.LINEAR_NOTES)
 class MiniBatchSGDClassifier(Classification, LinearEstimator):
-    __doc__ = CLASSIFIER
+    """Linear classification by mini-batch stochastic gradient descent.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from skminibatch import MiniBatchSGDClassifier
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> model = MiniBatchSGDClassifier(random_state=0).fit(X, y)
+    >>> bool(model.score(X, y) > 0.95)
+    True
+    """
 
     _parameter_constraints: dict = {
         **LinearEstimator._parameter_constraints,
@@ -192,6 +187,7 @@ class MiniBatchSGDClassifier(Classification, LinearEstimator):
         self._store(locals())
 
     @with_callbacks
+    @documented(texts.FIT_CLASSIFIER, texts.FITTED)
     def fit(
         self,
         X: RowsLike,
@@ -205,35 +201,7 @@ class MiniBatchSGDClassifier(Classification, LinearEstimator):
         sample_weight_val: ArrayLike | None = None,
         strata: ArrayLike | None = None,
     ) -> Self:
-        """Fit the model.
-
-        Parameters
-        ----------
-        X : {array-like, CSR matrix} of shape (n_samples, n_features)
-            Training rows. float32 and float64 are used as they are, other types become float64.
-        y : array-like of shape (n_samples,) or (n_samples, n_labels)
-            Labels of any type, or a matrix of 0 and 1 with a column for each of several independent labels.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows, at least 0; only their proportions matter. Rows of weight zero are left out.
-        coef_init, intercept_init : array-like, default=None
-            Coefficients and intercepts to start from, in the shape of `coef_` and `intercept_`.
-        X_val, y_val : array-like, default=None
-            Rows to score after each epoch instead of a part of the training rows.
-        sample_weight_val : array-like of shape (n_validation_samples,), default=None
-            Weights of the validation rows in the score.
-        strata : array-like of shape (n_samples,), default=None
-            The stratum or group of each row, for `sampler` 'stratified', 'neyman' and 'groups'.
-
-        Returns
-        -------
-        self : object
-            The fitted estimator.
-
-        Raises
-        ------
-        ValueError
-            For invalid input, and when the loss or a gradient overflows; the estimator is left as it was.
-        """
+        """Fit the model."""
         return self._fit(X, y, sample_weight, (coef_init, intercept_init), (X_val, y_val, sample_weight_val), strata)
 
     def as_sklearn(self) -> LogisticRegression | SGDClassifier:

@@ -13,16 +13,27 @@ from sklearn.utils.validation import check_is_fitted
 
 from skminibatch.contract.kinds import declaration
 from skminibatch.contract.typing import Part, RandomState, RowsLike
-from skminibatch.estimators import network_interchange
+from skminibatch.estimators import network_interchange, texts
 from skminibatch.estimators.classification import Classification
+from skminibatch.estimators.docstrings import documented
 from skminibatch.estimators.network import MLPEstimator
-from skminibatch.estimators.network_docstrings import CLASSIFIER, REGRESSOR
 from skminibatch.estimators.regression import Regression
 from skminibatch.losses import LOSSES
 
 
+@documented(texts.NETWORK_REGRESSOR, texts.NETWORK_NOTES)
 class MiniBatchMLPRegressor(Regression, MLPEstimator):
-    __doc__ = REGRESSOR
+    """Regression by a multilayer perceptron.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from skminibatch import MiniBatchMLPRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> model = MiniBatchMLPRegressor(learning_rate_init=0.01, max_iter=100, tol=None, random_state=0).fit(X, y)
+    >>> bool(model.score(X, y) > 0.5)
+    True
+    """
 
     _parameter_constraints: dict = {
         **MLPEstimator._parameter_constraints,
@@ -74,6 +85,7 @@ class MiniBatchMLPRegressor(Regression, MLPEstimator):
         self._store(locals())
 
     @with_callbacks
+    @documented(texts.FIT_REGRESSOR, texts.FITTED)
     def fit(
         self,
         X: RowsLike,
@@ -85,33 +97,7 @@ class MiniBatchMLPRegressor(Regression, MLPEstimator):
         sample_weight_val: ArrayLike | None = None,
         strata: ArrayLike | None = None,
     ) -> Self:
-        """Fit the network.
-
-        Parameters
-        ----------
-        X : {array-like, CSR matrix} of shape (n_samples, n_features)
-            Training rows. float32 and float64 are used as they are, other types become float64.
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Targets, one column or several.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows, at least 0; only their proportions matter. Rows of weight zero are left out.
-        X_val, y_val : array-like, default=None
-            Rows to score after each epoch instead of a part of the training rows.
-        sample_weight_val : array-like of shape (n_validation_samples,), default=None
-            Weights of the validation rows in the score.
-        strata : array-like of shape (n_samples,), default=None
-            The stratum or group of each row, for `sampler` 'stratified', 'neyman' and 'groups'.
-
-        Returns
-        -------
-        self : object
-            The fitted estimator.
-
-        Raises
-        ------
-        ValueError
-            For invalid input, and when the loss or a gradient overflows; the estimator is left as it was.
-        """
+        """Fit the network."""
         return self._fit(X, y, sample_weight, (None,), (X_val, y_val, sample_weight_val), strata)
 
     def as_sklearn(self) -> MLPRegressor:
@@ -151,8 +137,19 @@ class MiniBatchMLPRegressor(Regression, MLPEstimator):
         return network_interchange.from_sklearn(cls(**parameters), estimator)
 
 
+@documented(texts.NETWORK_CLASSIFIER, texts.NETWORK_NOTES)
 class MiniBatchMLPClassifier(Classification, MLPEstimator):
-    __doc__ = CLASSIFIER
+    """Classification by a multilayer perceptron.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skminibatch import MiniBatchMLPClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = MiniBatchMLPClassifier(normalization="batch", max_iter=20, tol=None, random_state=0).fit(X / 16, y)
+    >>> bool(model.score(X / 16, y) > 0.95)
+    True
+    """
 
     _parameter_constraints: dict = {
         **MLPEstimator._parameter_constraints,
@@ -204,6 +201,7 @@ class MiniBatchMLPClassifier(Classification, MLPEstimator):
         self._store(locals())
 
     @with_callbacks
+    @documented(texts.FIT_CLASSIFIER, texts.FITTED)
     def fit(
         self,
         X: RowsLike,
@@ -215,33 +213,7 @@ class MiniBatchMLPClassifier(Classification, MLPEstimator):
         sample_weight_val: ArrayLike | None = None,
         strata: ArrayLike | None = None,
     ) -> Self:
-        """Fit the network.
-
-        Parameters
-        ----------
-        X : {array-like, CSR matrix} of shape (n_samples, n_features)
-            Training rows. float32 and float64 are used as they are, other types become float64.
-        y : array-like of shape (n_samples,) or (n_samples, n_labels)
-            Labels of any type, or a matrix of 0 and 1 with a column for each of several independent labels.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows, at least 0; only their proportions matter. Rows of weight zero are left out.
-        X_val, y_val : array-like, default=None
-            Rows to score after each epoch instead of a part of the training rows.
-        sample_weight_val : array-like of shape (n_validation_samples,), default=None
-            Weights of the validation rows in the score.
-        strata : array-like of shape (n_samples,), default=None
-            The stratum or group of each row, for `sampler` 'stratified', 'neyman' and 'groups'.
-
-        Returns
-        -------
-        self : object
-            The fitted estimator.
-
-        Raises
-        ------
-        ValueError
-            For invalid input, and when the loss or a gradient overflows; the estimator is left as it was.
-        """
+        """Fit the network."""
         return self._fit(X, y, sample_weight, (None,), (X_val, y_val, sample_weight_val), strata)
 
     def as_sklearn(self) -> MLPClassifier:

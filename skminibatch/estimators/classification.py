@@ -14,7 +14,9 @@ from sklearn.utils.metaestimators import available_if
 from skminibatch.backends.arrays import on_host, to_device_of
 from skminibatch.contract.kinds import declared
 from skminibatch.contract.typing import RowsLike
+from skminibatch.estimators import texts
 from skminibatch.estimators.checks import validated
+from skminibatch.estimators.docstrings import documented
 from skminibatch.estimators.targets import ClassificationTarget
 
 
@@ -66,6 +68,7 @@ class Classification(ClassifierMixin):
                 f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {target.classes!r}"
             )
 
+    @documented(texts.PARTIAL_FIT_CLASSIFIER, texts.FITTED)
     def partial_fit(
         self,
         X: RowsLike,
@@ -75,26 +78,7 @@ class Classification(ClassifierMixin):
         sample_weight: ArrayLike | None = None,
         strata: ArrayLike | None = None,
     ) -> Self:
-        """Do one pass over some rows, going on from where the last call ended.
-
-        Parameters
-        ----------
-        X : {array-like, CSR matrix} of shape (n_samples, n_features)
-            Rows.
-        y : array-like of shape (n_samples,) or (n_samples, n_labels)
-            Labels; not every class needs to be among them.
-        classes : array-like of shape (n_classes,), default=None
-            All classes that will ever come; needed in the first call.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows, taken as they are, so that the chunks of a stream keep their relative weight.
-        strata : array-like of shape (n_samples,), default=None
-            The stratum or group of each row, as in `fit`.
-
-        Returns
-        -------
-        self : object
-            The estimator.
-        """
+        """Make one pass over the given rows, continuing from where the last call ended."""
         return self._partial_fit(X, y, classes, sample_weight, strata)
 
     def decision_function(self, X: RowsLike) -> np.ndarray:

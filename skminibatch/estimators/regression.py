@@ -13,7 +13,9 @@ from sklearn.metrics import r2_score
 from skminibatch.backends.arrays import on_host, to_device_of
 from skminibatch.contract.kinds import declared
 from skminibatch.contract.typing import RowsLike
+from skminibatch.estimators import texts
 from skminibatch.estimators.checks import validated
+from skminibatch.estimators.docstrings import documented
 from skminibatch.estimators.targets import RegressionTarget
 
 
@@ -43,27 +45,11 @@ class Regression(RegressorMixin):
             )
         return X, y
 
+    @documented(texts.PARTIAL_FIT_REGRESSOR, texts.FITTED)
     def partial_fit(
         self, X: RowsLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, strata: ArrayLike | None = None
     ) -> Self:
-        """Do one pass over some rows, going on from where the last call ended.
-
-        Parameters
-        ----------
-        X : {array-like, CSR matrix} of shape (n_samples, n_features)
-            Rows.
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Targets.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows, taken as they are, so that the chunks of a stream keep their relative weight.
-        strata : array-like of shape (n_samples,), default=None
-            The stratum or group of each row, as in `fit`.
-
-        Returns
-        -------
-        self : object
-            The estimator.
-        """
+        """Make one pass over the given rows, continuing from where the last call ended."""
         return self._partial_fit(X, y, None, sample_weight, strata)
 
     def predict(self, X: RowsLike) -> np.ndarray:
