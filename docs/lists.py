@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import skminibatch
-from skminibatch.contract.kinds import declared
+from skminibatch.contract import kinds
 from skminibatch.layers import ACTIVATIONS, NORMALIZATIONS
 from skminibatch.losses import LOSSES
 from skminibatch.optimizers import OPTIMIZERS
@@ -35,7 +35,7 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    "losses": Kind("Losses", "losses", "loss", LOSSES, {"for": lambda loss: loss.task}),
+    "losses": Kind("Losses", "losses", "loss", LOSSES, {"for": lambda loss: kinds.declaration(loss)["task"]}),
     "optimizers": Kind("Optimizers", "optimizers", "solver", OPTIMIZERS),
     "rates": Kind("Learning-rate schedules", "schedules", "learning_rate", SCHEDULES),
     "sizes": Kind("Batch-size schedules", "schedules", "batch_size", SIZE_SCHEDULES),
@@ -128,12 +128,26 @@ def table(kind: Kind) -> str:
     return _markdown(head, rows)
 
 
+def interface(kind: kinds.Kind) -> str:
+    """What a part of a kind has to have and may have, with the defaults, from its declaration."""
+    rows = [[f"``{text.split(': ')[0]}``", text.split(": ", 1)[1], "required"] for text in kind.required.values()]
+    for name, ability in kind.abilities.items():
+        member, text = ability.text.split(": ", 1) if ability.text.startswith(name) else (name, ability.text)
+        default = ability.default
+        words = default.__name__.strip("_").replace("_", " ") if inspect.isfunction(default) else f"``{default!r}``"
+        rows.append([f"``{member}``", text, words])
+    return _markdown(["member", "what it is", "default"], rows)
+
+
 def auto_rates() -> str:
     """What ``learning_rate='auto'`` is for each solver with its default hyper-parameters."""
     rows = []
     for name, part in OPTIMIZERS.items():
-        constant = declared(part()).auto_rate
-        rate = f"{constant:g}" if constant is not None else f"${declared(part()).auto_multiple():g} / L$"
+        declares, rate = kinds.declared(part()), "none: set a rate"
+        if declares.auto_rate is not None:
+            rate = f"{declares.auto_rate:g}"
+        elif declares.brings("auto_multiple"):
+            rate = f"${declares.auto_multiple():g} / L$"
         rows.append([f"`{name!r}`", rate])
     return _markdown(["`solver`", "rate of a batch $B$ with `learning_rate='auto'`"], rows)
 
@@ -173,7 +187,12 @@ def _markdown(head: list[str], rows: list[list[str]]) -> str:
 def tables() -> dict[str, str]:
     """The tables that pages include, by name."""
     made = {"auto_rates": auto_rates(), "diagnostics": functions(), "examples": examples(), "modules": modules()}
+    made |= {f"interface_{_file(kind)}": interface(kind) for kind in kinds.KINDS}
     return made | {name: table(kind) for name, kind in KINDS.items()}
+
+
+def _file(kind: kinds.Kind) -> str:
+    return kind.name.replace(" ", "_").replace("-", "_")
 
 
 def write(folder: Path) -> None:

@@ -77,7 +77,7 @@ class ConstantSize(NamedTuple):
         return _steady(self.start, n_rows, n_steps), memory
 
 
-@declares(domains={**SIZES, "increase": AT_LEAST_ZERO}, anneals=True)
+@declares(domains=SIZES | {"increase": AT_LEAST_ZERO}, anneals=True)
 class LinearSize(NamedTuple):
     """``start + increase k`` in step k (PadaDamp; Sievert and Shah 2019, arXiv:1910.08222)."""
 
@@ -89,7 +89,7 @@ class LinearSize(NamedTuple):
         return self.start + self.increase * (state.step + np.arange(_count(self.start, n_rows, n_steps))), memory
 
 
-@declares(domains={**SIZES, "factor": ABOVE_ONE, "epochs": AT_LEAST_ONE}, anneals=True)
+@declares(domains=SIZES | {"factor": ABOVE_ONE, "epochs": AT_LEAST_ONE}, anneals=True)
 class Geometric(NamedTuple):
     """`factor` times as many rows after every `epochs` epochs (Smith, Kindermans, Ying and Le 2018, arXiv:1711.00489).
 
@@ -123,7 +123,7 @@ class Logarithmic(NamedTuple):
         return self.start * np.log(k + 2.0) / np.log(2.0), memory
 
 
-@declares(domains={**SIZES, "optimum": FINITE, "every": AT_LEAST_ONE}, anneals=True, reads=("loss",))
+@declares(domains=SIZES | {"optimum": FINITE, "every": AT_LEAST_ONE}, anneals=True, reads=("loss",))
 class AdaDamp(NamedTuple):
     """``start (F_0 - optimum) / (F - optimum)``: damped by the loss (Sievert and Shah 2019, arXiv:1910.08222).
 
@@ -161,7 +161,7 @@ def _sizes_of_a_test(self, memory, state, n_rows, n_steps):
     return _steady(size, n_rows, min(self.every, n_steps)), size
 
 
-@declares(sizes=_sizes_of_a_test, domains={**ADAPTIVE, "theta": POSITIVE, "debias": BOOLEAN}, reads=("variance",))
+@declares(sizes=_sizes_of_a_test, domains=ADAPTIVE | {"theta": POSITIVE, "debias": BOOLEAN}, reads=("variance",))
 class NormTest(NamedTuple):
     """As large as the norm test asks, ``s^2 / (theta^2 |g|^2)`` (Byrd, Chin, Nocedal and Wu 2012).
 
@@ -185,7 +185,7 @@ class NormTest(NamedTuple):
         return needed_by_norm_test(state.seen.variance, square_norm, self.theta, state.population)
 
 
-@declares(sizes=_sizes_of_a_test, domains={**ADAPTIVE, "theta": POSITIVE, "nu": POSITIVE}, reads=("rows",))
+@declares(sizes=_sizes_of_a_test, domains=ADAPTIVE | {"theta": POSITIVE, "nu": POSITIVE}, reads=("rows",))
 class InnerProductTest(NamedTuple):
     """As large as the inner product and the orthogonality test ask (Bollapragada, Byrd and Nocedal 2018, SIOPT 28(4)).
 
@@ -229,7 +229,7 @@ def _sizes_that_follow(self, memory, state, n_rows, n_steps):
     return _steady(self.start if memory is None else memory.size, n_rows, min(self.every, n_steps)), memory
 
 
-@declares(sizes=_sizes_that_follow, domains={**ADAPTIVE, "optimum": FINITE, "smallest": SEVERAL}, reads=("variance",))
+@declares(sizes=_sizes_that_follow, domains=ADAPTIVE | {"optimum": FINITE, "smallest": SEVERAL}, reads=("variance",))
 class CABS(NamedTuple):
     """``rate tr(Sigma) / (F - optimum)`` (Balles, Romero and Hennig 2017, arXiv:1612.05086).
 
@@ -253,9 +253,7 @@ class CABS(NamedTuple):
         return seen.rate * averages.variance / above if above > 0 else np.inf
 
 
-@declares(
-    sizes=_sizes_that_follow, domains={**ADAPTIVE, "multiple": POSITIVE, "smallest": SEVERAL}, reads=("variance",)
-)
+@declares(sizes=_sizes_that_follow, domains=ADAPTIVE | {"multiple": POSITIVE, "smallest": SEVERAL}, reads=("variance",))
 class NoiseScaleSize(NamedTuple):
     """`multiple` times the noise scale ``tr(Sigma) / |G|^2`` (McCandlish et al. 2018, arXiv:1812.06162, appendix D).
 
