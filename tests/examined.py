@@ -18,15 +18,11 @@ def at(u, c, alpha=0.1, **settings):
 
 
 def examined(estimator, k, storage, weighted, rng, dtype=np.float64):
-    """What a diagnostic sees of an estimator after two epochs on features of uneven scale, some of them zero.
-
-    (model, coefficients, intercepts, data, rows in use), for k targets or classes.
-    """
+    """The gradients of an estimator after two epochs on features of uneven scale, some of them zero; k targets or classes."""
     X = (rng.standard_normal((40, 3)) * [1.0, 30.0, 0.1] * (rng.random((40, 3)) < 0.7)).astype(dtype)
     y = np.abs(rng.standard_normal((40, k) if k > 1 else 40))  # counts are not negative
     y = np.arange(40) % k if isinstance(estimator, MiniBatchSGDClassifier) else y
     weights = rng.integers(0, 3, 40).astype(float) if weighted else None
     X = sparse.csr_array(X) if storage == "csr" else X
     estimator = estimator.set_params(max_iter=2, tol=None).fit(X, y, sample_weight=weights)
-    model, coef, intercept, data = estimator._examined(X, y, weights)
-    return model, coef, intercept, data, np.arange(40) if data.rows is None else data.rows
+    return estimator._examined(X, y, weights)

@@ -12,7 +12,7 @@ from numbers import Real
 from types import ModuleType
 from typing import Any
 
-from skminibatch.backends.arrays import is_sparse, on_gpu, on_host
+from skminibatch.backends.arrays import RowsOfFit, is_sparse, on_gpu, on_host
 from skminibatch.backends.crossover import stored
 
 
@@ -24,9 +24,9 @@ def device_of(device: str, X=None, batch_size=None) -> str:
     RuntimeError
         For a GPU where there is none, in one sentence that says why.
     """
-    if device == "auto":  # what `rows_on_device` has made of rows says where it is
-        there = on_gpu(X) or getattr(X, "device", None) == "cuda"
-        device = "cuda" if there or _is_sooner_there(X, batch_size) else "cpu"
+    if device == "auto":
+        is_on_gpu = on_gpu(X) or isinstance(X, RowsOfFit)
+        device = "cuda" if is_on_gpu or _is_faster_on_gpu(X, batch_size) else "cpu"
     if device == "cuda":
         from skminibatch.backends.gpu.device import problem
 
@@ -35,8 +35,8 @@ def device_of(device: str, X=None, batch_size=None) -> str:
     return device
 
 
-def _is_sooner_there(X, batch_size: Any) -> bool:
-    """Whether dense rows of the host are trained sooner on a GPU, and there is one; batch sizes are numbers or shares."""
+def _is_faster_on_gpu(X, batch_size: Any) -> bool:
+    """Whether dense rows of the host are trained faster on a GPU, and there is one; batch sizes are numbers or shares."""
     if (table := stored()) is None or not isinstance(batch_size, Real) or is_sparse(X):
         return False
     (n, d), size = X.shape, float(batch_size)

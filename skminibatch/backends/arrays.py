@@ -3,8 +3,25 @@
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
+
+
+class RowsOfFit(ABC):
+    """Rows that are on a GPU for as long as a fit lasts, see `gpu.placement`; ``X[rows]`` are on the host."""
+
+    shape: tuple[int, int]
+    dtype: np.dtype
+
+    @abstractmethod
+    def __getitem__(self, rows) -> Any:
+        """Some rows, on the host."""
+
+    @abstractmethod
+    def take_on_device(self, rows) -> Any:
+        """Some rows, on the GPU."""
 
 
 def on_gpu(array) -> bool:
@@ -25,12 +42,12 @@ def on_host(array):
 
 
 def stays_on_gpu(X) -> bool:
-    """Whether a fit has placed these rows on a GPU, from where ``X[rows]`` fetches and `take_on_device` does not."""
-    return hasattr(X, "take_on_device")
+    """Whether these rows are on a GPU for a fit, from where ``X[rows]`` copies and `take_on_device` does not."""
+    return isinstance(X, RowsOfFit)
 
 
 def take_on_device(X, rows):
-    """Some rows where they are: those that a fit has placed on a GPU stay there, unlike ``X[rows]``."""
+    """Some rows where they are: those of a fit stay on its GPU, unlike ``X[rows]``."""
     return X.take_on_device(rows) if stays_on_gpu(X) else X[rows]
 
 

@@ -45,25 +45,18 @@ def training_objective(estimator, X: ArrayLike, y: ArrayLike, sample_weight: Arr
     >>> training_objective(regressor.fit(X, y), X, y) < 0.6 * start
     True
     """
-    model, *predictor, data = estimator._examined(X, y, sample_weight)
-    return float(sum(model.objective(data, _rows(data), *predictor)))
-
-
-def _rows(data) -> np.ndarray:
-    """Rows in use; empty for all."""
-    return np.empty(0, np.int64) if data.rows is None else data.rows
+    return float(sum(estimator._examined(X, y, sample_weight).objective()))
 
 
 class TrainingObjective:
     """The training objective of fitted estimators on the same rows, which are checked and encoded once."""
 
     def __init__(self, estimator, X, y, sample_weight):
-        *_, self._data = estimator._examined(X, y, sample_weight)
-        self._one = (X[:1], y[:1])  # what training found does not depend on the rows
+        self._data = estimator._examined(X, y, sample_weight).data
+        self._one = (X[:1], y[:1])  # the fitted parameters do not depend on the rows
 
     def __call__(self, estimator) -> float:
-        model, *predictor, _ = estimator._examined(*self._one, None)
-        return float(sum(model.objective(self._data, _rows(self._data), *predictor)))
+        return float(sum(estimator._examined(*self._one, None).on_data(self._data).objective()))
 
 
 class WeightedRows(NamedTuple):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.linalg import norm
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from skminibatch.diagnostics._sample import Sample
+from skminibatch.models.view import Gradients
 
 MOST_PARAMETERS = 2_048  # for which the Hessian is written out
 MOST_PRODUCTS = 256  # likewise, where nothing but its products needs it and each column of it is a product itself
@@ -16,10 +19,16 @@ MOST_NUMBERS = 1 << 26  # in these
 DIRECTIONS, AT_ONCE = 256, 32  # at random, for the size of a Hessian that is not written out
 
 
-def largest_eigenvalues(sample: Sample, k: int, level: float, bounded: bool = False):
+def exact_hessian(gradients: Gradients) -> LinearOperator:
+    """The Hessian itself."""
+    return gradients.hessian()
+
+
+def largest_eigenvalues(
+    sample: Sample, k: int, level: float, hessian_of: Callable[..., LinearOperator] = exact_hessian
+):
     """The k largest eigenvalues of the Hessian, falling, the first eigenvector, and an interval of the first value."""
-    bounds = {"bounded": True} if bounded else {}
-    hessian, p = sample.model.hessian(*sample.at(), **bounds), n_parameters(sample)
+    hessian, p = hessian_of(sample.gradients), sample.model.n_parameters
     if k > p - 2 or p <= 64:
         values, vectors = np.linalg.eigh(hessian @ np.eye(p))
     elif np.any(hessian @ (start := sample.rng.standard_normal(p))):
@@ -28,30 +37,29 @@ def largest_eigenvalues(sample: Sample, k: int, level: float, bounded: bool = Fa
         values, vectors = np.zeros(k), np.eye(p, k)
     order = np.argsort(values)[::-1][:k]
     groups, top = sample.micro_batches(), vectors[:, order[0]]
-    curvatures = [sample.model.hessian(*sample.at(rows), **bounds) @ top @ top for rows in groups]
+    curvatures = [hessian_of(sample.gradients.on(rows)) @ top @ top for rows in groups]
     return values[order], top, sample.interval_of_mean(np.array(curvatures), groups, level)
 
 
 def written_out(sample: Sample) -> np.ndarray:
     """The Hessian as a matrix (p, p)."""
-    p = n_parameters(sample)
+    p = sample.model.n_parameters
     if p > MOST_PARAMETERS:
         raise ValueError(
             f"The model has {p:,} parameters; their Hessian is written out for up to {MOST_PARAMETERS:,}. "
             "gradient_noise_scale, expected_improvement and hessian_eigenvalues have no such limit."
         )
-    return sample.model.hessian_matrix(*sample.at())
+    return sample.gradients.hessian_matrix()
 
 
-def products(sample: Sample, rows: np.ndarray | None = None) -> np.ndarray | LinearOperator:
-    """The Hessian over some rows (None: all of the sample) for products: as a matrix where it is not too large."""
-    few = is_written_out(sample)
-    return (sample.model.hessian_matrix if few else sample.model.hessian)(*sample.at(rows))
+def hessian_for_products(gradients: Gradients) -> np.ndarray | LinearOperator:
+    """The Hessian as a matrix where it is not too large; otherwise its products alone."""
+    return gradients.hessian_matrix() if is_written_out(gradients) else gradients.hessian()
 
 
-def is_written_out(sample: Sample) -> bool:
+def is_written_out(gradients: Gradients) -> bool:
     """Whether the Hessian is a matrix where its products would do."""
-    return n_parameters(sample) <= (MOST_PRODUCTS if sample.model.hessian_by_products else MOST_PARAMETERS)
+    return gradients.model.n_parameters <= (MOST_PRODUCTS if gradients.hessian_by_products else MOST_PARAMETERS)
 
 
 def frobenius_norm(hessian: np.ndarray | LinearOperator, rng) -> float:
@@ -69,44 +77,45 @@ def frobenius_norm(hessian: np.ndarray | LinearOperator, rng) -> float:
 
 
 def written_rows(sample: Sample, groups) -> list[np.ndarray]:
-    """The rows of each group whose gradients are looked at one by one: all of them for a Hessian that is written out."""
-    return groups if is_written_out(sample) else few_of_each(sample, groups)
+    """The rows of each group whose gradients are examined one by one: all of them for a Hessian that is written out."""
+    return groups if is_written_out(sample.gradients) else few_of_each(sample, groups)
 
 
 def few_of_each(sample: Sample, groups) -> list[np.ndarray]:
     """Some rows of each group, so that their gradients fit into memory; groups are in random order."""
-    most = MOST_GRADIENTS_BY_PRODUCTS if sample.model.hessian_by_products else MOST_GRADIENTS
-    most = min(most, MOST_NUMBERS // n_parameters(sample))
-    return [rows[: max(1, most // len(groups)) * sample.model.together] for rows in groups]
+    most = MOST_GRADIENTS_BY_PRODUCTS if sample.gradients.hessian_by_products else MOST_GRADIENTS
+    most = min(most, MOST_NUMBERS // sample.model.n_parameters)
+    return [rows[: max(1, most // len(groups)) * sample.model.observation_size] for rows in groups]
 
 
 def share_left(sample: Sample, groups) -> float:
-    """The share of the population that an interval leaves open: all of it where few gradients are looked at."""
+    """The share of the population that an interval leaves open: all of it where few gradients are examined."""
     complete = all(len(few) == len(rows) for few, rows in zip(written_rows(sample, groups), groups, strict=True))
     return sample.left if complete else 1.0
 
 
 def curvatures_along(sample: Sample, hessian, rows: np.ndarray, center=0.0) -> tuple[np.ndarray, np.ndarray]:
     """``g' H g`` and ``g' g`` for the gradients g of the losses of some rows, less a center."""
-    found = []
-    for block in sample.model.row_gradients(*sample.at(rows)):
+    along, squares = [], []
+    for block in sample.gradients.on(rows).each():
         block = block - center
-        found.append((np.sum((hessian @ block.T).T * block, axis=1), np.sum(block**2, axis=1)))
-    return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
+        along.append(np.sum((hessian @ block.T).T * block, axis=1))
+        squares.append(np.sum(block**2, axis=1))
+    return np.concatenate(along), np.concatenate(squares)
 
 
 class Covariance:
     """That of the gradients of rows, written out as the Hessian is; otherwise by the gradients of a few rows."""
 
     def __init__(self, sample: Sample, groups):
-        self.n_observations, self.per_row = sample.rows.size // sample.model.together, sample.per_row
+        self.n_observations, self.per_row = sample.rows.size // sample.model.observation_size, sample.per_row
         self.matrix = None
-        if is_written_out(sample):
-            self.matrix, _ = noise_in(sample, np.eye(n_parameters(sample)), groups)
+        if is_written_out(sample.gradients):
+            self.matrix, _ = noise_in(sample, np.eye(sample.model.n_parameters), groups)
         else:
             rows = np.concatenate(few_of_each(sample, groups))
-            gradients = np.concatenate(list(sample.model.row_gradients(*sample.at(rows))))
-            self.gradients = gradients - sample.model.loss_gradient(*sample.at())
+            gradients = np.concatenate(list(sample.gradients.on(rows).each()))
+            self.gradients = gradients - sample.gradients.loss_gradient()
 
     def along(self, hessian: np.ndarray | LinearOperator) -> float:
         """``tr(H C)``."""
@@ -128,18 +137,14 @@ class Covariance:
         return float(self.per_row * np.sqrt(max(mean, least)))
 
 
-def n_parameters(sample: Sample) -> int:
-    return sample.model.n_parameters
-
-
 def noise_in(sample: Sample, vectors: np.ndarray, groups) -> tuple[np.ndarray, np.ndarray]:
     """The covariance of the gradients of rows in a basis (p, p), and its diagonal by groups of rows (k, p)."""
-    mean, together = sample.model.loss_gradient(*sample.at()), sample.model.together
+    mean, size = sample.gradients.loss_gradient(), sample.model.observation_size
     whole, diagonals = np.zeros_like(vectors), np.zeros((len(groups), len(vectors)))
     for j, rows in enumerate(groups):
-        for block in sample.model.row_gradients(*sample.at(rows)):
+        for block in sample.gradients.on(rows).each():
             rotated = (block - mean) @ vectors
             whole += rotated.T @ rotated
             diagonals[j] += np.sum(rotated**2, axis=0)
-        diagonals[j] *= sample.per_row * together / len(rows)
-    return whole * (sample.per_row * together / sample.rows.size), diagonals
+        diagonals[j] *= sample.per_row * size / len(rows)
+    return whole * (sample.per_row * size / sample.rows.size), diagonals

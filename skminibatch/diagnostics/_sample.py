@@ -11,6 +11,10 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.validation import check_consistent_length
 
+from skminibatch.contract.typing import Examinable
+from skminibatch.models.linear_gradients import LinearGradients
+from skminibatch.models.protocol import Model
+from skminibatch.models.view import Gradients
 from skminibatch.statistics.gradients import GradientStatistics, jackknife, mean_without_each, sizes_of
 
 NO_NOISE = 1e-150  # of the square of the gradient
@@ -20,7 +24,7 @@ _ROWS = """\
 estimator : object
     An estimator of this package, fitted or not; it is left as it is.
 X : {array-like, CSR matrix} of shape (n_samples, n_features)
-    Rows to look at.
+    Rows to examine.
 y : array-like of shape (n_samples,) or (n_samples, n_outputs)
     Targets."""
 _SAMPLING = """\
@@ -96,36 +100,61 @@ def _written(quantity) -> str:
 
 
 class Sample:
-    """An estimator as a diagnostic sees it: its model, the predictor, and the rows to look at.
+    """What a diagnostic examines: the gradients of an estimator over some of the rows.
 
-    `drawn` are the rows in the order of the data. Where a normalization couples rows, `rows` are in random order, as many as
-    fill micro-batches; otherwise they are those in `drawn`.
+    Attributes
+    ----------
+    gradients : Gradients
+        Those of `rows`.
+    drawn : ndarray of int
+        Numbers of the rows in the order of the data.
+    complete : bool
+        Whether these are all rows in use.
+    rng : RandomState
     """
+
+    gradients: Gradients
 
     def __init__(self, estimator, X, y, sample_weight, max_samples, random_state):
         self.rng = check_random_state(random_state)
-        if not hasattr(estimator, "_examined"):
+        if not isinstance(estimator, Examinable):
             raise ValueError(
                 f"Expected 'estimator' to be an estimator of skminibatch. Got {type(estimator).__name__} instead; of a pipeline, "
                 "pass the last step and the rows as it sees them."
             )
-        self.model, *self.predictor, self.data = estimator._examined(X, y, sample_weight)
-        rows = self.data.rows_in_use
+        gradients = estimator._examined(X, y, sample_weight)
+        rows = gradients.data.rows_in_use
         wanted = _wanted(max_samples, rows.size)
         self.complete = wanted == rows.size
         self.drawn = rows if self.complete else np.sort(self.rng.choice(rows, wanted, replace=False))
         if self.drawn.size < 4:
             raise ValueError(f"The noise of gradients needs at least 4 rows. Got {self.drawn.size}.")
-        self.model, self.rows = self.model.in_micro_batches(self.drawn.size), self.drawn
+        self.gradients = gradients.in_micro_batches(self.drawn.size).on(self.drawn)
         if self.model.couples_rows:
-            together = self.model.together
-            self.rows = self.rng.permutation(self.drawn)[: self.drawn.size // together * together]
+            size = self.model.observation_size
+            in_random_order = self.rng.permutation(self.drawn)
+            self.gradients = self.gradients.on(in_random_order[: self.drawn.size // size * size])
+
+    @property
+    def model(self) -> Model:
+        """The model."""
+        return self.gradients.model
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Numbers of the rows: those `drawn`; where rows are coupled, in random order, as many as fill micro-batches."""
+        return self.gradients.rows
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows from which these were drawn."""
+        return self.gradients.data.n_rows
 
     def micro_batches(self) -> list[np.ndarray]:
         """The rows as a random partition, for the jackknife."""
         if self.model.couples_rows:
-            units = self.rows.reshape(-1, self.model.together)
-            return [some.ravel() for some in np.array_split(units, min(MICRO_BATCHES, len(units)))]
+            units = self.rows.reshape(-1, self.model.observation_size)
+            return [group.ravel() for group in np.array_split(units, min(MICRO_BATCHES, len(units)))]
         shuffled = self.rng.permutation(self.rows)
         return np.array_split(shuffled, min(MICRO_BATCHES, len(shuffled) // 2))
 
@@ -133,32 +162,29 @@ class Sample:
         """The batches of some groups or of consecutive rows, drawn up to `max_samples` rows."""
         if groups is None:
             n_batches = self.drawn.size // batch_size
-            found = list(self.drawn[: n_batches * batch_size].reshape(n_batches, batch_size))
+            batches = list(self.drawn[: n_batches * batch_size].reshape(n_batches, batch_size))
         else:
-            check_consistent_length(self.data.X, groups)
+            check_consistent_length(self.gradients.data.X, groups)
             _, codes = np.unique(np.asarray(groups)[self.drawn], return_inverse=True)
             order = np.argsort(codes, kind="stable")
-            found = np.split(self.drawn[order], np.cumsum(np.bincount(codes))[:-1])
+            batches = np.split(self.drawn[order], np.cumsum(np.bincount(codes))[:-1])
         wanted = _wanted(max_samples, self.drawn.size)
         if wanted < self.drawn.size:
-            found = [found[k] for k in self.rng.permutation(len(found))]
-            ends = np.cumsum([len(batch) for batch in found])
-            found = found[: max(3, int(np.searchsorted(ends, wanted, side="right")))]
-        if len(found) < 3:
-            raise ValueError(f"The correlation within batches needs at least 3 of them. Got {len(found)}.")
+            batches = [batches[k] for k in self.rng.permutation(len(batches))]
+            ends = np.cumsum([len(batch) for batch in batches])
+            batches = batches[: max(3, int(np.searchsorted(ends, wanted, side="right")))]
+        if len(batches) < 3:
+            raise ValueError(f"The correlation within batches needs at least 3 of them. Got {len(batches)}.")
         if self.model.couples_rows:  # two micro-batches in the smallest batch, where it has four rows
-            self.model = self.model.in_micro_batches(4 * min(map(len, found)))
-            found = [self.rng.permutation(batch) for batch in found if len(batch) >= self.model.together]
-        return found
+            self.gradients = self.gradients.in_micro_batches(4 * min(map(len, batches)))
+            batches = [self.rng.permutation(batch) for batch in batches if len(batch) >= self.model.observation_size]
+        return batches
 
-    def check_linear(self, function: str, why: str) -> None:
-        """Refuse a network for what only a linear model has."""
-        if self.model.hessian_by_products:
+    def of_linear_model(self, function: str, why: str) -> LinearGradients:
+        """The gradients, for what only a linear model has; a network raises an error."""
+        if not isinstance(self.gradients, LinearGradients):
             raise ValueError(f"{function} needs a linear model: {why}")
-
-    def at(self, rows: np.ndarray | None = None) -> tuple:
-        """Data, rows (None: all of the sample) and parameters, as the methods of a model take them."""
-        return self.data, self.rows if rows is None else rows, *self.predictor
+        return self.gradients
 
     def facts(self, interval: tuple[float, float], level: float, n_samples: int | None = None) -> tuple:
         """What every `Record` begins with."""
@@ -170,26 +196,27 @@ class Sample:
         """What the covariance of all observations is multiplied with for that of rows."""
         if not self.model.couples_rows:
             return 1.0
-        n = self.rows.size // self.model.together
-        return self.model.together * n / (n - 1.0) * (1.0 - 1.0 / self.data.n_rows)
+        size = self.model.observation_size
+        n = self.rows.size // size
+        return size * n / (n - 1.0) * (1.0 - 1.0 / self.n_rows)
 
     @property
     def left(self) -> float:
         """Share of the population that was not drawn: all of it where the rows are a sample themselves."""
-        return 1.0 if self.complete else 1.0 - self.rows.size / self.data.n_rows
+        return 1.0 if self.complete else 1.0 - self.rows.size / self.n_rows
 
     @property
     def share_of_noise(self) -> float:
-        """Share of tr(Sigma) in the square of the mean gradient of the rows, beside that of all rows."""
-        n, size = self.data.n_rows, self.rows.size
+        """Share of tr(Sigma) in the square of the mean gradient of the rows, in addition to that of all rows."""
+        n, size = self.n_rows, self.rows.size
         return (n - size) / (size * (n - 1.0))
 
     def statistics(self, groups: list[np.ndarray]) -> GradientStatistics:
         """Those of the gradients of groups of rows, drawn from all rows."""
-        return self.model.gradient_statistics(self.data, groups, *self.predictor, self.data.n_rows)
+        return self.gradients.statistics(groups)
 
     def of_interval(self, statistics: GradientStatistics) -> GradientStatistics:
-        """The same for an interval: rows that were all looked at are a sample of a population."""
+        """The same for an interval: rows that were all examined are a sample of a population."""
         return statistics._replace(population=np.inf) if self.complete else statistics
 
     def interval_of_mean(self, means: np.ndarray, groups: list[np.ndarray], level: float) -> tuple[float, float]:
@@ -198,11 +225,14 @@ class Sample:
         return jackknife(mean_without_each(means, groups), mean, level, self.left)
 
     def interval_of_ratio(
-        self, statistics: GradientStatistics, level: float, moved=0.0, left: float | None = None
+        self, statistics: GradientStatistics, level: float, shifts=0.0, left: float | None = None
     ) -> tuple[float, float]:
-        """Interval of ``|G|^2 / tr(Sigma)``, which stays finite where |G|^2 is close to zero; `moved` by each group."""
+        """Interval of ``|G|^2 / tr(Sigma)``, which stays finite where |G|^2 is close to zero.
+
+        `shifts` are added to the moments without each group.
+        """
         statistics = self.of_interval(statistics)
-        without_each = np.array(statistics.moments_without_each()) + moved
+        without_each = np.array(statistics.moments_without_each()) + shifts
         left = self.left if left is None else left
         return jackknife(ratio(*without_each), float(ratio(*statistics.moments())), level, left)
 

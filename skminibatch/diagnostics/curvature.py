@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_scalar
 from sklearn.utils._param_validation import Interval
 
-from skminibatch.diagnostics._hessian import largest_eigenvalues, n_parameters
+from skminibatch.diagnostics._hessian import largest_eigenvalues
 from skminibatch.diagnostics._sample import Record, Sample, batch_sizes_up_to, diagnostic
+from skminibatch.models.linear_gradients import LinearGradients
 from skminibatch.statistics import smoothness as constants_of_rows
 from skminibatch.statistics.smoothness import square_lengths
 
@@ -95,8 +96,8 @@ def hessian_eigenvalues(
     """
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
     values, _, interval = largest_eigenvalues(sample, k, confidence_level)
-    trace = sample.model.hessian_trace(*sample.at())
-    return HessianEigenvalues(*sample.facts(interval, confidence_level), values, trace, n_parameters(sample))
+    trace, p = sample.gradients.hessian_trace(), sample.model.n_parameters
+    return HessianEigenvalues(*sample.facts(interval, confidence_level), values, trace, p)
 
 
 @dataclass(frozen=True, repr=False)
@@ -218,14 +219,14 @@ def smoothness(
     True
     """
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
-    sample.check_linear(
+    gradients = sample.of_linear_model(
         "smoothness", "the curvature of the loss of a row has no bound in a network, where weights multiply weights."
     )
-    n = sample.data.n_rows
+    n = sample.n_rows
     b = batch_sizes_up_to(batch_sizes, n)
-    Z, curvatures, _ = sample.model.bounds(sample.data, sample.rows, sample.predictor[1])
-    each = np.sort(curvatures * (square_lengths(Z) + sample.model.fit_intercept))[::-1] + sample.model.ridge()
-    values, _, interval = largest_eigenvalues(sample, 1, confidence_level, bounded=True)
+    Z, curvatures, _ = gradients.bounded_rows()
+    each = np.sort(curvatures * (square_lengths(Z) + gradients.model.fit_intercept))[::-1] + gradients.model.ridge()
+    values, _, interval = largest_eigenvalues(sample, 1, confidence_level, LinearGradients.bounded_hessian)
     mean = min(float(values[0]), float(each.mean()))
     constants = constants_of_rows.SmoothnessConstants(mean, float(each[0]), float(each.mean()))
     worst_rows = np.clip(np.round(b * each.size / n).astype(int), 1, each.size)  # of those drawn

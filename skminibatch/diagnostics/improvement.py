@@ -7,7 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from skminibatch.diagnostics._hessian import Covariance, curvatures_along, products, share_left, written_rows
+from skminibatch.diagnostics._hessian import (
+    Covariance,
+    curvatures_along,
+    hessian_for_products,
+    share_left,
+    written_rows,
+)
 from skminibatch.diagnostics._sample import Record, Sample, batch_sizes_up_to, diagnostic
 from skminibatch.statistics.gradients import GradientStatistics, inverted, mean_without_each, sizes_of
 
@@ -102,11 +108,11 @@ def expected_improvement(
     True
     """
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
-    b = batch_sizes_up_to(batch_sizes, sample.data.n_rows)
-    hessian, share = products(sample), sample.share_of_noise
-    pull, groups = sample.model.penalty_gradient(*sample.predictor), sample.micro_batches()
-    gradient = sample.model.loss_gradient(*sample.at()) + pull
-    statistics = _in_metric(sample, groups, hessian, pull)
+    b = batch_sizes_up_to(batch_sizes, sample.n_rows)
+    hessian, share = hessian_for_products(sample.gradients), sample.share_of_noise
+    of_penalty, groups = sample.gradients.penalty_gradient(), sample.micro_batches()
+    gradient = sample.gradients.loss_gradient() + of_penalty
+    statistics = _in_metric(sample, groups, hessian, of_penalty)
     _, trace = statistics.moments()
     square, along = float(gradient @ gradient), float(gradient @ (hessian @ gradient))
     if along <= 0:
@@ -121,9 +127,9 @@ def expected_improvement(
         largest_step, scale = square / along, float(trace / along)
     interval = (0.0, 0.0)
     if trace > 0:
-        moved = _moved_by_the_hessian(sample, groups, gradient, Covariance(sample, groups))[:2]
+        shifts = changes_without_each(sample, groups, gradient, Covariance(sample, groups))[:2]
         left = share_left(sample, groups)
-        interval = inverted(*sample.interval_of_ratio(statistics, confidence_level, moved, left))
+        interval = inverted(*sample.interval_of_ratio(statistics, confidence_level, shifts, left))
     largest = square * largest_step / 2.0 if np.isfinite(scale) else 0.0
     return ExpectedImprovement(
         *sample.facts(interval, confidence_level),
@@ -136,31 +142,30 @@ def expected_improvement(
     )
 
 
-def _in_metric(sample: Sample, groups, hessian, pull: np.ndarray) -> GradientStatistics:
+def _in_metric(sample: Sample, groups, hessian, of_penalty: np.ndarray) -> GradientStatistics:
     """The statistics of gradients with ``g' H g`` in the place of ``|g|^2``."""
-    means = [sample.model.loss_gradient(*sample.at(rows)) for rows in groups]
-    sizes = sizes_of(groups) / sample.model.together
+    means = [sample.gradients.on(rows).loss_gradient() for rows in groups]
+    sizes = sizes_of(groups) / sample.model.observation_size
     sums = sizes[:, None] * means
-    looked_at = written_rows(sample, groups)
-    squares = [np.mean(curvatures_along(sample, hessian, rows)[0]) for rows in looked_at]
+    squares = [np.mean(curvatures_along(sample, hessian, rows)[0]) for rows in written_rows(sample, groups)]
     return GradientStatistics(
         sizes,
         sizes * squares,
         np.sum((hessian @ sums.T).T * sums, axis=1),
         sums @ (hessian @ sums.sum(axis=0)),
-        sums @ (hessian @ pull),
-        float(pull @ (hessian @ pull)),
-        sample.data.n_rows,
-        float(sample.model.together),
+        sums @ (hessian @ of_penalty),
+        float(of_penalty @ (hessian @ of_penalty)),
+        sample.n_rows,
+        float(sample.model.observation_size),
     )
 
 
-def _moved_by_the_hessian(sample: Sample, groups, gradient: np.ndarray, noise: Covariance) -> np.ndarray:
+def changes_without_each(sample: Sample, groups, gradient: np.ndarray, noise: Covariance) -> np.ndarray:
     """How (G' H G, tr(H Sigma), tr(H)) change with the Hessian of all groups but one, for each group, (3, k)."""
     curvatures = []
     for rows in groups:
-        hessian = products(sample, rows)
-        trace = sample.model.hessian_trace(*sample.at(rows))
+        of_group = sample.gradients.on(rows)
+        hessian, trace = hessian_for_products(of_group), of_group.hessian_trace()
         curvatures.append((gradient @ (hessian @ gradient), noise.along(hessian), trace))
     curvatures = np.array(curvatures)
     return (mean_without_each(curvatures, groups) - np.average(curvatures, axis=0, weights=sizes_of(groups))).T

@@ -13,6 +13,7 @@ from sklearn.utils.random import sample_without_replacement
 
 from skminibatch.diagnostics._hessian import written_out
 from skminibatch.diagnostics._sample import Record, Sample, diagnostic
+from skminibatch.models.linear_gradients import LinearGradients
 from skminibatch.statistics.gradients import jackknife
 
 ROUNDING = 1e-12  # of the largest eigenvalue: what is smaller is zero
@@ -131,7 +132,7 @@ def inverse_hessian_bias(
     True
     """
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
-    sample.check_linear(
+    gradients = sample.of_linear_model(
         "inverse_hessian_bias",
         "the Hessian of a batch of a network has negative eigenvalues, and no inverse in the mean.",
     )
@@ -139,10 +140,10 @@ def inverse_hessian_bias(
     b = min(batch_size, n)
     whiten = _whitening(sample)
     r = whiten.shape[1]
-    curvatures = sample.model.penalty_curvatures(sample.predictor[0])
-    penalty = np.pad(curvatures, ((0, 0), (0, int(sample.model.fit_intercept)))).ravel()
+    curvatures = gradients.model.penalty_curvatures(gradients.coef)
+    penalty = np.pad(curvatures, ((0, 0), (0, int(gradients.model.fit_intercept)))).ravel()
     penalty = whiten.T @ (penalty[:, None] * whiten)
-    leverages, n_outputs = _leverages(sample, whiten)
+    leverages, n_outputs = _leverages(gradients, whiten)
     dimension = float((r - np.trace(penalty)) / n_outputs)
     if b <= dimension + 1.0 and b < n:
         raise ValueError(
@@ -152,9 +153,9 @@ def inverse_hessian_bias(
     share = (n - b) / (b * (n - 1.0))
     first_order = share * float(np.mean(np.sum(leverages**2, axis=1)) - np.sum((np.eye(r) - penalty) ** 2)) / r
     factors = (1.0, _factor(leverages, share), 1.0 - share * (dimension + 1.0))
-    found = _measured(sample, whiten, penalty, factors, b, n_batches)
-    bias, corrected, gaussian_corrected = (float(number) for number in found.mean(axis=0))
-    without_each = (found[:, 0].sum() - found[:, 0]) / (n_batches - 1)
+    biases = _measured(sample, whiten, penalty, factors, b, n_batches)
+    bias, corrected, gaussian_corrected = (float(number) for number in biases.mean(axis=0))
+    without_each = (biases[:, 0].sum() - biases[:, 0]) / (n_batches - 1)
     low, high = jackknife(without_each, bias, confidence_level)
     return InverseHessianBias(
         *sample.facts((max(low, 0.0), high), confidence_level),
@@ -178,12 +179,12 @@ def _whitening(sample: Sample) -> np.ndarray:
     return vectors[:, curved] / np.sqrt(values[curved])
 
 
-def _leverages(sample: Sample, whiten: np.ndarray) -> tuple[np.ndarray, int]:
+def _leverages(gradients: LinearGradients, whiten: np.ndarray) -> tuple[np.ndarray, int]:
     """Eigenvalues of ``T' A_i T`` for each row (n, K), and the number of outputs that are free (softmax: K - 1)."""
-    K = sample.model.n_outputs
+    K = gradients.model.n_outputs
     whiten = whiten.reshape(K, -1, whiten.shape[1])
     leverages, mean = [], np.zeros((K, K))
-    for Z, second in sample.model.row_curvatures(*sample.at()):
+    for Z, second in gradients.row_curvatures():
         values, vectors = np.linalg.eigh(second)
         roots = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
         outputs = np.einsum("nj,kjr->nkr", Z, whiten, optimize=True)
@@ -211,10 +212,10 @@ def _factor(leverages: np.ndarray, share: float) -> float:
 
 def _measured(sample: Sample, whiten, penalty, factors, batch_size: int, n_batches: int) -> np.ndarray:
     """The relative biases of ``f (A_b + f P)^-1`` for some factors f, for each of some batches (n_batches, n_factors)."""
-    found = np.empty((n_batches, len(factors)))
+    biases = np.empty((n_batches, len(factors)))
     for j in range(n_batches):
         drawn = sample_without_replacement(sample.rows.size, batch_size, random_state=sample.rng)
-        hessian = whiten.T @ sample.model.hessian_matrix(*sample.at(sample.rows[np.sort(drawn)])) @ whiten
+        hessian = whiten.T @ sample.gradients.on(sample.rows[np.sort(drawn)]).hessian_matrix() @ whiten
         for i, f in enumerate(factors):
             values = np.linalg.eigvalsh(hessian - (1.0 - f) * penalty)
             if values[0] <= ROUNDING:
@@ -222,5 +223,5 @@ def _measured(sample: Sample, whiten, penalty, factors, batch_size: int, n_batch
                     f"The Hessian of a batch of {batch_size} rows has no inverse in all directions. Take larger batches or "
                     "a larger penalty."
                 )
-            found[j, i] = f * np.mean(1.0 / values) - 1.0
-    return found
+            biases[j, i] = f * np.mean(1.0 / values) - 1.0
+    return biases

@@ -165,11 +165,10 @@ class GradientVariance(Record):
 
 def _spread_of_norms(sample: Sample) -> tuple[float, float]:
     """(the variance of the norms of the gradients of rows, tau), as of all rows; NaN where rows have none of their own."""
-    model = sample.model
-    if model.couples_rows:
+    if sample.model.couples_rows:
         return np.nan, np.nan
-    norms = np.sqrt(model.row_squares(*sample.at(), model.row_factors(sample.data, sample.rows)))
-    spread = float(np.var(norms, ddof=1) * (1.0 - 1.0 / sample.data.n_rows))
+    norms = np.sqrt(sample.gradients.row_squares(sample.gradients.row_factors()))
+    spread = float(np.var(norms, ddof=1) * (1.0 - 1.0 / sample.n_rows))
     return spread, float(np.sqrt(1.0 + spread / norms.mean() ** 2)) if norms.any() else 1.0
 
 
@@ -230,7 +229,7 @@ def gradient_variance(
     np.float64(0.0)
     """
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
-    n = sample.data.n_rows
+    n = sample.n_rows
     b = batch_sizes_up_to(batch_sizes, n)
     statistics = sample.statistics(sample.micro_batches())
     _, trace = statistics.moments()
@@ -339,9 +338,9 @@ def intra_batch_correlation(
     """
     sample = Sample(estimator, X, y, sample_weight, None, random_state)
     batches = sample.batches(groups, batch_size, max_samples)
-    together = sample.model.together
-    if all(len(batch) < 2 * together for batch in batches):
-        least = "one row" if together == 1 else f"{2 * together - 1} rows, and two micro-batches have {2 * together}"
+    size_each = sample.model.observation_size
+    if all(len(batch) < 2 * size_each for batch in batches):
+        least = "one row" if size_each == 1 else f"{2 * size_each - 1} rows, and two micro-batches have {2 * size_each}"
         raise ValueError(f"No batch has more than {least}: there is no correlation within batches.")
     statistics = sample.statistics(batches)
     within, between, size = statistics.within_and_between()
@@ -353,7 +352,7 @@ def intra_batch_correlation(
     effect = 1.0 + (size - 1.0) * rho
     return IntraBatchCorrelation(
         *sample.facts(
-            (max(low, -1.0 / (size - 1.0)), min(high, 1.0)), confidence_level, int(statistics.sizes.sum() * together)
+            (max(low, -1.0 / (size - 1.0)), min(high, 1.0)), confidence_level, int(statistics.sizes.sum() * size_each)
         ),
         rho,
         float(effect),
@@ -433,8 +432,8 @@ def adam_signal_to_noise(
     True
     """
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
-    mean, variance = sample.model.gradient_moments(*sample.at())
-    mean = mean + sample.model.penalty_gradient(*sample.predictor)
+    mean, variance = sample.gradients.moments()
+    mean = mean + sample.gradients.penalty_gradient()
     statistics = sample.statistics(sample.micro_batches())
     square_norm, trace = statistics.moments()
     square, interval = np.inf, (np.inf, np.inf)
@@ -445,5 +444,5 @@ def adam_signal_to_noise(
     return AdamSignalToNoise(
         *sample.facts(tuple(float(np.sqrt(max(limit, 0.0))) for limit in interval), confidence_level),
         float(np.sqrt(max(square, 0.0))),
-        sample.model.by_coordinate(per_coordinate),
+        sample.gradients.by_coordinate(per_coordinate),
     )

@@ -117,23 +117,23 @@ def sharpness(
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
     values, top, interval = largest_eigenvalues(sample, 1, confidence_level)
     landscape = _Landscape(sample)
-    here, gradient = landscape.value(landscape.here), landscape.gradient(landscape.here)
+    value, gradient = landscape.value(landscape.center), landscape.gradient(landscape.center)
     size = float(np.linalg.norm(gradient))
     if size <= ROUNDING * landscape.size_of_row_gradients:
         size, directions = 0.0, [top, -top]
     else:
         directions = [gradient / size]
-    curvature = float(sample.model.hessian(*sample.at()) @ directions[0] @ directions[0])
-    sides = epsilon * (np.abs(landscape.here) + 1.0)
+    curvature = float(sample.gradients.hessian() @ directions[0] @ directions[0])
+    sides = epsilon * (np.abs(landscape.center) + 1.0)
     highest = max(landscape.climbed(sides, start) for start in (gradient, -gradient, top, -top))
     return Sharpness(
         *sample.facts(interval, confidence_level),
         float(values[0]),
-        sample.model.hessian_trace(*sample.at()),
-        max(landscape.value(landscape.here + rho * direction) for direction in directions) - here,
+        sample.gradients.hessian_trace(),
+        max(landscape.value(landscape.center + rho * direction) for direction in directions) - value,
         float(rho * size + rho**2 * curvature / 2.0),
         float(rho**2 * values[0] / 2.0),
-        100.0 * (highest - here) / (1.0 + here),
+        100.0 * (highest - value) / (1.0 + value),
     )
 
 
@@ -141,20 +141,20 @@ class _Landscape:
     """The smooth part of the objective of a sample, as a function of the parameters in the coordinates of the solver."""
 
     def __init__(self, sample: Sample):
-        self.sample, self.here = sample, sample.model.flat(*sample.predictor)
+        self.gradients, self.center = sample.gradients, sample.gradients.point
 
     @property
     def size_of_row_gradients(self) -> float:
         """Root mean square of the norms of the gradients of observations."""
-        found = self.sample.statistics([self.sample.rows])
-        return float(np.sqrt(found.squares.sum() / found.sizes.sum()))
+        sums = self.gradients.statistics([self.gradients.rows])
+        return float(np.sqrt(sums.squares.sum() / sums.sizes.sum()))
 
     def value(self, point: np.ndarray) -> float:
-        return self.sample.model.landscape(self.sample.data, self.sample.rows, *self._outside(point))
+        return self.gradients.at(point).smooth_objective()
 
     def gradient(self, point: np.ndarray) -> np.ndarray:
-        model, predictor = self.sample.model, self._outside(point)
-        return model.loss_gradient(self.sample.data, self.sample.rows, *predictor) + model.penalty_gradient(*predictor)
+        gradients = self.gradients.at(point)
+        return gradients.loss_gradient() + gradients.penalty_gradient()
 
     def climbed(self, sides: np.ndarray, direction: np.ndarray) -> float:
         """The value at a corner of the box around the parameters from which no step along the gradient leads higher.
@@ -163,12 +163,9 @@ class _Landscape:
         """
         corner, best = np.where(direction < 0, -sides, sides), -np.inf
         for _ in range(MOST_CLIMBS):
-            value = self.value(self.here + corner)
+            value = self.value(self.center + corner)
             if not value > best:
                 break
             best = value
-            corner = np.where(self.gradient(self.here + corner) < 0, -sides, sides)
-        return max(best, self.value(self.here))
-
-    def _outside(self, point: np.ndarray) -> tuple:
-        return self.sample.model.unflat(point, *self.sample.predictor)
+            corner = np.where(self.gradient(self.center + corner) < 0, -sides, sides)
+        return max(best, self.value(self.center))

@@ -11,16 +11,15 @@ from skminibatch.diagnostics._hessian import (
     Covariance,
     curvatures_along,
     frobenius_norm,
-    n_parameters,
+    hessian_for_products,
     noise_in,
-    products,
     share_left,
     written_out,
     written_rows,
 )
 from skminibatch.diagnostics._sample import Record, Sample, diagnostic
 from skminibatch.diagnostics.curvature import _COUNT, _RATE, ROUNDING
-from skminibatch.diagnostics.improvement import _moved_by_the_hessian
+from skminibatch.diagnostics.improvement import changes_without_each
 from skminibatch.statistics.gradients import jackknife, mean_without_each, sizes_of
 
 
@@ -215,12 +214,12 @@ def noise_anisotropy(
     True
     """
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
-    hessian, groups, p = products(sample), sample.micro_batches(), n_parameters(sample)
-    looked_at, mean = written_rows(sample, groups), sample.model.loss_gradient(*sample.at())
-    parts = [np.mean(curvatures_along(sample, hessian, rows, mean), axis=1) for rows in looked_at]
+    hessian, groups, p = hessian_for_products(sample.gradients), sample.micro_batches(), sample.model.n_parameters
+    mean, rows_of_groups = sample.gradients.loss_gradient(), written_rows(sample, groups)
+    parts = [np.mean(curvatures_along(sample, hessian, rows, mean), axis=1) for rows in rows_of_groups]
     parts = sample.per_row * np.array(parts)
     along, total = np.average(parts, axis=0, weights=sizes_of(groups))
-    curvature = sample.model.hessian_trace(*sample.at())
+    curvature = sample.gradients.hessian_trace()
     if total <= 0 or curvature <= 0:
         raise ValueError(
             "The objective has no curvature or its gradients have no noise: they have no common direction."
@@ -228,8 +227,8 @@ def noise_anisotropy(
     alignment = float(p * along / (curvature * total))
     along_without, total_without = mean_without_each(parts, groups).T
     noise = Covariance(sample, groups)
-    _, moved_along, moved_curvature = _moved_by_the_hessian(sample, groups, mean, noise)
-    without_each = p * (along_without + moved_along) / ((curvature + moved_curvature) * total_without)
+    _, change_along, change_of_curvature = changes_without_each(sample, groups, mean, noise)
+    without_each = p * (along_without + change_along) / ((curvature + change_of_curvature) * total_without)
     low, high = jackknife(without_each, alignment, confidence_level, share_left(sample, groups))
     norms = frobenius_norm(hessian, sample.rng) * noise.frobenius_norm()
     return NoiseAnisotropy(

@@ -34,7 +34,7 @@ def continued(fitted: Fitted, progress: Progress) -> Fitted:
     """What later training continues from."""
     params = progress.params
     if params is None:  # the best epoch was restored
-        params = progress.model.start(*progress.predictor)
+        params = progress.model.start(progress.predictor)
     fitted.model, fitted.params, fitted.history = progress.model, params, progress.history
     fitted.state = progress.state._replace(sampler_memory=None)
     return fitted

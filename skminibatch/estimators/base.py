@@ -30,6 +30,8 @@ from skminibatch.estimators.callbacks import EpochTasks
 from skminibatch.estimators.checks import advice_on_divergence, seed_of
 from skminibatch.estimators.held_out import ValidationRows, split
 from skminibatch.models.data import Data
+from skminibatch.models.protocol import Model
+from skminibatch.models.view import Gradients
 from skminibatch.preparation.begin import Fitted, Settings, begin, in_coordinates
 from skminibatch.samplers import SAMPLERS
 from skminibatch.schedules import SCALING_RULES, SCHEDULES, SIZE_SCHEDULES
@@ -94,7 +96,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         """Validated X and y."""
 
     @abstractmethod
-    def _model(self, target, X):
+    def _model(self, target, X) -> Model:
         """The model, its optimizer included, without coordinates."""
 
     @abstractmethod
@@ -327,7 +329,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             keep_best=bool(self.early_stopping),
         )
 
-    def _checked_model(self, target, X, sampler, partial: bool = False):
+    def _checked_model(self, target, X, sampler, partial: bool = False) -> Model:
         """The model, if its parts go together."""
         model = self._model(target, X)
         pairs.check_table(model, sampler, sparse=is_sparse(X), clip_norm=self.clip_norm, partial=partial)
@@ -376,8 +378,8 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             setattr(self, name, attribute)
         self._fitted = continued(fitted, progress)
 
-    def _examined(self, X, y, sample_weight) -> tuple:
-        """(model, the predictor, data) for a diagnostic: as fitted, or as `fit` would start."""
+    def _examined(self, X, y, sample_weight) -> Gradients:
+        """The gradients of these rows, as fitted or as `fit` would start; see `contract.typing.Examinable`."""
         fitted = getattr(self, "_fitted", None)
         estimator = clone(self) if fitted is None else self
         estimator._validate_params()
@@ -388,8 +390,8 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         data = Data(X, target.encode(y, np.dtype(X.dtype)), of_mean_one(weights, rows), rows)
         if fitted is not None:
             device = "cpu" if fitted.model.device == "cuda" else fitted.model.device  # a few rows, on the host
-            return replace(fitted.model, device=device), *self._predictor(), data
+            return fitted.model.with_device(device).gradients(data, self._predictor())
         seed = 0 if estimator.random_state is None else seed_of(estimator.random_state)
         sampled = sample_rows(X.shape[0], EXAMINED, stream(seed, OF_SCALE), rows)
         model, _ = in_coordinates(estimator._coordinates(), estimator._model(target, X), data, sampled)
-        return model, *estimator._start(model, target, data, model.unset, seed), data
+        return model.gradients(data, estimator._start(model, target, data, model.unset, seed))

@@ -44,7 +44,7 @@ def check_rows(model, sampler) -> None:
             "normalization over the rows of a batch: use 'shuffle', 'replacement', 'sequential', 'blocks' or 'groups', or "
             "normalization='layer'."
         )
-    if declared(sampler).needs_row_bounds and not model.bounds_rows:
+    if declared(sampler).needs_row_bounds and not model.has_smoothness:
         raise ValueError(
             f"sampler={sampler!r} needs a linear model: the curvature of the loss of a row has no bound in a network. Use "
             "sampler='importance', which follows the gradients."

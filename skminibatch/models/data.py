@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import sparse
 from sklearn.utils.extmath import safe_sparse_dot
 
 from skminibatch import backends
+from skminibatch.backends import map_on_device
 from skminibatch.backends.arrays import is_sparse, on_gpu, stays_on_gpu, take_on_device
+from skminibatch.contract.coordinates import AsGiven, Coordinates
 from skminibatch.statistics.random import EXAMINED
 
-NUMBERS_AT_ONCE = 1 << 22  # of rows that are looked at on a GPU
+ALL_ROWS = np.empty(0, np.int64)  # for the verbs of a backend
+NUMBERS_AT_ONCE = 1 << 22  # in the rows that are read at once on a GPU
 
 
 class Data(NamedTuple):
-    """Rows to learn from: `X` dense or CSR, `y` as encoded, `weights` float64 or empty, `rows` in use (None: all).
+    """Rows to learn from.
 
-    Some of the rows, as `X` gives them for an index, are on the host, wherever all of them are; `y` and `weights` always are.
-    A row may be in use several times. `table` is what a ``per_row`` optimizer stores of the rows, see `backends.base`.
+    Attributes
+    ----------
+    X : ndarray, CSR matrix, or rows that a fit has copied to a GPU
+        Whatever it is, ``X[rows]`` is on the host; `take_on_device` leaves rows where they are.
+    y : ndarray of shape (n,) or (n, q)
+        Targets as encoded, on the host.
+    weights : ndarray of shape (n,) or (0,)
+        Weights of the rows, float64, on the host; empty if every row counts the same.
+    rows : ndarray of int or None
+        Numbers of the rows in use, None for all; a row may be in use several times.
+    table : ndarray or None
+        What a ``per_row`` optimizer stores of the rows, see `backends.base`.
     """
 
     X: Any
@@ -34,7 +49,7 @@ class Data(NamedTuple):
 
     @property
     def rows_in_use(self) -> np.ndarray:
-        """The numbers of the rows in use."""
+        """Numbers of the rows in use."""
         return np.arange(self.X.shape[0]) if self.rows is None else self.rows
 
     @property
@@ -54,31 +69,32 @@ class Data(NamedTuple):
         """Weights of some rows; empty if every row counts the same."""
         return self.weights[rows] if self.weights.size else self.weights
 
-    def portions_on_host(self, rows: np.ndarray):
-        """Some rows on the host, a few at a time, as (which, X)."""
-        return ((some, self.X[some]) for some in _in_portions(rows, EXAMINED))
+    def portions_on_host(self, rows: np.ndarray) -> Iterator[tuple]:
+        """Pairs of a few of the rows (their numbers, or a slice of them) and these rows of `X` on the host."""
+        return ((portion, self.X[portion]) for portion in _in_portions(rows, EXAMINED))
 
-    def portions_on_device(self, rows: np.ndarray):
-        """Some rows where all of them are, a few at a time, as (which, X)."""
+    def portions_on_device(self, rows: np.ndarray) -> Iterator[tuple]:
+        """The same with the rows of `X` on the device where all of them are."""
         size = max(EXAMINED, NUMBERS_AT_ONCE // self.X.shape[1]) if stays_on_gpu(self.X) else EXAMINED
-        return ((some, take_on_device(self.X, some)) for some in _in_portions(rows, size))
+        return ((portion, take_on_device(self.X, portion)) for portion in _in_portions(rows, size))
 
-    def portions_to_compute(self, rows: np.ndarray):
-        """Some rows for operations that CuPy has for dense arrays alone: sparse ones on the host."""
+    def portions_to_compute(self, rows: np.ndarray) -> Iterator[tuple]:
+        """The same for operations that CuPy has for dense arrays alone: sparse rows on the host."""
         return self.portions_on_host(rows) if is_sparse(self.X) else self.portions_on_device(rows)
 
 
-def _in_portions(rows: np.ndarray, size: int):
+def _in_portions(rows: np.ndarray, size: int) -> Iterator[np.ndarray | slice]:
     """Rows a few at a time; neighbours as a slice, which copies nothing."""
     for start in range(0, len(rows), size):
-        some = rows[start : start + size]
-        yield slice(int(some[0]), int(some[-1]) + 1) if np.all(np.diff(some) == 1) else some
+        portion = rows[start : start + size]
+        yield slice(int(portion[0]), int(portion[-1]) + 1) if np.all(np.diff(portion) == 1) else portion
 
 
-def _raw_portions(data: Data, portions, coef: np.ndarray, intercept: np.ndarray):
-    """Portions of rows as given, their raw outputs (n, K), targets and weights."""
-    for some, X in portions:
-        yield X, np.asarray(raw_outputs(X, coef, intercept), X.dtype), data.y[some], data.weights_of(some)
+def outputs_of_portions(data: Data, portions: Iterator[tuple], coef: np.ndarray, intercept: np.ndarray):
+    """For portions of rows: the rows as given, their raw outputs (n, K) of a linear model, targets and weights."""
+    for portion, X in portions:
+        raw = np.asarray(raw_outputs(X, coef, intercept), X.dtype)
+        yield X, raw, data.y[portion], data.weights_of(portion)
 
 
 def raw_outputs(X, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
@@ -86,3 +102,18 @@ def raw_outputs(X, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
     if on_gpu(X):
         return backends.choose("cuda").raw_outputs(X, coef, intercept)
     return np.asarray(safe_sparse_dot(X, coef.T, dense_output=True)) + intercept
+
+
+def square_lengths_inside(X, axes: Coordinates | AsGiven) -> np.ndarray:
+    """Squared lengths of rows in other coordinates, float64, without writing these rows out; computed where they are."""
+    squares = axes.scale.astype(np.float64) ** 2
+    if sparse.issparse(X):
+        X = X.astype(np.float64, copy=False)
+        return np.asarray(X.multiply(X) @ squares).ravel()
+
+    def lengths(X, center, squares):
+        X = X.astype(np.float64, copy=False)
+        centered = X - center if center.size else X
+        return (centered * centered) @ squares
+
+    return map_on_device(lengths, X, axes.center if np.any(axes.center) else np.empty(0), squares)

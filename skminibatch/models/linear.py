@@ -3,27 +3,48 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import sparse
 from sklearn.utils.extmath import safe_sparse_dot
 
 from skminibatch import backends
 from skminibatch.backends.arrays import is_sparse
 from skminibatch.contract.coordinates import AsGiven, Coordinates, converted
-from skminibatch.contract.kinds import declared
+from skminibatch.contract.kinds import InvalidPart, declared
 from skminibatch.contract.plan import Plan, StepStats
 from skminibatch.contract.verbs import n_slots, prox, result, update
-from skminibatch.models.data import Data, raw_outputs
-from skminibatch.models.linear_gradients import LinearGradients
+from skminibatch.models.data import Data, raw_outputs, square_lengths_inside
+from skminibatch.models.linear_gradients import LinearGradients, curvature_bounds
+from skminibatch.models.protocol import Predictor
 from skminibatch.statistics.random import EXAMINED
 
 
-@dataclass(frozen=True)
-class LinearModel(LinearGradients):
-    """``raw = coef . x + intercept``, by the parts it is made of; the parameters themselves are passed to the methods.
+class Stored(NamedTuple):
+    """What a ``per_row`` optimizer starts from.
 
-    Parameters are (1 + n_slots, K, d + 1), the intercept last, in `coordinates`; float64 on sparse rows, whatever
-    the `coef_dtype` of the predictor.
+    Attributes
+    ----------
+    table : ndarray of shape (n, 1 + K)
+        Shares of one, and the residuals of the rows (zero of those not in use).
+    mean : ndarray of shape (K, d + 1)
+        The mean of the gradients in the coordinates of the optimizer.
+    bounds : ndarray of shape (n,)
+        The smoothness of the loss of each row, without the penalty.
+    """
+
+    table: np.ndarray
+    mean: np.ndarray
+    bounds: np.ndarray
+
+
+@dataclass(frozen=True)
+class LinearModel:
+    """``raw = coef . x + intercept``, a `Model`, by the parts that training is made of.
+
+    Params are (1 + n_slots, K, d + 1), the intercept last, in `coordinates`; float64 on sparse rows, whatever the
+    `coef_dtype` of the predictor, (coefficients, intercepts).
     """
 
     loss: tuple
@@ -40,8 +61,18 @@ class LinearModel(LinearGradients):
 
     smallest_batch = 1
     couples_rows = False
-    bounds_rows = True  # `row_bounds`
-    together = 1  # rows of an observation, what has a gradient of its own
+    observation_size = 1
+    has_smoothness = True
+
+    @property
+    def width(self) -> int:
+        """Parameters of an output that are learnt."""
+        return self.n_features + self.fit_intercept
+
+    @property
+    def n_parameters(self) -> int:
+        """Number p of parameters that are learnt."""
+        return self.n_outputs * self.width
 
     @property
     def axes(self) -> Coordinates | AsGiven:
@@ -50,47 +81,62 @@ class LinearModel(LinearGradients):
 
     @property
     def change_of_coordinates(self) -> Coordinates | None:
-        """The coordinates, None where they are those of the features as given: so backends ask for them."""
+        """The coordinates for a backend, which is given none where these are the features as given."""
         return None if self.axes.trivial else self.coordinates
 
     @property
-    def unset(self) -> tuple:
-        """The predictor, where nothing is given to start from."""
+    def unset(self) -> tuple[None, None]:
+        """A predictor of which nothing is given."""
         return None, None
 
-    def start(self, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
-        """Parameters at given coefficients (K, d) and intercepts (K,), the optimizer fresh."""
+    # -- the same model with something changed
+
+    def with_optimizer(self, optimizer: tuple) -> LinearModel:
+        """The model with another optimizer."""
+        return replace(self, optimizer=optimizer)
+
+    def with_device(self, device: str) -> LinearModel:
+        """The model on another device."""
+        return replace(self, device=device)
+
+    def in_micro_batches(self, n_rows: int) -> LinearModel:
+        """The model itself: each row has a gradient of its own."""
+        return self
+
+    def in_micro_batches_of(self, size: int) -> LinearModel:
+        """The model itself: each row has a gradient of its own."""
+        return self
+
+    def in_coordinates_of(self, new: LinearModel, params: np.ndarray) -> np.ndarray:
+        """The same params in the coordinates of another model of the same optimizer."""
+        exponents = (-1, *declared(self.optimizer).slot_exponents)
+        return converted(params.astype(new.dtype), exponents, self.axes, new.axes)
+
+    def without_absent_features(self, X, params: np.ndarray) -> tuple[LinearModel, Any, np.ndarray]:
+        """The model, sparse rows and a copy of the params without the features that no row has; dense rows as they are."""
+        if not is_sparse(X):
+            return self, X, params.copy()
+        features, indices = np.unique(X.indices, return_inverse=True)
+        X = sparse.csr_matrix((X.data, indices.astype(X.indptr.dtype), X.indptr), (X.shape[0], len(features)))
+        coordinates = self.coordinates and self.coordinates.of_features(features)
+        model = replace(self, n_features=len(features), coordinates=coordinates)
+        return model, X, params[:, :, np.append(features, self.n_features)]
+
+    def same_smoothness_as(self, other: LinearModel) -> bool:
+        """Whether the smoothness of rows is the same for both: the parts of the objective are, and the coordinates."""
+        same_parts = (type(self.loss), self.loss, self.penalty) == (type(other.loss), other.loss, other.penalty)
+        return same_parts and self.axes.same_as(other.axes)
+
+    # -- training
+
+    def start(self, predictor: Predictor) -> np.ndarray:
+        """Params at given coefficients (K, d) and intercepts (K,), the optimizer fresh."""
         params = np.zeros((1 + n_slots(self.optimizer), self.n_outputs, self.n_features + 1), self.dtype)
-        params[0] = self.axes.inside(coef, intercept)
+        params[0] = self.axes.inside(*predictor)
         for slot, exponent in zip(params[1:], declared(self.optimizer).slot_exponents, strict=True):
             if exponent == -1:  # an average starts where the parameters start
                 slot[:] = params[0]
         return params
-
-    def cost_of_rows(self, data: Data) -> tuple[float, str]:
-        """What a row costs in a step, and of what kind it is: see `StepCosts`."""
-        return data.row_length * self.n_outputs, "csr" if is_sparse(data.X) else "dense"
-
-    def in_micro_batches(self, n_rows: int) -> LinearModel:
-        """The model as it looks at so many rows: each row has a gradient of its own."""
-        return self
-
-    def in_coordinates_of(self, new: LinearModel, params: np.ndarray) -> np.ndarray:
-        """The same parameters in the coordinates of another model of the same optimizer."""
-        exponents = (-1, *declared(self.optimizer).slot_exponents)
-        return converted(params.astype(new.dtype), exponents, self.axes, new.axes)
-
-    def of_features(self, features: np.ndarray, params: np.ndarray) -> tuple[LinearModel, np.ndarray]:
-        """The model of some features alone, and a copy of the parameters of these."""
-        coordinates = self.coordinates and self.coordinates.of_features(features)
-        model = replace(self, n_features=len(features), coordinates=coordinates)
-        return model, params[:, :, np.append(features, self.n_features)]
-
-    def at_home(self, other: LinearModel) -> bool:
-        """Whether both have the same loss and the same coordinates."""
-        ours, theirs = self.axes, other.axes
-        same_axes = np.array_equal(ours.scale, theirs.scale) and np.array_equal(ours.center, theirs.center)
-        return same_axes and (type(self.loss), self.loss, self.penalty) == (type(other.loss), other.loss, other.penalty)
 
     def run(self, plan: Plan, params: np.ndarray, data: Data) -> StepStats:
         """Carry out a plan; `params` is updated in place."""
@@ -103,45 +149,7 @@ class LinearModel(LinearGradients):
             return backend.run_csr(*parts, *arrays, table=data.table)
         return backend.run_dense(*parts, *arrays, self.n_threads, data.table)
 
-    def stored(self, data: Data, coef: np.ndarray, intercept: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What a ``per_row`` optimizer starts from, by one pass over the rows.
-
-        The table (n, 1 + K) with the residuals of the rows (zero of those not in use) and shares of one; the mean of the
-        gradients (K, d + 1) in the coordinates of the optimizer; and the smoothness of each row (n,), without the penalty.
-        """
-        table, weights = np.ones((data.X.shape[0], 1 + self.n_outputs), self.dtype), data.weights
-        if data.rows is not None:
-            used = np.zeros(len(table))
-            used[data.rows] = 1.0
-            weights = used * weights if weights.size else used
-        if is_sparse(data.X):
-            sums, lengths = self._gradient_csr(data, weights, coef, intercept, table)
-        else:
-            backend = backends.choose(self.device)
-            arrays = (data.X, data.y, weights, self.change_of_coordinates)
-            w = self.axes.inside(coef, intercept).astype(self.dtype)
-            sums, lengths = backend.gradient_dense(self.loss, *arrays, w, table)
-        sums[:, -1] *= self.fit_intercept
-        each = np.add(lengths, self.fit_intercept, out=lengths)
-        for factor in (self._curvatures(data.y, intercept), *([weights] if weights.size else [])):
-            each *= factor
-        return table, sums / data.n_rows, each
-
-    def _gradient_csr(self, data: Data, weights: np.ndarray, coef, intercept, table: np.ndarray):
-        """What `gradient_dense` of a backend gives, of sparse rows, a few at a time."""
-        backend = backends.choose(self.device)
-        sums, lengths = np.zeros((self.n_outputs, self.n_features + 1)), np.empty(len(table))
-        for start in range(0, len(table), EXAMINED):
-            some = slice(start, start + EXAMINED)
-            X = data.X[some]
-            raw = np.asarray(raw_outputs(X, coef, intercept), self.dtype)
-            table[some, 1:] = residuals = backend.residuals(self.loss, raw, data.y[some], weights[some])
-            sums += np.column_stack([safe_sparse_dot(X.T, residuals).T, residuals.sum(axis=0)])
-            lengths[some] = self._square_lengths(X)
-        sums[:, :-1] *= self.axes.scale
-        return sums, lengths
-
-    def predictor(self, params: np.ndarray, coefficients: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    def predictor(self, params: np.ndarray, coefficients: np.ndarray | None) -> Predictor:
         """Coefficients (K, d) and intercepts (K,) of the features as given; `coefficients`: of the last step."""
         w = result(self.optimizer, params[0], tuple(params[1:]))
         coef, intercept = w[:, :-1], w[:, -1]
@@ -158,12 +166,94 @@ class LinearModel(LinearGradients):
         coef, intercept = self.axes.outside(coef, intercept)
         return coef.astype(self.coef_dtype), intercept.astype(self.coef_dtype)
 
-    def objective(self, data: Data, rows: np.ndarray, coef: np.ndarray, intercept: np.ndarray) -> tuple[float, float]:
+    def objective(self, data: Data, rows: np.ndarray, predictor: Predictor) -> tuple[float, float]:
         """Mean loss of some rows (empty: all) and the penalty."""
         backend = backends.choose(self.device)
         evaluate = backend.loss_csr if is_sparse(data.X) else backend.loss_dense
-        total = evaluate(self.loss, data.X, data.y, data.weights, rows, coef, intercept)
+        total = evaluate(self.loss, data.X, data.y, data.weights, rows, *predictor)
         rows_weights = data.weights[rows] if data.weights.size and rows.size else data.weights
         weight = rows_weights.sum() if data.weights.size else (rows.size or data.X.shape[0])
-        penalty = float(np.sum(self.penalty.value(coef.astype(np.float64) * self.axes.penalised)))
-        return total / max(weight, np.finfo(float).tiny), penalty
+        return total / max(weight, np.finfo(float).tiny), self.penalty_value(predictor)
+
+    def penalty_value(self, predictor: Predictor) -> float:
+        """The penalty of the coefficients."""
+        coef, _ = predictor
+        return float(np.sum(self.penalty.value(coef.astype(np.float64) * self.axes.penalised)))
+
+    def cost_of_rows(self, data: Data) -> tuple[float, str]:
+        """What a row costs in a step, and of what kind it is: see `StepCosts`."""
+        return data.row_length * self.n_outputs, "csr" if is_sparse(data.X) else "dense"
+
+    # -- gradients
+
+    def gradients(self, data: Data, predictor: Predictor, rows: np.ndarray | None = None) -> LinearGradients:
+        """The gradients and the curvature at a predictor over some rows (None: all that are in use)."""
+        return LinearGradients(self, data, predictor, rows)
+
+    def stored(self, data: Data, predictor: Predictor) -> Stored:
+        """What a ``per_row`` optimizer starts from, by one pass over the rows."""
+        table, weights = np.ones((data.X.shape[0], 1 + self.n_outputs), self.dtype), data.weights
+        if data.rows is not None:
+            used = np.zeros(len(table))
+            used[data.rows] = 1.0
+            weights = used * weights if weights.size else used
+        if is_sparse(data.X):
+            sums, lengths = self._gradient_csr(data, weights, predictor, table)
+        else:
+            backend = backends.choose(self.device)
+            arrays = (data.X, data.y, weights, self.change_of_coordinates)
+            w = self.axes.inside(*predictor).astype(self.dtype)
+            sums, lengths = backend.gradient_dense(self.loss, *arrays, w, table)
+        sums[:, -1] *= self.fit_intercept
+        bounds = np.add(lengths, self.fit_intercept, out=lengths)
+        for factor in (curvature_bounds(self.loss, data.y, predictor[1]), *([weights] if weights.size else [])):
+            bounds *= factor
+        return Stored(table, sums / data.n_rows, bounds)
+
+    def _gradient_csr(self, data: Data, weights: np.ndarray, predictor: Predictor, table: np.ndarray):
+        """What `gradient_dense` of a backend returns, of sparse rows, a few at a time."""
+        backend = backends.choose(self.device)
+        sums, lengths = np.zeros((self.n_outputs, self.n_features + 1)), np.empty(len(table))
+        for start in range(0, len(table), EXAMINED):
+            rows = slice(start, start + EXAMINED)
+            X = data.X[rows]
+            raw = np.asarray(raw_outputs(X, *predictor), self.dtype)
+            table[rows, 1:] = residuals = backend.residuals(self.loss, raw, data.y[rows], weights[rows])
+            sums += np.column_stack([safe_sparse_dot(X.T, residuals).T, residuals.sum(axis=0)])
+            lengths[rows] = square_lengths_inside(X, self.axes)
+        sums[:, :-1] *= self.axes.scale
+        return sums, lengths
+
+    # -- curvature
+
+    def penalty_curvatures(self, coef: np.ndarray) -> np.ndarray:
+        """Second derivatives of the smooth part of the penalty by the coefficients (K, d)."""
+        second = declared(self.penalty).second_derivative(coef.astype(np.float64) * self.axes.penalised)
+        return np.broadcast_to(second * self.axes.stretch.astype(np.float64) ** 2, coef.shape)
+
+    def ridge(self) -> float:
+        """The largest curvature of the penalty."""
+        curvature = self._penalty_curvature()
+        if curvature is None:
+            raise InvalidPart(
+                f"learning_rate='auto' follows the curvature of the objective, and {type(self.penalty).__name__} does not "
+                "declare its own: it needs the class data 'curvature', or a learning rate has to be set."
+            )
+        return float(np.max(curvature * self.axes.stretch.astype(np.float64) ** 2, initial=0.0))
+
+    def strong_convexity(self) -> float:
+        """The smallest curvature of the penalty, and a lower bound of that of the objective along the coefficients."""
+        penalty = declared(self.penalty)
+        convexity = self.penalty.gradient(1.0) if penalty.quadratic else penalty.convexity
+        return float(np.min(convexity * self.axes.stretch**2))
+
+    def largest_stretch(self) -> float:
+        """The stretch of a feature from which on the penalty is stiffer in its coordinate than the loss."""
+        ridge = float(self._penalty_curvature() or 0.0)
+        curvature = declared(self.loss).curvature or 1.0
+        return float(np.sqrt(curvature / ridge)) if ridge > 0 else float(np.finfo(np.float32).max)
+
+    def _penalty_curvature(self) -> float | None:
+        """Upper bound of the second derivative of the smooth part of the penalty."""
+        penalty = declared(self.penalty)
+        return self.penalty.gradient(1.0) if penalty.quadratic else penalty.curvature

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -13,16 +14,22 @@ from skminibatch.contract.plan import Plan, StepStats
 from skminibatch.contract.verbs import n_slots, result
 from skminibatch.layers import Stack
 from skminibatch.layers.blocks import Running
-from skminibatch.models.data import Data
-from skminibatch.models.network_gradients import FEWEST, NetworkGradients
+from skminibatch.models.data import ALL_ROWS, Data
+from skminibatch.models.network_gradients import NetworkGradients
+from skminibatch.models.protocol import Predictor
 from skminibatch.statistics.features import Moments
+
+MICRO_BATCH = 32.0  # rows that are normalised together, where the normalization has no size
+FEWEST = 8  # micro-batches, where there are rows for them
 
 
 @dataclass(frozen=True)
-class MLPModel(NetworkGradients):
-    """A stack of dense layers, by the parts that training is made of; the parameters themselves are passed to the methods.
+class MLPModel:
+    """A stack of dense layers, a `Model`, by the parts that training is made of.
 
-    Parameters are (1 + n_slots, n_numbers), see `Stack`; the predictor is one such row, running statistics included.
+    Params are (1 + n_slots, n_numbers), see `Stack`; the predictor is (theta,), one such row, running statistics included.
+    `micro_batch` is the number of rows that are normalised together where gradients are examined; 0: as suits the
+    normalization.
     """
 
     stack: Stack
@@ -32,46 +39,80 @@ class MLPModel(NetworkGradients):
     device: str
     dtype: np.dtype
     n_threads: int = 1
-    micro_batch: int = 0  # rows that are looked at together where a normalization couples them; 0: as many as suit it
+    micro_batch: int = 0
+
+    has_smoothness = False
+    coordinates = None
 
     @property
-    def unset(self) -> tuple:
-        """The predictor, where nothing is given to start from."""
+    def unset(self) -> tuple[None]:
+        """A predictor of which nothing is given."""
         return (None,)
 
     @property
     def n_outputs(self) -> int:
-        """Number of raw outputs."""
+        """Number K of raw outputs."""
         return self.stack.layers[-1].n_out
+
+    @property
+    def n_parameters(self) -> int:
+        """Number p of parameters that are learnt."""
+        return self.stack.n_parameters
 
     @property
     def smallest_batch(self) -> int:
         """Rows that a batch needs at least."""
-        return 2 if self.stack.couples_rows else 1
+        return 2 if self.couples_rows else 1
 
-    def start(self, theta: np.ndarray) -> np.ndarray:
-        """Parameters where `theta` predicts, the optimizer fresh."""
+    @property
+    def couples_rows(self) -> bool:
+        """Whether in training an output depends on the other rows of its batch, so that a row has no gradient of its own."""
+        return self.stack.couples_rows
+
+    @property
+    def observation_size(self) -> int:
+        """Rows of an observation: 1, or a micro-batch where rows are coupled."""
+        if not self.couples_rows:
+            return 1
+        coupling = (part for part in self.stack.normalizations if part is not None and part.couples_rows)
+        return self.micro_batch or int(max(getattr(part, "size", MICRO_BATCH) for part in coupling))
+
+    # -- the same model with something changed
+
+    def with_optimizer(self, optimizer: tuple) -> MLPModel:
+        """The model with another optimizer."""
+        return replace(self, optimizer=optimizer)
+
+    def with_device(self, device: str) -> MLPModel:
+        """The model on another device."""
+        return replace(self, device=device)
+
+    def in_micro_batches(self, n_rows: int) -> MLPModel:
+        """The model whose observations suit `n_rows` rows: `FEWEST` micro-batches at least, where rows are coupled."""
+        return self.in_micro_batches_of(max(2, min(n_rows // FEWEST, self.observation_size)))
+
+    def in_micro_batches_of(self, size: int) -> MLPModel:
+        """The model whose observations have `size` rows, where rows are coupled."""
+        return replace(self, micro_batch=size) if self.couples_rows else self
+
+    def in_coordinates_of(self, new: MLPModel, params: np.ndarray) -> np.ndarray:
+        """The same params for another model of the same optimizer and layers."""
+        return params.astype(new.dtype)
+
+    def without_absent_features(self, X, params: np.ndarray) -> tuple[MLPModel, Any, np.ndarray]:
+        """The model with all features, and a copy of the params."""
+        return self, X, params.copy()
+
+    # -- training
+
+    def start(self, predictor: Predictor) -> np.ndarray:
+        """Params at a given predictor, the optimizer fresh."""
         params = np.zeros((1 + n_slots(self.optimizer), self.stack.n_numbers), self.dtype)
-        params[0] = theta
+        params[0] = predictor[0]
         for slot, exponent in zip(params[1:], declared(self.optimizer).slot_exponents, strict=True):
             if exponent == -1:  # an average starts where the parameters start
                 slot[:] = params[0]
         return params
-
-    def in_coordinates_of(self, new: MLPModel, params: np.ndarray) -> np.ndarray:
-        """The same parameters in another model of the same optimizer and layers."""
-        return params.astype(new.dtype)
-
-    def cost_of_rows(self, data: Data) -> tuple[float, str]:
-        """What a row costs in a step, and of what kind it is: see `StepCosts`."""
-        first = self.stack.layers[0]
-        return self.n_parameters - (first.n_in - data.row_length) * first.n_out, "mlp"
-
-    def in_micro_batches(self, n_rows: int) -> MLPModel:
-        """The model as it looks at so many rows: in `FEWEST` micro-batches at least, where a normalization couples them."""
-        if not self.couples_rows:
-            return self
-        return replace(self, micro_batch=max(2, min(n_rows // FEWEST, self.together)))
 
     def run(self, plan: Plan, params: np.ndarray, data: Data) -> StepStats:
         """Carry out a plan; `params` is updated in place."""
@@ -105,18 +146,51 @@ class MLPModel(NetworkGradients):
             def entering(X, theta, number=number):
                 return self.stack.forward(theta, X, until=number)[0]
 
-            for some, X in data.portions_on_device(data.rows_in_use):
-                found = map_on_device(entering, X, theta)
-                moments = moments.updated(found, data.weights[some] if data.weights.size else None)
+            for portion, X in data.portions_on_device(data.rows_in_use):
+                inputs = map_on_device(entering, X, theta)
+                moments = moments.updated(inputs, data.weights[portion] if data.weights.size else None)
             mean[:], variance[:] = moments.mean, moments.squares / moments.count
         return theta
 
-    def objective(self, data: Data, rows: np.ndarray, theta: np.ndarray) -> tuple[float, float]:
+    def objective(self, data: Data, rows: np.ndarray, predictor: Predictor) -> tuple[float, float]:
         """Mean loss of some rows (empty: all) and the penalty."""
+        (theta,) = predictor
         rows = np.arange(data.X.shape[0]) if not rows.size else rows
         weights, total = data.weights_of(rows), 0.0
-        for some, X in data.portions_on_host(rows):
+        for portion, X in data.portions_on_host(rows):
             raw, _ = self.stack.forward(theta, X)
-            total += self.loss_sum(raw, data.y[some], data.weights_of(some))
+            total += self.loss_sum(raw, data.y[portion], data.weights_of(portion))
         weight = weights.sum() if weights.size else len(rows)
-        return total / max(weight, np.finfo(float).tiny), self.penalty_value(theta)
+        return total / max(weight, np.finfo(float).tiny), self.penalty_value(predictor)
+
+    def penalty_value(self, predictor: Predictor) -> float:
+        """The penalty of the weights."""
+        (theta,) = predictor
+        return float(np.sum(self.penalty.value(theta[: self.n_parameters].astype(np.float64)[self.stack.decayed])))
+
+    def loss_sum(self, raw: np.ndarray, y: np.ndarray, weights: np.ndarray) -> float:
+        """Weighted sum of the losses of some rows by their raw outputs (n, K)."""
+        K = self.n_outputs
+        outputs = np.eye(K, dtype=raw.dtype), np.zeros(K, raw.dtype)
+        return backends.choose(self.device).loss_dense(self.loss, raw, y, weights, ALL_ROWS, *outputs)
+
+    def cost_of_rows(self, data: Data) -> tuple[float, str]:
+        """What a row costs in a step, and of what kind it is: see `StepCosts`."""
+        first = self.stack.layers[0]
+        return self.n_parameters - (first.n_in - data.row_length) * first.n_out, "mlp"
+
+    # -- curvature
+
+    def same_smoothness_as(self, other: MLPModel) -> bool:
+        """False: there is none."""
+        return False
+
+    def strong_convexity(self) -> float:
+        """Zero: the curvature has no lower bound."""
+        return 0.0
+
+    # -- gradients
+
+    def gradients(self, data: Data, predictor: Predictor, rows: np.ndarray | None = None) -> NetworkGradients:
+        """The gradients and the curvature at a predictor over some rows (None: all that are in use)."""
+        return NetworkGradients(self, data, predictor, rows)

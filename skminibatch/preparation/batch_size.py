@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import sparse
 
 from skminibatch.contract.typing import AnyPart
 from skminibatch.models.data import Data
-from skminibatch.models.linear import LinearModel
 from skminibatch.optimizers.saga import saga_batch_size
 from skminibatch.preparation.smoothness import stiffness_of
 from skminibatch.preparation.start import Start
@@ -17,7 +15,7 @@ from skminibatch.schedules.auto import PILOT
 from skminibatch.statistics.random import EXAMINED, OF_PILOT, sample_rows, stream
 from skminibatch.statistics.smoothness import SmoothnessConstants
 from skminibatch.training.loop import run_part
-from skminibatch.training.noise import noise_at
+from skminibatch.training.noise import noise_scale_of
 from skminibatch.training.state import Diverged, Recipe, TrainState
 
 ROWS_PER_PILOT, MOST_PILOTS = 50_000, 3  # where there are many rows, their pilots cost little: the median counts
@@ -68,7 +66,8 @@ def derived_size(part: AnyPart, start: Start, smoothness: SmoothnessConstants) -
 
 def noise_scale_after_a_pass(start: Start, schedule: AnyPart, smoothness: SmoothnessConstants | None) -> float:
     """The noise scale after a pass over the sample; infinite where the gradient is zero, or training fails."""
-    model, data, params = _sample_alone(start)
+    model, X, params = start.model.without_absent_features(start.data.X[start.sampled], start.params)
+    data = Data(X, start.data.y[start.sampled], start.data.weights_of(start.sampled))
     n = start.sampled.size
     recipe = Recipe(Shuffle(), schedule, ConstantSize(float(PILOT)), smoothness=smoothness)
     memory = recipe.sampler.start(n, None, start.seed)
@@ -77,16 +76,4 @@ def noise_scale_after_a_pass(start: Start, schedule: AnyPart, smoothness: Smooth
         state, _, _ = run_part(model, data, params, recipe, state, n, n)
     except Diverged:
         return np.inf
-    return noise_at(model, data, np.arange(n), model.predictor(params, state.coefficients), n)
-
-
-def _sample_alone(start: Start) -> tuple[LinearModel, Data, np.ndarray]:
-    """(model, data, params) of the sample; of a linear model on sparse rows, with the features that occur in it alone."""
-    model, params, data, sampled, _ = start
-    X, y, weights = data.X[sampled], data.y[sampled], data.weights_of(sampled)
-    if not (sparse.issparse(X) and hasattr(model, "of_features")):
-        return model, Data(X, y, weights), params.copy()
-    features, indices = np.unique(X.indices, return_inverse=True)
-    X = sparse.csr_matrix((X.data, indices.astype(X.indptr.dtype), X.indptr), (X.shape[0], len(features)))
-    model, params = model.of_features(features, params)
-    return model, Data(X, y, weights), params
+    return noise_scale_of(model.gradients(data, model.predictor(params, state.coefficients)), n)

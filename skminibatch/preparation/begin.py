@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from skminibatch.contract.kinds import SIZE_CHOICE, declared
 from skminibatch.contract.typing import AnyPart
 from skminibatch.models.data import Data
 from skminibatch.models.linear import LinearModel
+from skminibatch.models.protocol import Model, Predictor
 from skminibatch.preparation.batch_size import chosen_size, derived_size
 from skminibatch.preparation.saga import staged, with_table
 from skminibatch.preparation.smoothness import (
@@ -73,12 +74,12 @@ class Settings:
     """
 
     target: Any
-    model: LinearModel
+    model: Model
     sampler: AnyPart
     sizes: AnyPart
     schedule: Callable[..., AnyPart]
     scaled_optimizer: Callable[[AnyPart, AnyPart], AnyPart]
-    start: Callable[[LinearModel, Data, tuple | None], tuple]
+    start: Callable[[Model, Data, Predictor | None], Predictor]
     seed: int
     epochs: int | None
     coordinates: str = "given"
@@ -113,7 +114,7 @@ class Fitted:
     """What outlives a call: all that later training continues from, and no device handle."""
 
     target: Any
-    model: LinearModel
+    model: Model
     params: np.ndarray
     state: TrainState
     seed: int
@@ -148,7 +149,7 @@ def begin(settings: Settings, data: Data, previous: Fitted | None = None) -> tup
         fewest = declared(settings.sampler).smallest_batch(memory)
         chosen = _chosen_size(settings, start, smoothness, stream_so_far, second_solver is not None, fewest)
         sizes, _ = chosen
-    start = start._replace(model=replace(model, optimizer=settings.scaled_optimizer(model.optimizer, sizes)))
+    start = start._replace(model=model.with_optimizer(settings.scaled_optimizer(model.optimizer, sizes)))
     recipe = _recipe(settings, start, sizes, smoothness)
     if second_solver is not None:
         rates = settings.rates(second_solver, data.n_rows, 0.0)
@@ -165,36 +166,36 @@ def begin(settings: Settings, data: Data, previous: Fitted | None = None) -> tup
 
 
 def in_coordinates(
-    kind: str, model: LinearModel, data: Data, sampled: np.ndarray, stream_so_far: Fitted | None = None
-) -> tuple[LinearModel, Moments]:
+    kind: str, model: Model, data: Data, sampled: np.ndarray, stream_so_far: Fitted | None = None
+) -> tuple[Model, Moments]:
     """The model in the coordinates of training, and the statistics of the features so far."""
     moments = stream_so_far.moments if stream_so_far else Moments.none(data.X.shape[1])
-    if kind == "given":
+    if kind == "given" or not isinstance(model, LinearModel):
         return model, moments
     old = stream_so_far.model.coordinates if stream_so_far else None
     return choose_coordinates(kind, model, data, sampled, moments, old)
 
 
-def _first_params(settings: Settings, model: LinearModel, data: Data, previous: Fitted | None) -> np.ndarray:
+def _first_params(settings: Settings, model: Model, data: Data, previous: Fitted | None) -> np.ndarray:
     """The parameters before the first step, those of the optimizer included."""
     if previous is None or not settings.on_stream:
         predictor = previous.model.predictor(previous.params, None) if previous else None
-        return model.start(*settings.start(model, data, predictor))
+        return model.start(settings.start(model, data, predictor))
     if type(previous.model.optimizer) is type(model.optimizer):
         return previous.model.in_coordinates_of(model, previous.params)
-    return model.start(*previous.model.predictor(previous.params, previous.state.coefficients))
+    return model.start(previous.model.predictor(previous.params, previous.state.coefficients))
 
 
 def _smoothness(
     settings: Settings, start: Start, stream_so_far: Fitted | None, epoch: int
-) -> tuple[SmoothnessConstants, Reservoir]:
+) -> tuple[SmoothnessConstants | None, Reservoir]:
     """The smoothness of the rows, and a sample of these for the stream that may follow."""
     if not settings.on_stream:
         return first_smoothness(start)
     reservoir, known = None, None
     if stream_so_far:
         reservoir = stream_so_far.reservoir
-        known = stream_so_far.smoothness if start.model.at_home(stream_so_far.model) else None
+        known = stream_so_far.smoothness if start.model.same_smoothness_as(stream_so_far.model) else None
     return stream_smoothness(start, reservoir, known, stream(settings.seed, OF_RESERVOIR, epoch))
 
 

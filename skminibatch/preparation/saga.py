@@ -11,6 +11,7 @@ from skminibatch.contract.kinds import declared
 from skminibatch.contract.typing import AnyPart
 from skminibatch.models.data import Data
 from skminibatch.models.linear import LinearModel
+from skminibatch.models.protocol import Model
 from skminibatch.optimizers import ScheduleFree
 from skminibatch.optimizers.saga import repeated, saga_smoothness, saga_visits
 from skminibatch.statistics.smoothness import SmoothnessConstants
@@ -19,7 +20,7 @@ from skminibatch.training.state import Progress, Recipe
 FIRST_EPOCHS = 1  # before the table is made, where the rate is automatic
 
 
-def staged(model: LinearModel) -> tuple[LinearModel, AnyPart | None]:
+def staged(model: Model) -> tuple[Model, AnyPart | None]:
     """The model of the first epochs, and the optimizer that takes over (None: the model's own optimizer stays).
 
     The residuals at a point that another optimizer has reached are a better start than those at zero: the first pass of
@@ -27,7 +28,7 @@ def staged(model: LinearModel) -> tuple[LinearModel, AnyPart | None]:
     """
     if not declared(model.optimizer).per_row:
         return model, None
-    return replace(model, optimizer=ScheduleFree()), model.optimizer
+    return model.with_optimizer(ScheduleFree()), model.optimizer
 
 
 class TableSmoothness(NamedTuple):
@@ -54,9 +55,11 @@ def with_table(recipe: Recipe, solver: AnyPart, schedule: AnyPart, data: Data, s
         recipe = replace(recipe, evaluation_rows=all_rows, checks=1)
 
     def then(progress: Progress) -> tuple[Progress, Data, Recipe]:
-        model = replace(progress.model, optimizer=declared(solver).for_rows(data.n_rows))
-        table, mean_gradient, row_smoothness = model.stored(data, *progress.predictor)
-        params = model.start(*progress.predictor)
+        if not isinstance(progress.model, LinearModel):
+            raise TypeError(f"{type(solver).__name__} stores a residual for each row: it needs a linear model.")
+        model = progress.model.with_optimizer(declared(solver).for_rows(data.n_rows))
+        table, mean_gradient, row_smoothness = model.stored(data, progress.predictor)
+        params = model.start(progress.predictor)
         params[1] = mean_gradient
         state, rows, smoothness = progress.state._replace(optimizer_memory=None), data.rows, None
         if recipe.smoothness is not None:

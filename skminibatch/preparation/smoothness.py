@@ -14,6 +14,7 @@ from skminibatch.contract.kinds import declared
 from skminibatch.contract.typing import AnyPart
 from skminibatch.models.data import Data
 from skminibatch.models.linear import LinearModel
+from skminibatch.models.view import Gradients
 from skminibatch.preparation.start import Start
 from skminibatch.statistics.features import (
     Moments,
@@ -25,7 +26,7 @@ from skminibatch.statistics.features import (
 )
 from skminibatch.statistics.reservoir import RESERVOIR, Reservoir
 from skminibatch.statistics.smoothness import SmoothnessConstants
-from skminibatch.training.noise import in_micro_batches, noise_at
+from skminibatch.training.noise import noise_scale_of
 
 ROUNDING = 1e-12  # relative size below which the sum of the off-diagonal terms is taken as zero
 
@@ -68,10 +69,10 @@ def _with_all_rows(moments: Moments, data: Data) -> Moments:
     return moments
 
 
-def first_smoothness(start: Start) -> tuple[SmoothnessConstants, Reservoir]:
+def first_smoothness(start: Start) -> tuple[SmoothnessConstants | None, Reservoir]:
     """The smoothness of the rows of `fit`, and a sample of them for the stream that may follow."""
     data, sampled = start.data, start.sampled
-    smoothness = start.model.smoothness(data, sampled, start.predictor[1])
+    smoothness = start.gradients.smoothness()
     kept = sampled[:: -(-len(sampled) // RESERVOIR)]
     weights = data.weights[kept] if data.weights.size else None
     rng = np.random.default_rng(start.seed)
@@ -80,7 +81,7 @@ def first_smoothness(start: Start) -> tuple[SmoothnessConstants, Reservoir]:
 
 def stream_smoothness(
     start: Start, reservoir: Reservoir | None, known: SmoothnessConstants | None, rng: np.random.Generator
-) -> tuple[SmoothnessConstants, Reservoir]:
+) -> tuple[SmoothnessConstants | None, Reservoir]:
     """The smoothness of a stream, and the sample of its rows with some of the new ones.
 
     Parameters
@@ -99,7 +100,7 @@ def stream_smoothness(
         if known is not None and not reservoir.due:
             return known, reservoir
     sample = Data(reservoir.X, reservoir.y, reservoir.weights)
-    smoothness = start.model.smoothness(sample, np.arange(reservoir.keys.size), start.predictor[1])
+    smoothness = start.gradients.on_data(sample).smoothness()
     return smoothness, reservoir._replace(estimated_at=reservoir.seen)
 
 
@@ -116,24 +117,23 @@ def first_statistic(start: Start, rule: AnyPart | None) -> dict[str, Any]:
     reads = None if rule is None else declared(rule).reads
     if reads is None:
         return {}
-    return {reads: FIRST[reads](start.model, start.data, start.sampled, start.predictor)}
+    return {reads: FIRST[reads](start.gradients)}
 
 
-def _peak_batch_size(model: LinearModel, data: Data, sampled: np.ndarray, predictor: tuple) -> float:
+def _peak_batch_size(gradients: Gradients) -> float:
     """``(pi / 2) tr(H) / sum_(i != j) H_ij z_i z_j`` with ``z = mu / sigma`` of each coordinate (Li et al. 2024).
 
     Infinite where the sum is not positive: then no batch is too large. Coordinates without noise are left out.
     """
-    model, rows = in_micro_batches(model, sampled)
-    at = (data, rows, *predictor)
-    mean, variance = model.gradient_moments(*at)
-    if not declared(model.optimizer).decoupled:
-        mean = mean + model.penalty_gradient(*predictor)
+    gradients = gradients.in_observations()
+    mean, variance = gradients.moments()
+    if not declared(gradients.model.optimizer).decoupled:
+        mean = mean + gradients.penalty_gradient()
     z = np.divide(mean, np.sqrt(variance), out=np.zeros_like(mean), where=variance > 0)
-    curvatures = model.hessian_diagonal(*at)
+    curvatures = gradients.hessian_diagonal()
     diagonal = float(curvatures @ z**2)
-    off_diagonal = float(z @ (model.hessian(*at) @ z)) - diagonal
+    off_diagonal = float(z @ (gradients.hessian() @ z)) - diagonal
     return float(np.pi / 2.0 * curvatures.sum() / off_diagonal) if off_diagonal > ROUNDING * diagonal else np.inf
 
 
-FIRST = {"noise_scale": noise_at, "peak_batch_size": _peak_batch_size}
+FIRST = {"noise_scale": noise_scale_of, "peak_batch_size": _peak_batch_size}

@@ -7,19 +7,25 @@ from typing import NamedTuple
 import numpy as np
 
 from skminibatch.models.data import Data
-from skminibatch.models.linear import LinearModel
+from skminibatch.models.protocol import Model, Predictor
+from skminibatch.models.view import Gradients
 
 
 class Start(NamedTuple):
     """A model, its parameters before the first step, the rows to train on, and a sample of these to examine."""
 
-    model: LinearModel
+    model: Model
     params: np.ndarray
     data: Data
     sampled: np.ndarray
     seed: int
 
     @property
-    def predictor(self) -> tuple:
+    def predictor(self) -> Predictor:
         """The parameters used for prediction."""
         return self.model.predictor(self.params, None)
+
+    @property
+    def gradients(self) -> Gradients:
+        """Those of the sample."""
+        return self.model.gradients(self.data, self.predictor, self.sampled)

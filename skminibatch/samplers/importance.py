@@ -63,11 +63,11 @@ class Importance(NamedTuple):
         if memory.drawn < memory.rows.size or (self.by == "smoothness" and np.isfinite(memory.drawn)):
             return memory
         if self.by == "smoothness":
-            sizes = gradients.row_bounds(memory.rows)
+            sizes = gradients.on(memory.rows).row_bounds()
         else:
             if not memory.factors.size:
-                memory = memory._replace(factors=gradients.row_factors(memory.rows))
-            sizes = np.sqrt(gradients.row_squares(memory.rows, memory.factors))
+                memory = memory._replace(factors=gradients.on(memory.rows).row_factors())
+            sizes = np.sqrt(gradients.on(memory.rows).row_squares(memory.factors))
         total = sizes.sum()
         shares = sizes / total if total > 0 else np.full(sizes.size, 1.0 / sizes.size)
         return memory._replace(shares=UNIFORM / sizes.size + (1.0 - UNIFORM) * shares, table=None, drawn=0.0)

@@ -6,7 +6,7 @@ import numpy as np
 
 from skminibatch.contract.kinds import declared
 from skminibatch.contract.plan import Plan
-from skminibatch.models.linear import LinearModel
+from skminibatch.models.protocol import Model
 from skminibatch.training.state import Recipe, TrainState
 
 LONGEST_CHUNK = 1 << 15  # steps; what a plan and its statistics take stays small beside the data
@@ -57,9 +57,7 @@ def next_sizes(recipe: Recipe, state: TrainState, n_left: int, n_part: int, smal
     return (sizes[:n_steps], nominal[:n_steps], shares[:n_steps]), memory
 
 
-def next_chunk(
-    model: LinearModel, recipe: Recipe, state: TrainState, n_left: int, n_part: int
-) -> tuple[Plan, TrainState]:
+def next_chunk(model: Model, recipe: Recipe, state: TrainState, n_left: int, n_part: int) -> tuple[Plan, TrainState]:
     """The plan of the next steps of an epoch, and the state after it."""
     (sizes, nominal, shares), sizes_memory = next_sizes(recipe, state, n_left, n_part, model.smallest_batch)
     offsets = np.concatenate([[0], np.cumsum(sizes)])

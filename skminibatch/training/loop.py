@@ -13,8 +13,7 @@ from skminibatch.contract.kinds import declared
 from skminibatch.contract.orders import rows_of
 from skminibatch.contract.plan import StepStats
 from skminibatch.models.data import Data
-from skminibatch.models.linear import LinearModel
-from skminibatch.models.view import Gradients
+from skminibatch.models.protocol import Model
 from skminibatch.statistics.batches import Seen
 from skminibatch.training.chunks import next_chunk
 from skminibatch.training.noise import noise_of_micro_batches
@@ -55,7 +54,7 @@ class Clock:
 
 
 def run_part(
-    model: LinearModel, data: Data, params: np.ndarray, recipe: Recipe, state: TrainState, n_left: int, n_part: int
+    model: Model, data: Data, params: np.ndarray, recipe: Recipe, state: TrainState, n_left: int, n_part: int
 ) -> tuple[TrainState, int, list[Batches]]:
     """The steps of `n_part` rows or a few more of the `n_left` rows of an epoch; `params` is updated in place.
 
@@ -63,7 +62,7 @@ def run_part(
     """
     chunks, n_done, reads = [], 0, declared(recipe.sizes).reads
     if declared(recipe.sampler).brings("observe"):
-        gradients = Gradients(model, data, model.predictor(params, state.coefficients))
+        gradients = model.gradients(data, model.predictor(params, state.coefficients))
         state = state._replace(sampler_memory=recipe.sampler.observe(state.sampler_memory, gradients))
     while n_done < n_part:
         plan, after = next_chunk(model, recipe, state, n_left - n_done, n_part - n_done)
@@ -76,8 +75,8 @@ def run_part(
         if "loss" in reads or "variance" in reads:
             state = state._replace(seen=Seen.of(sizes, stats, _drawn_from(recipe, state)))
         if "rows" in reads and sizes[-1] > 1:
-            gradients = Gradients(model, data, model.predictor(params, state.coefficients))
-            state = state._replace(examined=gradients.products(rows_of(plan.rows, *plan.offsets[-2:])))
+            gradients = model.gradients(data, model.predictor(params, state.coefficients))
+            state = state._replace(examined=gradients.on(rows_of(plan.rows, *plan.offsets[-2:])).products())
         chunks.append(Batches(sizes, stats))
     return state, n_done, chunks
 
@@ -91,7 +90,7 @@ def _drawn_from(recipe: Recipe, state: TrainState) -> float:
 
 
 def train(
-    model: LinearModel,
+    model: Model,
     data: Data,
     params: np.ndarray,
     recipe: Recipe,
@@ -132,7 +131,7 @@ def _objective_at_start(progress: Progress, data: Data, recipe: Recipe) -> float
     """The objective before the first step, NaN where it is not measured apart from the batches."""
     if recipe.evaluation_rows is None:
         return np.nan
-    return sum(progress.model.objective(data, recipe.evaluation_rows, *progress.predictor))
+    return sum(progress.model.objective(data, recipe.evaluation_rows, progress.predictor))
 
 
 def _checks_per_epoch(data: Data, recipe: Recipe) -> int:
@@ -166,9 +165,9 @@ def _evaluated(progress: Progress, data: Data, recipe: Recipe, state: TrainState
     if recipe.evaluation_rows is None:
         sizes, stats = Batches.joined(chunks)
         weight = np.average(data.targets[1]) if data.weights.size else 1.0
-        loss, penalty = float(stats.losses.sum() / (sizes.sum() * weight)), model.penalty_value(*predictor)
+        loss, penalty = float(stats.losses.sum() / (sizes.sum() * weight)), model.penalty_value(predictor)
     else:
-        loss, penalty = model.objective(data, recipe.evaluation_rows, *predictor)
+        loss, penalty = model.objective(data, recipe.evaluation_rows, predictor)
     if not np.isfinite(loss + penalty):
         raise Diverged(state.epoch, state.coefficients[0])
     score = np.nan if recipe.validation is None else float(recipe.validation(*predictor))
@@ -180,9 +179,8 @@ def _record(progress: Progress, data: Data, recipe: Recipe, batches: Batches, cl
     (sizes, stats), state = batches, progress.state
     seen = Seen.of(sizes, stats, _drawn_from(recipe, state))
     if progress.model.couples_rows:
-        noise = noise_of_micro_batches(
-            progress.model, data, progress.predictor, sizes.mean(), state.samples, recipe.seed
-        )
+        gradients = progress.model.gradients(data, progress.predictor)
+        noise = noise_of_micro_batches(gradients, sizes.mean(), state.samples, recipe.seed)
         seen = seen if noise is None else seen.with_noise(*noise, sizes, stats.rates)
     progress.history.append(
         epoch=state.epoch + 1,

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
-from skminibatch.models.data import Data
-from skminibatch.models.linear import LinearModel
+from skminibatch.models.view import Gradients
 from skminibatch.statistics.random import OF_NOISE, sample_rows, stream
 
 FEWEST_MICRO_BATCHES, MOST_MICRO_BATCHES = 4, 32  # in one measurement during training
@@ -16,14 +13,12 @@ COST_OF_A_ROW = 20  # rows of training that a measured row is charged to
 FEWEST_ROWS_BETWEEN = 15_000  # two measurements, each of which takes a fraction of a millisecond however small it is
 
 
-def noise_at(
-    model: LinearModel, data: Data, sampled: np.ndarray, predictor: tuple, population: float = np.inf
-) -> float:
-    """The noise scale of `population` rows from a sample of them, given the predictor; infinite where G may be zero."""
-    if len(sampled) < 2:
+def noise_scale_of(gradients: Gradients, population: float = np.inf) -> float:
+    """The noise scale of `population` rows from the gradients of a sample of them; infinite where G may be zero."""
+    if len(gradients.rows) < 2:
         return np.inf
-    model, rows = in_micro_batches(model, sampled)
-    statistics = model.gradient_statistics(data, [rows], *predictor, population)
+    gradients = gradients.in_observations()
+    statistics = gradients.statistics([gradients.rows], population)
     if statistics.sizes.sum() < 2:
         return np.inf
     square_norm, trace = statistics.moments()
@@ -31,7 +26,7 @@ def noise_at(
 
 
 def noise_of_micro_batches(
-    model, data: Data, predictor: tuple, batch_size: float, samples: int, seed: int
+    gradients: Gradients, batch_size: float, samples: int, seed: int
 ) -> tuple[float, float] | None:
     """``(|G|^2, tr Sigma)`` of a model that couples the rows of a batch; None where no measurement is due.
 
@@ -39,6 +34,7 @@ def noise_of_micro_batches(
     then so seldom that it takes less than a tenth of the time of training. `samples` is the number of rows seen so far, those
     of the epoch that has just ended included.
     """
+    data = gradients.data
     n_each = int(min(batch_size, MOST_ROWS_EACH, data.n_rows // FEWEST_MICRO_BATCHES))
     interval = max(COST_OF_A_ROW * FEWEST_MICRO_BATCHES * n_each, FEWEST_ROWS_BETWEEN)
     before = samples - data.n_rows
@@ -47,13 +43,5 @@ def noise_of_micro_batches(
     count = min(max(data.n_rows // (COST_OF_A_ROW * n_each), FEWEST_MICRO_BATCHES), MOST_MICRO_BATCHES)
     rng = stream(seed, OF_NOISE, samples)
     rows = rng.permutation(sample_rows(data.X.shape[0], count * n_each, rng, data.rows))
-    model = replace(model, micro_batch=n_each)
-    signal, variance = model.seen_in_training(data, rows, *predictor, data.n_rows).moments()
+    signal, variance = gradients.in_micro_batches_of(n_each).on(rows).quick_statistics().moments()
     return float(signal), float(variance)
-
-
-def in_micro_batches(model, rows: np.ndarray) -> tuple:
-    """The model with micro-batches for these rows, and the rows, in random order where a normalization couples them."""
-    if model.couples_rows:
-        rows = np.random.Generator(np.random.Philox(key=0)).permutation(rows)
-    return model.in_micro_batches(len(rows)), rows

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skminibatch.contract.typing import AnyPart
-from skminibatch.models.linear import LinearModel
+from skminibatch.models.protocol import Model, Predictor
 from skminibatch.statistics.batches import Seen
 
 LONGEST_HISTORY = 500  # entries
@@ -124,11 +124,11 @@ CONTINUE, LOWER_THE_RATE = Verdict(), Verdict(stalled=True)
 class Progress:
     """State after an epoch, or after a check inside one: the parameters, the predictor, and what was measured of it."""
 
-    model: LinearModel
+    model: Model
     params: Any  # an array; None where the best epoch was restored, whose parameters are not kept
     state: TrainState
     history: History
-    predictor: tuple
+    predictor: Predictor
     loss: float = np.inf
     penalty: float = 0.0
     score: float = np.nan

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -39,15 +41,15 @@ CASES = {
 def test_the_hessian_is_the_difference_of_gradients(case, storage, weighted, rng):
     """Of the objective, in the coordinates of the optimizer; and its matrix, its products and its trace agree."""
     estimator, k = CASES[case]
-    model, coef, intercept, data, rows = examined(estimator, k, storage, weighted, rng)
-    axes = model.axes
+    gradients = examined(estimator, k, storage, weighted, rng)
+    model, axes, (coef, intercept) = gradients.model, gradients.model.axes, gradients.predictor
     w = np.column_stack([coef / axes.scale, intercept + coef @ axes.center])
     width = 3 + model.fit_intercept
 
     def gradient(w):
         coef = w[:, :-1] * axes.scale
-        blocks = model.row_gradients(data, rows, coef, w[:, -1] - coef @ axes.center)
-        return sum(block.sum(axis=0) for block in blocks) / len(rows) + model.penalty_gradient(coef, intercept)
+        at_w = replace(gradients, predictor=(coef, w[:, -1] - coef @ axes.center))
+        return sum(block.sum(axis=0) for block in at_w.each()) / len(gradients.rows) + at_w.penalty_gradient()
 
     columns = []
     for place in np.ndindex(model.n_outputs, width):
@@ -55,10 +57,10 @@ def test_the_hessian_is_the_difference_of_gradients(case, storage, weighted, rng
         step[place] = 1e-6
         columns.append((gradient(w + step) - gradient(w - step)) / 2e-6)
     expected = np.array(columns).T
-    matrix = model.hessian_matrix(data, rows, coef, intercept)
+    matrix = gradients.hessian_matrix()
     np.testing.assert_allclose(matrix, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
-    np.testing.assert_allclose(model.hessian(data, rows, coef, intercept) @ np.eye(len(matrix)), matrix, atol=1e-9)
-    np.testing.assert_allclose(model.hessian_trace(data, rows, coef, intercept), np.trace(matrix), rtol=1e-9)
+    np.testing.assert_allclose(gradients.hessian() @ np.eye(len(matrix)), matrix, atol=1e-9)
+    np.testing.assert_allclose(gradients.hessian_trace(), np.trace(matrix), rtol=1e-9)
 
 
 def test_largest_eigenvalues(rng):
@@ -279,9 +281,8 @@ def test_anisotropy_of_known_noise(rng):
 
 def test_products_with_several_directions(rng):
     for estimator, k in CASES.values():
-        model, coef, intercept, data, rows = examined(estimator, k, "csr", True, rng)
-        for bounded in (False, True):
-            hessian = model.hessian(data, rows, coef, intercept, bounded=bounded)
+        gradients = examined(estimator, k, "csr", True, rng)
+        for hessian in (gradients.hessian(), gradients.bounded_hessian()):
             directions = rng.standard_normal((hessian.shape[0], 3))
             each = np.column_stack([hessian @ directions[:, j] for j in range(3)])
             np.testing.assert_allclose(hessian @ directions, each, rtol=1e-10, atol=1e-10 * np.abs(each).max())
@@ -289,7 +290,7 @@ def test_products_with_several_directions(rng):
 
 @pytest.mark.parametrize("case", CASES)
 def test_few_rows_are_as_exact_without_the_matrix(case, rng, monkeypatch):
-    """All gradients are looked at: only the norms in the cosine are estimates."""
+    """All gradients are examined: only the norms in the cosine are estimates."""
     estimator, k = clone(CASES[case][0]), CASES[case][1]
     X = rng.standard_normal((300, 6))
     y = np.abs(X[:, :k] if k > 1 else X[:, 0]) + 1.0
@@ -326,7 +327,7 @@ def test_3001_parameters(rng):
     X = sparse.random_array((150, 3000), density=0.02, rng=rng, format="csr")
     y = 3 + rng.standard_normal(150)
     estimator = MiniBatchSGDRegressor(learning_rate="constant", alpha=0.1)
-    _, coef, intercept, _ = estimator._examined(X, y, None)
+    coef, intercept = estimator._examined(X, y, None).predictor
     Z = sparse.hstack([X, np.ones((150, 1))]).toarray()
     H = Z.T @ Z / 150 + 0.1 * np.diag(np.append(np.ones(3000), 0.0))
     gradients = (coef[0] @ X.T + intercept[0] - y)[:, None] * Z

@@ -56,17 +56,17 @@ def test_first_order_of_weighted_rows_and_several_outputs(rng):
         y = rng.standard_normal((40, k)) if isinstance(estimator, MiniBatchSGDRegressor) else np.arange(40) % k
         weights = rng.integers(0, 3, 40).astype(float)
         estimator.set_params(**{**FIXED, "eta0": 0.05}).fit(X, y, sample_weight=weights)
-        model, coef, intercept, data = estimator._examined(X, y, weights)
-        H = model.hessian_matrix(data, data.rows, coef, intercept)
-        P = np.diag(np.tile([0.3, 0.3, 0.3, 0.0], len(coef)))
-        inverse, n = np.linalg.pinv(H, rcond=1e-10, hermitian=True), len(data.rows)
-        rows = [model.hessian_matrix(data, data.rows[[i]], coef, intercept) - P for i in range(n)]
+        gradients = estimator._examined(X, y, weights)
+        H, n_outputs = gradients.hessian_matrix(), gradients.model.n_outputs
+        P = np.diag(np.tile([0.3, 0.3, 0.3, 0.0], n_outputs))
+        inverse, n = np.linalg.pinv(H, rcond=1e-10, hermitian=True), len(gradients.rows)
+        rows = [gradients.on(gradients.rows[[i]]).hessian_matrix() - P for i in range(n)]
         spread = np.mean([A @ inverse @ A for A in rows], axis=0) - (H - P) @ inverse @ (H - P)
         r = np.linalg.matrix_rank(H, tol=1e-10)
         expected = np.trace(inverse @ spread) / r * (n - 15) / (15 * (n - 1))
         found = inverse_hessian_bias(estimator, X, y, batch_size=15, sample_weight=weights, n_batches=2)
         assert found.predicted == pytest.approx(expected, rel=1e-8)
-        outputs = len(coef) - (k == 4)  # softmax: one output is free to move
+        outputs = n_outputs - (k == 4)  # softmax: one output is free to move
         assert found.effective_dimension == pytest.approx(np.trace((H - P) @ inverse) / outputs, rel=1e-8)
 
 
@@ -186,11 +186,10 @@ def test_too_many_parameters(rng):
 @pytest.mark.parametrize("storage", ["dense", "csr"])
 @pytest.mark.parametrize("k", [2, 4])
 def test_row_curvatures_make_the_hessian(storage, k, rng):
-    model, coef, intercept, data, rows = examined(MiniBatchSGDClassifier(alpha=0.3), k, storage, True, rng)
-    total = sum(
-        np.einsum("nkl,ni,nj->kilj", second, Z, Z) for Z, second in model.row_curvatures(data, rows, coef, intercept)
-    )
+    gradients = examined(MiniBatchSGDClassifier(alpha=0.3), k, storage, True, rng)
+    total = sum(np.einsum("nkl,ni,nj->kilj", second, Z, Z) for Z, second in gradients.row_curvatures())
+    model = gradients.model
     p = model.n_outputs * 4
-    penalty = np.diag(np.pad(model.penalty_curvatures(coef), ((0, 0), (0, 1))).ravel())
-    expected = model.hessian_matrix(data, rows, coef, intercept) - penalty
-    np.testing.assert_allclose(total.reshape(p, p) / len(rows), expected, atol=1e-12 * np.abs(expected).max())
+    penalty = np.diag(np.pad(model.penalty_curvatures(gradients.coef), ((0, 0), (0, 1))).ravel())
+    expected = gradients.hessian_matrix() - penalty
+    np.testing.assert_allclose(total.reshape(p, p) / len(gradients.rows), expected, atol=1e-12 * np.abs(expected).max())

@@ -45,7 +45,7 @@ def one_step(model, params, data, rate=0.0):
 def test_what_predicts_is_in_the_features_as_given(optimizer, coordinates, rng):
     coef, intercept = rng.standard_normal((1, D)), rng.standard_normal(1)
     here = model(optimizer, coordinates)
-    params = here.start(coef, intercept)
+    params = here.start((coef, intercept))
     for found, expected in zip(here.predictor(params, None), (coef, intercept), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-12)
     for other in (THERE, None):  # and stays what it is in other coordinates
@@ -63,9 +63,9 @@ def test_slots_move_as_gradients_do(optimizer, to, data, rng):
     """The slots after one step from zero are the gradient, or its square, in the coordinates of the step."""
     coef, intercept = rng.standard_normal((1, D)), rng.standard_normal(1)
     here, there = model(optimizer, HERE), model(optimizer, to)
-    params = here.start(coef, intercept)
+    params = here.start((coef, intercept))
     one_step(here, params, data)
-    expected = there.start(coef, intercept)
+    expected = there.start((coef, intercept))
     one_step(there, expected, data)
     np.testing.assert_allclose(here.in_coordinates_of(there, params), expected, rtol=1e-9, atol=1e-12)
 
@@ -77,12 +77,12 @@ def test_the_penalty_follows_the_coefficients_in_any_coordinates(data, rng):
     expected = 0.15 * np.sum(coef**2) + 0.2 * np.sum(np.abs(coef))
     residuals = data.X @ coef[0] + intercept[0] - data.y
     for coordinates in (None, HERE, THERE):
-        loss, value = model(SGD(), coordinates, penalty).objective(data, np.empty(0, np.int64), coef, intercept)
+        loss, value = model(SGD(), coordinates, penalty).objective(data, np.empty(0, np.int64), (coef, intercept))
         np.testing.assert_allclose(value, expected)
         np.testing.assert_allclose(loss, 0.5 * np.mean(residuals**2))
     # standardised instead: the penalty acts on the coefficients of the scaled features
     standard = Coordinates(HERE.center, HERE.scale, np.ones(D))
-    _, value = model(SGD(), standard, penalty).objective(data, np.empty(0, np.int64), coef, intercept)
+    _, value = model(SGD(), standard, penalty).objective(data, np.empty(0, np.int64), (coef, intercept))
     scaled = coef / HERE.scale
     np.testing.assert_allclose(value, 0.15 * np.sum(scaled**2) + 0.2 * np.sum(np.abs(scaled)))
 
@@ -92,12 +92,12 @@ def test_one_step_descends_the_objective_in_any_coordinates(data, rng):
     penalty, rate, h = ElasticNet(0.3, 0.0), 1e-3, 1e-5
     coef, intercept = rng.standard_normal((1, D)), rng.standard_normal(1)
     here = model(SGD(), HERE, penalty)
-    params = here.start(coef, intercept)
+    params = here.start((coef, intercept))
     moved = params.copy()
     one_step(here, moved, data, rate)
 
     def objective(params):
-        return sum(here.objective(data, np.empty(0, np.int64), *here.predictor(params, None)))
+        return sum(here.objective(data, np.empty(0, np.int64), here.predictor(params, None)))
 
     for j in range(D + 1):
         up, down = params.copy(), params.copy()
@@ -113,9 +113,9 @@ def test_weights_and_rows_of_the_objective(data, rng):
     coef, intercept = rng.standard_normal((1, D)), rng.standard_normal(1)
     losses = 0.5 * (data.X @ coef[0] + intercept[0] - data.y) ** 2
     for given in (weighted, weighted._replace(X=sparse.csr_matrix(data.X))):
-        loss, _ = model(SGD(), None).objective(given, rows, coef, intercept)
+        loss, _ = model(SGD(), None).objective(given, rows, (coef, intercept))
         np.testing.assert_allclose(loss, np.average(losses[rows], weights=weights[rows]))
-        loss, _ = model(SGD(), None).objective(given, np.empty(0, np.int64), coef, intercept)
+        loss, _ = model(SGD(), None).objective(given, np.empty(0, np.int64), (coef, intercept))
         np.testing.assert_allclose(loss, np.average(losses, weights=weights))
 
 
@@ -125,7 +125,8 @@ def test_smoothness_is_that_of_the_objective(loss, data, rng):
     n_outputs = 3 if isinstance(loss, Softmax) else 1
     y = rng.integers(3, size=(20, 1)).astype(float) if n_outputs == 3 else np.sign(data.y)
     ours = model(ScheduleFree(), None, ElasticNet(0.1, 0.0), loss, n_outputs)
-    smooth = ours.smoothness(data._replace(y=y), np.arange(20), np.zeros(n_outputs))
+    start = np.zeros((n_outputs, D)), np.zeros(n_outputs)
+    smooth = ours.gradients(data._replace(y=y), start).smoothness()
     A = np.column_stack([data.X, np.ones(20)])
     largest = np.linalg.eigvalsh(A.T @ A / 20)[-1] * type(loss).curvature + 0.1
     assert largest <= smooth.mean <= 1.2 * largest

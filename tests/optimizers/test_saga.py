@@ -52,8 +52,8 @@ def case(loss, density=1.0, dtype=np.float64, seed=0, center=False):
     )
     coef, intercept = rng.standard_normal((K, D)), rng.standard_normal(K)
     weights = rng.uniform(0.5, 1.5, N)
-    table, mean, _ = model.stored(Data(X, y.astype(dtype), weights), coef, intercept)
-    params = model.start(coef, intercept)
+    table, mean, _ = model.stored(Data(X, y.astype(dtype), weights), (coef, intercept))
+    params = model.start((coef, intercept))
     params[1] = mean
     return model, Data(X, y.astype(dtype), weights, None, table), params
 
@@ -133,15 +133,15 @@ def test_the_start_is_the_gradient_of_all_rows():
     model, data, _ = case(Logistic(), center=True)
     rng = np.random.default_rng(3)
     coef, intercept, rows = rng.standard_normal((1, D)), rng.standard_normal(1), np.flatnonzero(rng.random(N) < 0.7)
-    table, mean, each = model.stored(data._replace(rows=rows), coef, intercept)
+    table, mean, bounds = model.stored(data._replace(rows=rows), (coef, intercept))
     residuals = -data.y * expit(-data.y * (data.X @ coef[0] + intercept)) * data.weights
     Z = np.hstack([(data.X - model.coordinates.center) * model.coordinates.scale, np.ones((N, 1))])
     unused = np.setdiff1d(np.arange(N), rows)
     np.testing.assert_allclose(table[rows, 1], residuals[rows], rtol=1e-10)
     np.testing.assert_allclose(mean[0], residuals[rows] @ Z[rows] / rows.size, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(each[rows], 0.25 * data.weights[rows] * np.sum(Z[rows] ** 2, axis=1), rtol=1e-10)
+    np.testing.assert_allclose(bounds[rows], 0.25 * data.weights[rows] * np.sum(Z[rows] ** 2, axis=1), rtol=1e-10)
     assert np.all(table[unused, 1] == 0)
-    assert np.all(each[unused] == 0)
+    assert np.all(bounds[unused] == 0)
     assert np.all(table[:, 0] == 1)
 
 

@@ -13,7 +13,6 @@ from sklearn.model_selection import GridSearchCV
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor, schedules
 from skminibatch.diagnostics import gradient_noise_scale
-from skminibatch.models.view import Gradients
 from skminibatch.schedules import (
     CABS,
     SCALING_RULES,
@@ -165,15 +164,12 @@ def test_products_of_gradients_are_those_of_the_rows(storage, several):
     """``Var(g_i . G) = G' C G``, the trace and ``|G|^2``, with the penalty, from the gradients written out."""
     X, y = several
     model = MiniBatchSGDClassifier(alpha=0.1, batch_size=16, max_iter=2, tol=None, random_state=0).fit(storage(X), y)
-    model, coef, intercept, data = model._examined(storage(X), y, None)
     rows = np.arange(5, 60)
-    found = Gradients(model, data, (coef, intercept)).products(rows)
-    G = np.vstack(list(model.row_gradients(data, rows, coef, intercept)))
-    pull = model.penalty_gradient(coef, intercept)
-    mean, C = G.mean(axis=0) + pull, np.cov(G.T)
-    np.testing.assert_allclose(found, [np.trace(C), mean @ C @ mean, mean @ mean], rtol=1e-9)
-    gradients = Gradients(model, data, (coef, intercept))
-    squares = gradients.row_squares(rows, gradients.row_factors(rows))
+    gradients = model._examined(storage(X), y, None).on(rows)
+    G = np.vstack(list(gradients.each()))
+    mean, C = G.mean(axis=0) + gradients.penalty_gradient(), np.cov(G.T)
+    np.testing.assert_allclose(gradients.products(), [np.trace(C), mean @ C @ mean, mean @ mean], rtol=1e-9)
+    squares = gradients.row_squares(gradients.row_factors())
     np.testing.assert_allclose(squares, np.sum(G**2, axis=1), rtol=1e-9)
     assert isinstance(gradients.statistics([rows]), GradientStatistics)
 

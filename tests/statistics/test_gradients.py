@@ -221,16 +221,17 @@ def test_statistics_are_those_of_the_gradients_of_the_objective(case, storage, w
     """Against differences of the objective of each row, in the coordinates of the optimizer."""
     estimator, k = CASES[case]
     dtype = np.float32 if case == "float32" else np.float64
-    model, coef, intercept, data, rows = examined(estimator, k, storage, weighted, rng, dtype)
+    gradients = examined(estimator, k, storage, weighted, rng, dtype)
+    model, data, rows = gradients.model, gradients.data, gradients.rows
     groups = np.array_split(rng.permutation(rows), 5)
-    found = model.gradient_statistics(data, groups, coef, intercept, len(rows))
+    found = gradients.statistics(groups)
 
-    axes = model.axes
+    axes, (coef, intercept) = model.axes, gradients.predictor
     w = np.column_stack([coef / axes.scale, intercept + coef @ axes.center]).astype(np.float64)
 
     def objective(w, rows, penalised):
         coef = w[:, :-1] * axes.scale
-        loss, penalty = model.objective(data, rows, coef, w[:, -1] - coef @ axes.center)
+        loss, penalty = model.objective(data, rows, (coef, w[:, -1] - coef @ axes.center))
         weight = data.weights[rows].sum() if data.weights.size else len(rows)
         return penalty if penalised else loss * weight
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -67,14 +66,10 @@ def test_a_look_sees_what_the_gradients_are(normalization, dropout, blobs):
     fitted = classifier(normalization=normalization, dropout=dropout, max_iter=2, alpha=0.1).fit(
         X, y, sample_weight=weights
     )
-    model, theta, data = fitted._examined(X, y, weights)
-    model, rows, before = (
-        replace(model, micro_batch=20),
-        np.random.default_rng(1).permutation(len(y))[:90],
-        theta.copy(),
-    )
-    found = model.seen_in_training(data, rows, theta, 100.0)
-    expected = model.gradient_statistics(data, [rows], theta, 100.0)
+    rows = np.random.default_rng(1).permutation(len(y))[:90]
+    gradients = fitted._examined(X, y, weights).in_micro_batches_of(20).on(rows)
+    theta, before = gradients.theta, gradients.theta.copy()
+    found, expected = gradients.quick_statistics(), gradients.statistics([rows])
     for name, ours, theirs in zip(found._fields, found, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-8, err_msg=name)
     np.testing.assert_array_equal(theta, before)
@@ -133,16 +128,13 @@ def test_importance_by_smoothness_needs_a_linear_model(blobs):
 
 def test_importance_follows_the_gradients_of_rows(rng):
     """Rows whose gradients are large come more often, and the weighted gradient stays unbiased."""
-    from skminibatch.models.view import Gradients
-
     X, y = rng.standard_normal((300, 3)), rng.standard_normal(300)
     y[:10] += 50.0
     regressor = MiniBatchMLPRegressor(hidden_layer_sizes=(5,), random_state=0)
-    model, theta, data = regressor._examined(X, y, None)
-    sampler = Importance()
-    memory = sampler.observe(sampler.start(300, None, 0), Gradients(model, data, (theta,)))
+    gradients, sampler = regressor._examined(X, y, None), Importance()
+    memory = sampler.observe(sampler.start(300, None, 0), gradients)
     shares = memory.shares
-    norms = np.sqrt(np.sum(np.concatenate(list(model.row_gradients(data, np.arange(300), theta))) ** 2, axis=1))
+    norms = np.sqrt(np.sum(np.concatenate(list(gradients.each())) ** 2, axis=1))
     np.testing.assert_allclose(shares, 0.5 / 300 + 0.5 * norms / norms.sum(), rtol=1e-9)
     assert shares[:10].sum() > 0.2
 
@@ -179,11 +171,11 @@ def test_the_automatic_size(normalization, storage, blobs):
 
 
 def test_what_a_row_costs(blobs):
-    model, _, data = classifier()._examined(*blobs, None)
-    assert model.cost_of_rows(data) == (4 * 8 + 8 + 8 * 4 + 4, "mlp")
+    gradients = classifier()._examined(*blobs, None)
+    assert gradients.model.cost_of_rows(gradients.data) == (4 * 8 + 8 + 8 * 4 + 4, "mlp")
     X = sparse.random_array((100, 50), density=0.1, format="csr", rng=np.random.default_rng(0))
-    model, _, data = classifier()._examined(X, np.arange(100) % 4, None)
-    assert model.cost_of_rows(data) == (5 * 8 + 8 + 8 * 4 + 4, "mlp")
+    gradients = classifier()._examined(X, np.arange(100) % 4, None)
+    assert gradients.model.cost_of_rows(gradients.data) == (5 * 8 + 8 + 8 * 4 + 4, "mlp")
 
 
 def test_networks_have_a_table(tmp_path, monkeypatch, blobs):

@@ -13,14 +13,14 @@ from functools import cache
 
 import numpy as np
 
-from skminibatch.backends.arrays import is_sparse, on_gpu, on_host
+from skminibatch.backends.arrays import RowsOfFit, is_sparse, on_gpu, on_host
 from skminibatch.backends.gpu.device import cupy
 
 SHARE = 0.8  # of the free memory, for rows: y, the parameters and what a step needs stand beside them
 CHUNK_BYTES = 1 << 24  # that are copied at once, by way of memory that the device reads by itself
 
 
-class Rows:
+class Rows(RowsOfFit):
     """Dense rows of a fit.
 
     Attributes
@@ -32,8 +32,6 @@ class Rows:
     at_end : dict
         What to call when these rows are not needed any more, by what it is for.
     """
-
-    device = "cuda"
 
     def __init__(self, X):
         came = on_gpu(X)
