@@ -37,6 +37,7 @@ from skminibatch.backends import choose, crossover
 from skminibatch.backends.gpu import device
 from skminibatch.contract.orders import ROUNDS, keyed_order
 from skminibatch.contract.plan import Plan
+from skminibatch.contract.task import LinearTask, NetworkTask
 from skminibatch.contract.verbs import n_slots
 from skminibatch.layers import Dense, Identity, ReLU, Stack
 from skminibatch.losses import Logistic, Softmax
@@ -168,8 +169,8 @@ def of_linear(sizes):
         plan, params = plan_of(SGD(), n, batch_size), np.zeros((1, 1, d + 1), np.float32)
         facts = {"name": "linear", "batch_size": batch_size, "shape": [n, d], "steps": plan.n_steps}
         with rows_on_device(X) as there:
-            arrays = there, y, np.empty(0), plan, None
-            found = several(lambda: gpu.run_dense(*parts, *arrays, params.copy(), True), sizes.repeats)  # noqa: B023
+            task = LinearTask(*parts, there, y, np.empty(0), params)
+            found = several(lambda: gpu.run_dense(task._replace(params=params.copy()), plan), sizes.repeats)  # noqa: B023
         yield {**facts, "who": "ours", **found, "bytes_per_second": rate(found, X.nbytes)}
         for peer, (package, make) in gpu_peers.LINEAR.items():
             yield {**facts, **of_peer(peer, package, lambda: make(X, y, batch_size), sizes.repeats)}  # noqa: B023
@@ -219,8 +220,9 @@ def of_network(sizes):
     def run():
         params = np.zeros((1 + n_slots(optimizer), stack.n_numbers), np.float32)
         params[0] = start
-        arrays = there, y[:, None].astype(np.float32), np.empty(0), plan
-        choose("cuda").run_mlp(stack, Softmax(), ElasticNet(gpu_peers.ALPHA), optimizer, *arrays, params)
+        arrays = there, y[:, None].astype(np.float32), np.empty(0), params
+        task = NetworkTask(stack, Softmax(), ElasticNet(gpu_peers.ALPHA), optimizer, *arrays)
+        choose("cuda").run_mlp(task, plan)
 
     with rows_on_device(X) as there:
         yield {**facts, "who": "ours", **several(run, sizes.repeats)}
@@ -248,9 +250,8 @@ def of_crossover(sizes):
                 plan, params = plan_of(SGD(), n, batch_size), np.zeros((1, 1, d + 1), np.float32)
                 facts = {"name": "crossover", "batch_size": batch_size, "shape": [n, d]}
                 for who, rows in (("cpu", X), ("cuda", there)):
-                    arrays = rows, y, np.empty(0), plan, None
-                    run = choose(who).run_dense
-                    found = several(lambda: run(*parts, *arrays, params.copy(), True), 3)  # noqa: B023
+                    task, run = LinearTask(*parts, rows, y, np.empty(0), params), choose(who).run_dense
+                    found = several(lambda: run(task._replace(params=params.copy()), plan), 3)  # noqa: B023
                     yield {**facts, "who": who, "wall_seconds": found["wall_seconds"]}
 
 

@@ -39,7 +39,7 @@ SUMS = {
 LENGTHS = {
     "            stiff += s * stiffness(loss, z, target) * square_lengths[t]\n": "",
     "            sums[2] += s * stiffness(loss, raw[t], y[rows[t]]) * square_lengths[t]\n": "",
-    "raw, scale, square_lengths, measure)\n        if measure:\n": "raw, scale, square_lengths, False)\n        if False:\n",
+    "axes.scale, square_lengths, measure)\n        if measure:\n": "axes.scale, square_lengths, False)\n        if False:\n",
 }
 LENGTHS_OF_SPARSE = {
     "                if measure:\n                    square += x * x\n": "",
@@ -68,7 +68,8 @@ class Unmeasured(Seen):
 
 def copied(module, name, cuts, folder):
     """A copy of a module of kernels, in a folder of the path, without some of its lines, which it must have."""
-    text = Path(module.__file__).read_text(encoding="utf-8").replace(dense_kernels.__name__, "dense_without")
+    text = Path(module.__file__).read_text(encoding="utf-8")
+    text = text.replace(f"from {dense_kernels.__name__} import", "from dense_without import")
     for line, instead in cuts.items():
         if line not in text:
             raise ValueError(f"{module.__name__} has no longer the line {line.strip()!r}.")

@@ -1,8 +1,9 @@
 """Backends: where a plan is carried out.
 
 ``base`` is plain array code, the specification of the verbs; ``cpu`` is numba; ``gpu`` is CuPy. A device is a name, 'cpu',
-'base' or 'cuda', and 'auto' goes by the rows: what was moved to a GPU stays there, everything else is for the CPU, unless
-measurements say otherwise (see `crossover`).
+'base' or 'cuda', and 'auto' depends on the rows: those on a GPU are trained there, all others on the CPU, unless measurements
+show that the GPU is faster (see `crossover`). `device_of` decides that once, at the beginning of a training; whatever follows
+is given its answer.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from skminibatch.backends.crossover import stored
 
 
 def device_of(device: str, X=None, batch_size=None) -> str:
-    """The device that runs what was asked for, given rows and the parameter `batch_size`: 'cpu', 'base' or 'cuda'.
+    """The device for the parameters `device` and `batch_size`, given the rows: 'cpu', 'base' or 'cuda'.
 
     Raises
     ------
@@ -28,10 +29,7 @@ def device_of(device: str, X=None, batch_size=None) -> str:
         is_on_gpu = on_gpu(X) or isinstance(X, RowsOfFit)
         device = "cuda" if is_on_gpu or _is_faster_on_gpu(X, batch_size) else "cpu"
     if device == "cuda":
-        from skminibatch.backends.gpu.device import problem
-
-        if (reason := problem()) is not None:
-            raise RuntimeError(f"device='cuda' is not available. {reason}")
+        _require_gpu()
     return device
 
 
@@ -47,10 +45,17 @@ def _is_faster_on_gpu(X, batch_size: Any) -> bool:
     return problem() is None
 
 
-def choose(device: str, X=None) -> ModuleType:
-    """The backend of a device, see `device_of`."""
-    device = device_of(device, X)
+def _require_gpu() -> None:
+    from skminibatch.backends.gpu.device import problem
+
+    if (reason := problem()) is not None:
+        raise RuntimeError(f"device='cuda' is not available. {reason}")
+
+
+def choose(device: str) -> ModuleType:
+    """The backend of a device as `device_of` returns it."""
     if device == "cuda":
+        _require_gpu()
         from skminibatch.backends import gpu
 
         return gpu
@@ -64,7 +69,7 @@ def choose(device: str, X=None) -> ModuleType:
 
 
 def rows_on_device(device: str, X) -> AbstractContextManager:
-    """A context with rows for a device, which `device_of` has named: on a GPU for so long, without a copy if they are there."""
+    """A context with the rows for a device as `device_of` returns it; those on a GPU already are not copied."""
     if device != "cuda":
         return nullcontext(on_host(X))
     from skminibatch.backends.gpu.placement import rows_on_device as on_gpu_rows

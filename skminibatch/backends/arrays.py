@@ -64,8 +64,8 @@ def check_device(array) -> None:
     """Raise a ValueError for an array on another GPU than the current one, which no kernel could read."""
     from skminibatch.backends.gpu.device import cupy
 
-    there, here = (array.data if is_sparse(array) else array).device.id, cupy().cuda.runtime.getDevice()
-    if there != here:
+    own, current = (array.data if is_sparse(array) else array).device.id, cupy().cuda.runtime.getDevice()
+    if own != current:
         raise ValueError(
-            f"X is on GPU {there}, but the current one is GPU {here}: use `with cupy.cuda.Device({there})`."
+            f"X is on GPU {own}, but the current one is GPU {current}: use `with cupy.cuda.Device({own})`."
         )

@@ -2,31 +2,24 @@
 
 Verbs
 -----
-run_dense(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, n_threads, table) -> StepStats
-run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, table) -> StepStats
+run_dense(task, plan) -> StepStats
+run_csr(task, plan) -> StepStats
+run_mlp(task, plan) -> StepStats
+gradient_dense(task) -> (sums, square_lengths)
 loss_dense(loss, X, y, weights, rows, coef, intercept) -> float
 loss_csr(loss, X, y, weights, rows, coef, intercept) -> float
 residuals(loss, raw, y, weights) -> (n, K)
-run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params, n_threads) -> StepStats
-gradient_dense(loss, X, y, weights, coordinates, w, table) -> (sums, square_lengths)
 
-Arrays
-------
-`X` is (n, d), C-contiguous or CSR; `y` is (n,) for one output and (n, q) for several (class indices: q = 1);
-`weights` is (n,) float64 or empty; `params` is (1 + n_slots, K, d + 1), the parameters first, the intercept in the last
-column, in the coordinates of the optimizer, and is updated in place; `rows` is int64, empty for all rows; `table` is
-(n, 1 + K), of the type of the parameters, where the optimizer is ``per_row`` (else None): the share of a row's changes that
-counts, and its stored residuals, which are updated in place.
-
-Of a network, `stack` says where the parameters stand, and `params` is (1 + n_slots, n_numbers): the first row ends with the
-running statistics of its normalizations, which are updated in place too.
+`task` is a `LinearTask` or, for a network, a `NetworkTask`, see `contract.task`: the rows, the parts, and the params, which
+the steps of the plan update in place. The other arguments are the fields of a task of the same name; `rows` are numbers of
+rows, int64, empty for all of them, and `raw` are raw outputs (n, K).
 
 The verbs of this module take any arrays that follow NumPy's dispatch: `X`, `y`, `weights`, `params`, `table` and the
 coordinates of one library and device, the rest on the host.
 
-With a table, a step goes along what the weighted residuals of its rows changed by since they were stored, times the share,
-and the stored ones change by as much; of a row that comes twice in a batch, the second time finds what the first has
-stored. The norm of the gradient is not measured then, and there are no weights of a sampler.
+With a table, a step follows the changes of the weighted residuals of its rows since these were stored, times the shares, and
+the stored ones change by as much; of a row that comes twice in a batch, the second time finds what the first has stored. The
+norm of the gradient is not measured then, and there are no weights of a sampler.
 
 Semantics on CSR
 ----------------
@@ -44,7 +37,8 @@ import numpy as np
 from skminibatch.backends.arrays import is_sparse
 from skminibatch.contract.kinds import LOSS, LOSS_OF_ROWS, declared
 from skminibatch.contract.orders import rows_of
-from skminibatch.contract.plan import bounded_rate, empty_stats
+from skminibatch.contract.plan import Plan, StepStats, bounded_rate, empty_stats
+from skminibatch.contract.task import LinearTask, NetworkTask
 from skminibatch.contract.verbs import (
     follow,
     gradient,
@@ -70,37 +64,33 @@ MEASURED_STEPS = 16  # at least, of a chunk, where what they measure serves the 
 MEASURED_EVERY = 2  # steps on dense rows: the lengths of all take a tenth of an epoch of short numbers, and more
 
 
-def run_dense(
-    loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, n_threads=1, table=None
-):
+def run_dense(task: LinearTask, plan: Plan) -> StepStats:
     """Carry out a plan on dense rows."""
+    X, coordinates = task.X, task.coordinates
 
     def batch(rows):
         Xb = X[rows]
         return Xb if coordinates is None else (Xb - coordinates.center) * coordinates.scale
 
-    stretch = 1.0 if coordinates is None else coordinates.stretch
-    stats = _run(loss, penalty, optimizer, batch, y, weights, plan, stretch, params, fit_intercept, table, lazy=False)
-    return measured_in_part(stats, plan, table)
+    return measured_in_part(_run(task, plan, batch, lazy=False), plan, task.table)
 
 
-def run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, table=None):
+def run_csr(task: LinearTask, plan: Plan) -> StepStats:
     """Carry out a plan on sparse rows, whose coordinates are scaled but not centered."""
+    X, coordinates, lazy = task.X, task.coordinates, is_lazy(task.optimizer, task.penalty)
 
     def batch(rows):
         Xb = X[rows].toarray()
         return Xb if coordinates is None else Xb * coordinates.scale
 
-    lazy = is_lazy(optimizer, penalty)
-    stretch = 1.0 if coordinates is None else coordinates.stretch
-    stats = _run(loss, penalty, optimizer, batch, y, weights, plan, stretch, params, fit_intercept, table, lazy=lazy)
-    return stats if lazy else measured_at_end(stats, plan, table)
+    stats = _run(task, plan, batch, lazy=lazy)
+    return stats if lazy else measured_at_end(stats, plan, task.table)
 
 
-def measured_from(plan, table=None) -> int:
+def measured_from(plan: Plan, table=None) -> int:
     """The first step of a linear optimizer on sparse rows whose gradient has its norm measured; others need it anyway.
 
-    With a table there is none: the changes of stored residuals do not tell the noise of the gradient.
+    With a table there is none: the changes of stored residuals are not the noise of the gradient.
     """
     n_steps = plan.n_steps
     if table is not None:
@@ -108,8 +98,8 @@ def measured_from(plan, table=None) -> int:
     return 0 if plan.clip_norm < np.inf else max(0, n_steps - MEASURED_STEPS)
 
 
-def measured_at_end(stats, plan, table=None):
-    """What a linear optimizer on sparse rows tells of a plan: the norms of some gradients, and what only they give a meaning."""
+def measured_at_end(stats: StepStats, plan: Plan, table=None) -> StepStats:
+    """The statistics of a linear optimizer on sparse rows, which measures the norms of some gradients only."""
     first = measured_from(plan, table)
     stats.square_norms[:first] = np.nan
     if not plan.bounds_rates:
@@ -117,13 +107,13 @@ def measured_at_end(stats, plan, table=None):
     return stats
 
 
-def measured_in_part(stats, plan, table=None):
-    """What dense rows tell of a plan, see `measures_rows`."""
+def measured_in_part(stats: StepStats, plan: Plan, table=None) -> StepStats:
+    """The statistics of dense rows, of which some steps measure the gradients, see `measures_rows`."""
     stats.row_squares[~measures_rows(plan, table)] = np.nan
     return stats
 
 
-def measures_rows(plan, table=None) -> np.ndarray:
+def measures_rows(plan: Plan, table=None) -> np.ndarray:
     """The steps on dense rows that measure the gradients of these, a mask: all, where a bound of the rate needs their lengths.
 
     Otherwise a part of them, and batches of one row, whose gradient is the row's; with a table none, see `measured_from`.
@@ -170,14 +160,16 @@ def residuals(loss, raw, y, weights):
     return derivatives if not weights.size else weights[:, None] * derivatives
 
 
-def gradient_dense(loss, X, y, weights, coordinates, w, table):
+def gradient_dense(task: LinearTask):
     """The sum of the gradients of the losses of all rows (K, d + 1), and the squared lengths of the rows (n,).
 
-    Both in the coordinates of the parameters `w`, (K, d + 1); the residuals are written to the table.
+    Both at the parameters of the task and in its coordinates; the residuals are written to the table.
     """
+    X, w, coordinates = task.X, task.params[0], task.coordinates
     Z = X if coordinates is None else (X - coordinates.center) * coordinates.scale
-    table[:, 1:] = each = residuals(loss, Z @ w[:, :-1].T + w[:, -1], y, weights)
-    sums = np.column_stack([each.T.astype(np.float64) @ Z, each.sum(axis=0, dtype=np.float64)])
+    of_rows = residuals(task.loss, Z @ w[:, :-1].T + w[:, -1], task.y, task.weights)
+    task.table[:, 1:] = of_rows
+    sums = np.column_stack([of_rows.T.astype(np.float64) @ Z, of_rows.sum(axis=0, dtype=np.float64)])
     return sums, np.sum(Z * Z, axis=1, dtype=np.float64)
 
 
@@ -210,13 +202,15 @@ def stiffnesses(loss, raw, y):
     return np.array([stiffness(loss, *row) for row in zip(raw, y, strict=True)], like=raw)
 
 
-def _run(loss, penalty, optimizer, batch, y, weights, plan, stretch, params, fit_intercept, table, lazy):
-    stats, acting = empty_stats(plan.n_steps), _acting(stretch, params)
+def _run(task: LinearTask, plan: Plan, batch, *, lazy: bool) -> StepStats:
+    """Carry out a plan; ``batch(rows)`` are some rows in the coordinates of the optimizer, dense."""
+    (loss, penalty, optimizer), y, params, table = task.parts, task.y, task.params, task.table
+    stats, acting = empty_stats(plan.n_steps), _acting(task)
     touched = np.ones_like(params, bool, shape=params.shape[2])
     for s, (start, stop) in enumerate(zip(plan.offsets[:-1], plan.offsets[1:], strict=True)):
         chosen = rows_of(plan.rows, start, stop)
         rows, size = np.asarray(chosen, like=y), len(chosen)
-        row_weights = _weights_at(weights, plan, rows, start, stop)
+        row_weights = _weights_at(task.weights, plan, rows, start, stop)
         Xb = batch(rows)
         ones = np.ones_like(Xb, shape=(size, 1))
         c = plan.coefficients[s].copy()
@@ -225,7 +219,7 @@ def _run(loss, penalty, optimizer, batch, y, weights, plan, stretch, params, fit
         with np.errstate(over="ignore", invalid="ignore"):
             raw = Xb @ v[:, :-1].T + v[:, -1]
             values, residuals = values_residuals(loss, raw, y[rows])
-            square_lengths = np.sum(Xb**2, axis=1, dtype=np.float64) + fit_intercept
+            square_lengths = np.sum(Xb**2, axis=1, dtype=np.float64) + task.fit_intercept
             residuals = residuals * row_weights[:, None]
             stats.losses[s] = float(np.sum(row_weights * values, dtype=np.float64))
             stats.row_squares[s] = float(np.sum(np.sum(residuals**2, axis=1, dtype=np.float64) * square_lengths))
@@ -235,7 +229,7 @@ def _run(loss, penalty, optimizer, batch, y, weights, plan, stretch, params, fit
             if table is not None:
                 residuals = _changes(table, chosen, residuals)
             g = (residuals.T @ np.hstack([Xb, ones]) / size).astype(params.dtype)
-            if not fit_intercept:
+            if not task.fit_intercept:
                 g[:, -1] = 0
             touched = np.append((Xb != 0).any(axis=0), True) if lazy else touched
             square_norm = float(np.sum(g.astype(np.float64) ** 2))
@@ -248,8 +242,9 @@ def _run(loss, penalty, optimizer, batch, y, weights, plan, stretch, params, fit
     return stats
 
 
-def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params, n_threads=1):
+def run_mlp(task: NetworkTask, plan: Plan) -> StepStats:
     """Carry out a plan on a network."""
+    stack, (loss, penalty, optimizer), X, y, params = task.stack, task.parts, task.X, task.y, task.params
     stats, learnt = empty_stats(plan.n_steps), params[:, : stack.n_parameters]
     acting = Acting(1.0, np.asarray(stack.decayed, like=params), np.asarray(stack.rates, like=params))
     lazy, touched = (
@@ -259,7 +254,7 @@ def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params, n_thre
     for s, (start, stop) in enumerate(zip(plan.offsets[:-1], plan.offsets[1:], strict=True)):
         rows = np.asarray(rows_of(plan.rows, start, stop), like=y)
         size, Xb = len(rows), X[rows]
-        row_weights = _weights_at(weights, plan, rows, start, stop)
+        row_weights = _weights_at(task.weights, plan, rows, start, stop)
         c = plan.coefficients[s]
         v = point(optimizer, learnt[0], tuple(learnt[1:]), c)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -295,17 +290,18 @@ def _changes(table, rows, residuals):
     visits = np.arange(len(rows)) - np.repeat(firsts, np.diff(np.append(firsts, len(rows))))
     for visit in range(visits.max() + 1):  # once, unless a row comes twice
         places = order[visits == visit]
-        here, some = (np.asarray(index, like=table) for index in (places, rows[places]))
-        changes[here] = table[some, :1] * (residuals[here] - table[some, 1:])
-        table[some, 1:] += changes[here]
+        positions, numbers = (np.asarray(index, like=table) for index in (places, rows[places]))
+        changes[positions] = table[numbers, :1] * (residuals[positions] - table[numbers, 1:])
+        table[numbers, 1:] += changes[positions]
     return changes
 
 
-def _acting(stretch, params):
-    """The penalty acts on every parameter of a linear model but its intercepts."""
-    n_features = params.shape[2] - 1
+def _acting(task: LinearTask) -> Acting:
+    """The penalty acts on every parameter of a linear model except its intercepts."""
+    params, n_features = task.params, task.params.shape[2] - 1
     stretches = np.ones_like(params, shape=n_features + 1)
-    stretches[:n_features] = stretch
+    if task.coordinates is not None:
+        stretches[:n_features] = task.coordinates.stretch
     return Acting(stretches, np.arange(n_features + 1, like=params) < n_features)
 
 

@@ -25,7 +25,7 @@ class Examinable(Protocol):
     """An estimator of this package, as diagnostics and cost models read it: the only private method that they call."""
 
     def _examined(self, X: Any, y: Any, sample_weight: Any) -> Any:
-        """The `skminibatch.models.view.Gradients` of these rows, those of weight zero left out.
+        """The `skminibatch.models.gradients.Gradients` of these rows, those of weight zero left out.
 
         At the fitted parameters or, before a fit, at those where `fit` would start.
         """

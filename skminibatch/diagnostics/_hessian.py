@@ -9,7 +9,7 @@ from scipy.linalg import norm
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from skminibatch.diagnostics._sample import Sample
-from skminibatch.models.view import Gradients
+from skminibatch.models.gradients import Gradients
 
 MOST_PARAMETERS = 2_048  # for which the Hessian is written out
 MOST_PRODUCTS = 256  # likewise, where nothing but its products needs it and each column of it is a product itself

@@ -12,9 +12,9 @@ from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.validation import check_consistent_length
 
 from skminibatch.contract.typing import Examinable
+from skminibatch.models.gradients import Gradients
 from skminibatch.models.linear_gradients import LinearGradients
 from skminibatch.models.protocol import Model
-from skminibatch.models.view import Gradients
 from skminibatch.statistics.gradients import GradientStatistics, jackknife, mean_without_each, sizes_of
 
 NO_NOISE = 1e-150  # of the square of the gradient

@@ -6,7 +6,7 @@ import copy
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from numbers import Integral, Real
@@ -30,8 +30,9 @@ from skminibatch.estimators.callbacks import EpochTasks
 from skminibatch.estimators.checks import advice_on_divergence, seed_of
 from skminibatch.estimators.held_out import ValidationRows, split
 from skminibatch.models.data import Data
+from skminibatch.models.gradients import Gradients
 from skminibatch.models.protocol import Model
-from skminibatch.models.view import Gradients
+from skminibatch.models.view import gradients_of
 from skminibatch.preparation.begin import Fitted, Settings, begin, in_coordinates
 from skminibatch.samplers import SAMPLERS
 from skminibatch.schedules import SCALING_RULES, SCHEDULES, SIZE_SCHEDULES
@@ -96,8 +97,8 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         """Validated X and y."""
 
     @abstractmethod
-    def _model(self, target, X) -> Model:
-        """The model, its optimizer included, without coordinates."""
+    def _model(self, target, X, device: str) -> Model:
+        """The model for rows like these on a device, its optimizer included, without coordinates."""
 
     @abstractmethod
     def _start(self, model, target, data: Data, init: tuple, seed: int) -> tuple:
@@ -152,19 +153,16 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             counts = self._counts(target, y)
             weights = self._weights(target, y, sample_weight, counts)
             rows = self._active_rows(weights, "fit")
-            with self._rows_on_device(X) as X:
+            device = backends.device_of(self.device, X, self.batch_size)
+            with backends.rows_on_device(device, X) as X:
                 validation, rows = self._validation(target, (X, y, sample_weight), rows, rng, separate)
                 data = Data(X, target.encode(y, np.dtype(X.dtype)), of_mean_one(weights, rows), rows)
-                settings = self._settings(target, data, (given[0], strata), seed_of(rng), init, self.max_iter)
+                settings = self._settings(target, data, device, (given[0], strata), seed_of(rng), init, self.max_iter)
                 settings = replace(settings, class_counts=counts, validation=validation)
                 keeps_predictor = all(array is None for array in init)
                 fitted, recipe = begin(settings, data, previous if keeps_predictor else None)
                 self._train(fitted, data, recipe, given)
         return self
-
-    def _rows_on_device(self, X) -> AbstractContextManager:
-        """A context with the rows where training reads them."""
-        return backends.rows_on_device(backends.device_of(self.device, X, self.batch_size), X)
 
     def _validation(
         self, target, given: tuple, rows: np.ndarray | None, rng, separate: tuple
@@ -273,9 +271,10 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
                     )
                 return self
             seed = previous.seed if previous else seed_of(self.random_state)
-            with self._rows_on_device(X) as X:
+            device = backends.device_of(self.device, X, self.batch_size)
+            with backends.rows_on_device(device, X) as X:
                 data = Data(X, y_encoded, weights, rows)
-                settings = self._settings(target, data, (given, strata), seed, None, None)
+                settings = self._settings(target, data, device, (given, strata), seed, None, None)
                 fitted, recipe = begin(replace(settings, class_counts=counts), data, previous)
                 progress = self._trained(fitted, data, recipe)
             progress.verdict = Verdict("partial_fit makes one pass over the data it is given")
@@ -285,12 +284,12 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
     # What both share
 
     def _settings(
-        self, target, data: Data, given: tuple, seed: int, init: tuple | None, epochs: int | None
+        self, target, data: Data, device: str, given: tuple, seed: int, init: tuple | None, epochs: int | None
     ) -> Settings:
         """What the parameters of the constructor ask for; `given` are X and the strata as the user passed them."""
         sampler = parts.sampler(self.sampler, self.shuffle)
         strata = parts.strata(sampler, given[1], given[0], data.y, target)
-        model = self._checked_model(target, data.X, sampler, partial=epochs is None)
+        model = self._checked_model(target, data.X, device, sampler, partial=epochs is None)
         sizes = parts.batch_sizes(self.batch_size, data.n_rows)
         pairs.check_batch_sizes(sizes, self.batch_size, data.n_rows, sampler, model)
 
@@ -329,9 +328,9 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             keep_best=bool(self.early_stopping),
         )
 
-    def _checked_model(self, target, X, sampler, partial: bool = False) -> Model:
+    def _checked_model(self, target, X, device: str, sampler, partial: bool = False) -> Model:
         """The model, if its parts go together."""
-        model = self._model(target, X)
+        model = self._model(target, X, device)
         pairs.check_table(model, sampler, sparse=is_sparse(X), clip_norm=self.clip_norm, partial=partial)
         pairs.check_rows(model, sampler)
         return model
@@ -390,8 +389,9 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         data = Data(X, target.encode(y, np.dtype(X.dtype)), of_mean_one(weights, rows), rows)
         if fitted is not None:
             device = "cpu" if fitted.model.device == "cuda" else fitted.model.device  # a few rows, on the host
-            return fitted.model.with_device(device).gradients(data, self._predictor())
+            return gradients_of(fitted.model.with_device(device), data, self._predictor())
         seed = 0 if estimator.random_state is None else seed_of(estimator.random_state)
         sampled = sample_rows(X.shape[0], EXAMINED, stream(seed, OF_SCALE), rows)
-        model, _ = in_coordinates(estimator._coordinates(), estimator._model(target, X), data, sampled)
-        return model.gradients(data, estimator._start(model, target, data, model.unset, seed))
+        model = estimator._model(target, X, backends.device_of(estimator.device))
+        model, _ = in_coordinates(estimator._coordinates(), model, data, sampled)
+        return gradients_of(model, data, estimator._start(model, target, data, model.unset, seed))

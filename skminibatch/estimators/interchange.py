@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor, SGDClassifier, SGDRegressor
 from sklearn.utils.validation import check_is_fitted
 
+from skminibatch.backends import device_of
 from skminibatch.contract.kinds import declared
 from skminibatch.estimators.targets import ClassificationTarget, RegressionTarget
 from skminibatch.preparation.begin import Fitted
@@ -75,7 +76,7 @@ def from_sklearn(ours, theirs):
         target = RegressionTarget(coef.shape[0], multi_output)
     if coef.shape[0] != target.n_outputs:
         raise ValueError(f"coef_ has {coef.shape[0]} rows, but {target.n_outputs} were expected.")
-    model = ours._model(target, coef)
+    model = ours._model(target, coef, device_of(ours.device))
     intercept = np.broadcast_to(np.asarray(theirs.intercept_, model.dtype), (target.n_outputs,))
     return fitted_by(ours, theirs, target, model, coef.shape[1], coef, intercept)
 
@@ -83,7 +84,7 @@ def from_sklearn(ours, theirs):
 def fitted_by(ours, theirs, target, model, n_features: int, *predictor):
     """Our estimator as if it had been fitted to the predictor in theirs, without a step."""
     seed = 0 if ours.random_state is None else int(np.random.SeedSequence(ours.random_state).generate_state(1)[0] >> 1)
-    params, moments = model.start(*predictor), Moments.none(n_features)
+    params, moments = model.start(predictor), Moments.none(n_features)
     ours._fitted = Fitted(target, model, params, TrainState(), seed, moments, None, None, History(), None)
     ours.n_features_in_ = n_features
     if hasattr(theirs, "feature_names_in_"):

@@ -11,7 +11,6 @@ from sklearn.utils import assert_all_finite
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from skminibatch import backends
 from skminibatch.backends.arrays import is_sparse, on_gpu, on_host
 from skminibatch.estimators import parts
 from skminibatch.estimators.base import BaseMiniBatchEstimator
@@ -51,12 +50,12 @@ class LinearEstimator(BaseMiniBatchEstimator):
     def _pointwise_loss(self):
         return parts.loss(self.loss, epsilon=self.epsilon, quantile=self.quantile)
 
-    def _model(self, target, X) -> LinearModel:
+    def _model(self, target, X, device: str) -> LinearModel:
         return LinearModel(
             loss=target.loss(self._pointwise_loss()),
             penalty=parts.penalty(self.penalty, self.alpha, self.l1_ratio),
             optimizer=parts.optimizer(self.solver, self.average, default="schedule_free"),
-            device=backends.device_of(self.device, X),
+            device=device,
             n_features=X.shape[1],
             n_outputs=target.n_outputs,
             fit_intercept=self.fit_intercept,

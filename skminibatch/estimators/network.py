@@ -91,7 +91,7 @@ class MLPEstimator(BaseMiniBatchEstimator):
         layers.append(Dense(widths[-1], target.n_outputs, Identity()))
         return Stack(tuple(layers), normalization if self.normalize_input else None)
 
-    def _model(self, target, X) -> MLPModel:
+    def _model(self, target, X, device: str) -> MLPModel:
         if is_sparse(X) and self.normalize_input:
             raise ValueError("normalize_input=True would make sparse data dense: scale X by MaxAbsScaler instead.")
         return MLPModel(
@@ -99,7 +99,7 @@ class MLPEstimator(BaseMiniBatchEstimator):
             loss=target.loss(self._pointwise_loss()),
             penalty=parts.penalty("l2", self.alpha, 0.0),
             optimizer=parts.network_optimizer(self),
-            device=backends.device_of(self.device, X),
+            device=device,
             dtype=np.dtype(X.dtype),
             n_threads=self._n_threads(),
         )
@@ -115,9 +115,9 @@ class MLPEstimator(BaseMiniBatchEstimator):
         with threads.one_of_blas():
             return super()._partial_fit(*given)
 
-    def _checked_model(self, target, X, sampler, partial: bool = False):
+    def _checked_model(self, target, X, device: str, sampler, partial: bool = False) -> MLPModel:
         """The model, if its parts go together and with what training goes on from."""
-        model = super()._checked_model(target, X, sampler, partial)
+        model = super()._checked_model(target, X, device, sampler, partial)
         fitted = getattr(self, "_fitted", None) if partial or self.warm_start else None
         if fitted is None:
             return model

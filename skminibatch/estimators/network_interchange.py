@@ -7,6 +7,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.validation import check_is_fitted
 
+from skminibatch.backends import device_of
 from skminibatch.contract.kinds import declared
 from skminibatch.estimators.interchange import fitted_by, with_attributes
 from skminibatch.estimators.targets import ClassificationTarget, RegressionTarget
@@ -122,6 +123,7 @@ def from_sklearn(ours, theirs):
             f"scikit-learn's networks have no normalization: normalization={ours.normalization!r} is none."
         )
     ours._validate_params()
-    model = ours._model(target, np.empty((0, coefs[0].shape[0]), coefs[0].dtype))
+    no_rows = np.empty((0, coefs[0].shape[0]), coefs[0].dtype)
+    model = ours._model(target, no_rows, device_of(ours.device))
     theta = model.stack.flat(coefs, intercepts, [None] * len(model.stack.places))
     return fitted_by(ours, theirs, target, model, coefs[0].shape[0], theta)

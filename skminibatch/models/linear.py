@@ -14,9 +14,9 @@ from skminibatch.backends.arrays import is_sparse
 from skminibatch.contract.coordinates import AsGiven, Coordinates, converted
 from skminibatch.contract.kinds import InvalidPart, declared
 from skminibatch.contract.plan import Plan, StepStats
-from skminibatch.contract.verbs import n_slots, prox, result, update
+from skminibatch.contract.task import LinearTask
+from skminibatch.contract.verbs import n_slots, prox, result, stiffness, update
 from skminibatch.models.data import Data, raw_outputs, square_lengths_inside
-from skminibatch.models.linear_gradients import LinearGradients, curvature_bounds
 from skminibatch.models.protocol import Predictor
 from skminibatch.statistics.random import EXAMINED
 
@@ -80,11 +80,6 @@ class LinearModel:
         return self.coordinates or AsGiven(self.n_features, self.dtype)
 
     @property
-    def change_of_coordinates(self) -> Coordinates | None:
-        """The coordinates for a backend, which is given none where these are the features as given."""
-        return None if self.axes.trivial else self.coordinates
-
-    @property
     def unset(self) -> tuple[None, None]:
         """A predictor of which nothing is given."""
         return None, None
@@ -140,14 +135,17 @@ class LinearModel:
 
     def run(self, plan: Plan, params: np.ndarray, data: Data) -> StepStats:
         """Carry out a plan; `params` is updated in place."""
-        backend = backends.choose(self.device)
         if data.table is not None and plan.weights is not None:
             raise ValueError("solver='saga' needs a sampler that gives every row the same chance.")
-        parts = (self.loss, self.penalty, self.optimizer)
-        arrays = (data.X, data.y, data.weights, plan, self.change_of_coordinates, params, self.fit_intercept)
-        if is_sparse(data.X):
-            return backend.run_csr(*parts, *arrays, table=data.table)
-        return backend.run_dense(*parts, *arrays, self.n_threads, data.table)
+        backend, task = backends.choose(self.device), self._task(data, params)
+        return backend.run_csr(task, plan) if is_sparse(data.X) else backend.run_dense(task, plan)
+
+    def _task(self, data: Data, params: np.ndarray) -> LinearTask:
+        return LinearTask(
+            self.loss, self.penalty, self.optimizer, data.X, data.y, data.weights, params,
+            coordinates=None if self.axes.trivial else self.coordinates, fit_intercept=self.fit_intercept,
+            table=data.table, n_threads=self.n_threads,
+        )  # fmt: skip
 
     def predictor(self, params: np.ndarray, coefficients: np.ndarray | None) -> Predictor:
         """Coefficients (K, d) and intercepts (K,) of the features as given; `coefficients`: of the last step."""
@@ -184,12 +182,6 @@ class LinearModel:
         """What a row costs in a step, and of what kind it is: see `StepCosts`."""
         return data.row_length * self.n_outputs, "csr" if is_sparse(data.X) else "dense"
 
-    # -- gradients
-
-    def gradients(self, data: Data, predictor: Predictor, rows: np.ndarray | None = None) -> LinearGradients:
-        """The gradients and the curvature at a predictor over some rows (None: all that are in use)."""
-        return LinearGradients(self, data, predictor, rows)
-
     def stored(self, data: Data, predictor: Predictor) -> Stored:
         """What a ``per_row`` optimizer starts from, by one pass over the rows."""
         table, weights = np.ones((data.X.shape[0], 1 + self.n_outputs), self.dtype), data.weights
@@ -200,10 +192,8 @@ class LinearModel:
         if is_sparse(data.X):
             sums, lengths = self._gradient_csr(data, weights, predictor, table)
         else:
-            backend = backends.choose(self.device)
-            arrays = (data.X, data.y, weights, self.change_of_coordinates)
-            w = self.axes.inside(*predictor).astype(self.dtype)
-            sums, lengths = backend.gradient_dense(self.loss, *arrays, w, table)
+            task = self._task(data._replace(weights=weights, table=table), self.start(predictor))
+            sums, lengths = backends.choose(self.device).gradient_dense(task)
         sums[:, -1] *= self.fit_intercept
         bounds = np.add(lengths, self.fit_intercept, out=lengths)
         for factor in (curvature_bounds(self.loss, data.y, predictor[1]), *([weights] if weights.size else [])):
@@ -257,3 +247,22 @@ class LinearModel:
         """Upper bound of the second derivative of the smooth part of the penalty."""
         penalty = declared(self.penalty)
         return self.penalty.gradient(1.0) if penalty.quadratic else penalty.curvature
+
+
+def curvature_bounds(loss: tuple, y: np.ndarray, intercept: np.ndarray) -> np.ndarray:
+    """Bounds of the second derivatives of the losses of some rows, at constant raw outputs."""
+    if declared(loss).curvature is not None or not declared(loss).brings("stiffness"):
+        return np.full(len(y), stiffness(loss, intercept, y[0]))
+    if y.ndim == 1:
+        return stiffness(loss, np.full(len(y), intercept[0]), y)
+    return np.array([stiffness(loss, intercept, row) for row in y])
+
+
+def curvature_unit(loss: tuple, y: np.ndarray, intercept: np.ndarray) -> float:
+    """The curvature of the expected loss that is used for a loss of residuals with a kink; 1 for any other loss."""
+    declares = declared(loss)
+    if declares.curvature is not None or declares.task != "regression" or declares.brings("stiffness"):
+        return 1.0
+    deviation = np.abs(y.reshape(len(y), -1) - intercept).mean(axis=0)
+    deviation = deviation[deviation > 0]
+    return float(1.0 / deviation.min()) if deviation.size else 1.0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 from scipy import sparse
@@ -15,14 +15,12 @@ from scipy.sparse.linalg import LinearOperator
 
 from skminibatch import backends
 from skminibatch.contract.kinds import declared
-from skminibatch.contract.verbs import hessian_product, stiffness
+from skminibatch.contract.verbs import hessian_product
 from skminibatch.models.data import outputs_of_portions, square_lengths_inside
-from skminibatch.models.view import Gradients
+from skminibatch.models.gradients import Gradients
+from skminibatch.models.linear import LinearModel, curvature_bounds, curvature_unit
 from skminibatch.statistics.gradients import GradientStatistics, sizes_of
 from skminibatch.statistics.smoothness import SmoothnessConstants, smoothness, square_lengths
-
-if TYPE_CHECKING:
-    from skminibatch.models.linear import LinearModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -307,22 +305,3 @@ class LinearGradients(Gradients):
         portions = self.data.portions_on_host(rows)
         for X, raw, y, weights in outputs_of_portions(self.data, portions, self.coef, self.intercept):
             yield self.model.axes.transform(X), raw, y, weights
-
-
-def curvature_bounds(loss: tuple, y: np.ndarray, intercept: np.ndarray) -> np.ndarray:
-    """Bounds of the second derivatives of the losses of some rows, at constant raw outputs."""
-    if declared(loss).curvature is not None or not declared(loss).brings("stiffness"):
-        return np.full(len(y), stiffness(loss, intercept, y[0]))
-    if y.ndim == 1:
-        return stiffness(loss, np.full(len(y), intercept[0]), y)
-    return np.array([stiffness(loss, intercept, row) for row in y])
-
-
-def curvature_unit(loss: tuple, y: np.ndarray, intercept: np.ndarray) -> float:
-    """The curvature of the expected loss that is used for a loss of residuals with a kink; 1 for any other loss."""
-    declares = declared(loss)
-    if declares.curvature is not None or declares.task != "regression" or declares.brings("stiffness"):
-        return 1.0
-    deviation = np.abs(y.reshape(len(y), -1) - intercept).mean(axis=0)
-    deviation = deviation[deviation > 0]
-    return float(1.0 / deviation.min()) if deviation.size else 1.0

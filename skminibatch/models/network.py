@@ -11,11 +11,11 @@ from skminibatch import backends
 from skminibatch.backends import map_on_device
 from skminibatch.contract.kinds import declared
 from skminibatch.contract.plan import Plan, StepStats
+from skminibatch.contract.task import NetworkTask
 from skminibatch.contract.verbs import n_slots, result
 from skminibatch.layers import Stack
 from skminibatch.layers.blocks import Running
 from skminibatch.models.data import ALL_ROWS, Data
-from skminibatch.models.network_gradients import NetworkGradients
 from skminibatch.models.protocol import Predictor
 from skminibatch.statistics.features import Moments
 
@@ -122,8 +122,8 @@ class MLPModel:
                 "'replacement', 'sequential', 'blocks' or 'groups', or normalization='layer'."
             )
         backend = backends.choose(self.device)
-        parts = (self.stack, self.loss, self.penalty, self.optimizer)
-        return backend.run_mlp(*parts, data.X, data.y, data.weights, plan, params, self.n_threads)
+        parts = self.stack, self.loss, self.penalty, self.optimizer
+        return backend.run_mlp(NetworkTask(*parts, data.X, data.y, data.weights, params, self.n_threads), plan)
 
     def predictor(self, params: np.ndarray, coefficients: np.ndarray | None) -> tuple[np.ndarray]:
         """The parameters and running statistics (n_numbers,) that predict; `coefficients`: of the last step."""
@@ -188,9 +188,3 @@ class MLPModel:
     def strong_convexity(self) -> float:
         """Zero: the curvature has no lower bound."""
         return 0.0
-
-    # -- gradients
-
-    def gradients(self, data: Data, predictor: Predictor, rows: np.ndarray | None = None) -> NetworkGradients:
-        """The gradients and the curvature at a predictor over some rows (None: all that are in use)."""
-        return NetworkGradients(self, data, predictor, rows)

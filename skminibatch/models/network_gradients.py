@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
@@ -23,13 +23,11 @@ from skminibatch.contract.kinds import declared, declares
 from skminibatch.contract.orders import explicit_order
 from skminibatch.contract.plan import Plan
 from skminibatch.contract.verbs import hessian_product
-from skminibatch.models.view import Gradients
+from skminibatch.models.gradients import Gradients
+from skminibatch.models.network import MLPModel
 from skminibatch.penalties import ElasticNet
 from skminibatch.statistics.gradients import GradientStatistics
 from skminibatch.statistics.random import EXAMINED
-
-if TYPE_CHECKING:
-    from skminibatch.models.network import MLPModel
 
 STEP = 1e-20  # along the imaginary axis
 SUMMED = 256  # parameters up to which a diagonal is read off the matrix, by as many products

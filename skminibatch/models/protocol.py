@@ -8,7 +8,7 @@ learnt:
 - a *predictor* is what a user sees of them: a tuple of arrays from which raw outputs follow, (coefficients, intercepts) of a
   linear model and (theta,) of a network.
 
-What depends on a predictor and on rows (gradients, curvature, smoothness) is in `Gradients`, see `Model.gradients`.
+What depends on a predictor and on rows (gradients, curvature, smoothness) is in `gradients` and made by `view.gradients_of`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from skminibatch.contract.coordinates import Coordinates
 from skminibatch.contract.plan import Plan, StepStats
 from skminibatch.contract.typing import Part
 from skminibatch.models.data import Data
-from skminibatch.models.view import Gradients
 
 Predictor: TypeAlias = tuple[np.ndarray, ...]
 
@@ -75,7 +74,7 @@ class Model(Protocol):
 
     @property
     def has_smoothness(self) -> bool:
-        """Whether the smoothness of the objective has a bound: of linear models. Elsewhere `Gradients` returns None for it."""
+        """Whether the smoothness of the objective has a bound: of linear models. Otherwise `Gradients` returns None for it."""
 
     @property
     def coordinates(self) -> Coordinates | None:
@@ -132,8 +131,3 @@ class Model(Protocol):
 
     def strong_convexity(self) -> float:
         """A lower bound of the curvature of the objective along the weights, where it has one; otherwise zero."""
-
-    # -- gradients
-
-    def gradients(self, data: Data, predictor: Predictor, rows: np.ndarray | None = None) -> Gradients:
-        """The gradients and the curvature at a predictor over some rows (None: all that are in use)."""

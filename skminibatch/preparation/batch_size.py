@@ -6,6 +6,7 @@ import numpy as np
 
 from skminibatch.contract.typing import AnyPart
 from skminibatch.models.data import Data
+from skminibatch.models.view import gradients_of
 from skminibatch.optimizers.saga import saga_batch_size
 from skminibatch.preparation.smoothness import stiffness_of
 from skminibatch.preparation.start import Start
@@ -76,4 +77,4 @@ def noise_scale_after_a_pass(start: Start, schedule: AnyPart, smoothness: Smooth
         state, _, _ = run_part(model, data, params, recipe, state, n, n)
     except Diverged:
         return np.inf
-    return noise_scale_of(model.gradients(data, model.predictor(params, state.coefficients)), n)
+    return noise_scale_of(gradients_of(model, data, model.predictor(params, state.coefficients)), n)

@@ -13,8 +13,8 @@ from skminibatch.contract.coordinates import Coordinates
 from skminibatch.contract.kinds import declared
 from skminibatch.contract.typing import AnyPart
 from skminibatch.models.data import Data
+from skminibatch.models.gradients import Gradients
 from skminibatch.models.linear import LinearModel
-from skminibatch.models.view import Gradients
 from skminibatch.preparation.start import Start
 from skminibatch.statistics.features import (
     Moments,

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from skminibatch.models.data import Data
+from skminibatch.models.gradients import Gradients
 from skminibatch.models.protocol import Model, Predictor
-from skminibatch.models.view import Gradients
+from skminibatch.models.view import gradients_of
 
 
 class Start(NamedTuple):
@@ -28,4 +29,4 @@ class Start(NamedTuple):
     @property
     def gradients(self) -> Gradients:
         """Those of the sample."""
-        return self.model.gradients(self.data, self.predictor, self.sampled)
+        return gradients_of(self.model, self.data, self.predictor, self.sampled)

@@ -2,7 +2,7 @@
 
 ``start(n_rows, rows, seed, epoch, strata) -> memory`` and ``draw(memory, sizes) -> (order, weights or None, memory)``; the
 weights, one a position, keep the gradient unbiased (None where every row has the same chance). Optional: ``observe(memory,
-gradients) -> memory`` examines the gradients of rows of its choice between chunks (see `skminibatch.models.view.Gradients`).
+gradients) -> memory`` examines gradients of rows of its choice between chunks (see `skminibatch.models.gradients.Gradients`).
 Class data: ``one_population``, ``without_replacement``: how the rows of a batch are drawn, which their variance depends on;
 ``from_targets``, of samplers that need strata: whether these may come from the targets. ``tempered(smoothness)``, of samplers
 whose weights make rows less stiff.

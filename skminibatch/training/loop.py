@@ -14,6 +14,7 @@ from skminibatch.contract.orders import rows_of
 from skminibatch.contract.plan import StepStats
 from skminibatch.models.data import Data
 from skminibatch.models.protocol import Model
+from skminibatch.models.view import gradients_of
 from skminibatch.statistics.batches import Seen
 from skminibatch.training.chunks import next_chunk
 from skminibatch.training.noise import noise_of_micro_batches
@@ -62,7 +63,7 @@ def run_part(
     """
     chunks, n_done, reads = [], 0, declared(recipe.sizes).reads
     if declared(recipe.sampler).brings("observe"):
-        gradients = model.gradients(data, model.predictor(params, state.coefficients))
+        gradients = gradients_of(model, data, model.predictor(params, state.coefficients))
         state = state._replace(sampler_memory=recipe.sampler.observe(state.sampler_memory, gradients))
     while n_done < n_part:
         plan, after = next_chunk(model, recipe, state, n_left - n_done, n_part - n_done)
@@ -75,7 +76,7 @@ def run_part(
         if "loss" in reads or "variance" in reads:
             state = state._replace(seen=Seen.of(sizes, stats, _drawn_from(recipe, state)))
         if "rows" in reads and sizes[-1] > 1:
-            gradients = model.gradients(data, model.predictor(params, state.coefficients))
+            gradients = gradients_of(model, data, model.predictor(params, state.coefficients))
             state = state._replace(examined=gradients.on(rows_of(plan.rows, *plan.offsets[-2:])).products())
         chunks.append(Batches(sizes, stats))
     return state, n_done, chunks
@@ -179,7 +180,7 @@ def _record(progress: Progress, data: Data, recipe: Recipe, batches: Batches, cl
     (sizes, stats), state = batches, progress.state
     seen = Seen.of(sizes, stats, _drawn_from(recipe, state))
     if progress.model.couples_rows:
-        gradients = progress.model.gradients(data, progress.predictor)
+        gradients = gradients_of(progress.model, data, progress.predictor)
         noise = noise_of_micro_batches(gradients, sizes.mean(), state.samples, recipe.seed)
         seen = seen if noise is None else seen.with_noise(*noise, sizes, stats.rates)
     progress.history.append(

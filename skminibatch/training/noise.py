@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from skminibatch.models.view import Gradients
+from skminibatch.models.gradients import Gradients
 from skminibatch.statistics.random import OF_NOISE, sample_rows, stream
 
 FEWEST_MICRO_BATCHES, MOST_MICRO_BATCHES = 4, 32  # in one measurement during training

@@ -7,10 +7,12 @@ import pytest
 from scipy import sparse
 
 from skminibatch.backends import base
+from skminibatch.backends.arrays import is_sparse
 from skminibatch.contract.coordinates import Coordinates
 from skminibatch.contract.kinds import declared
 from skminibatch.contract.orders import ROUNDS, explicit_order, keyed_order
-from skminibatch.contract.plan import Plan
+from skminibatch.contract.plan import Plan, StepStats
+from skminibatch.contract.task import LinearTask
 from skminibatch.contract.verbs import n_slots
 from skminibatch.losses import LOSSES, EachOutput, Logistic, OneVsRest, Softmax, SquaredError
 from skminibatch.optimizers import OPTIMIZERS, SGD, Adam, Averaging, Momentum, ScheduleFree
@@ -71,12 +73,13 @@ def run(backend, X, loss, optimizer, penalty=NET, plan=None, weights=NOTHING, co
     y = targets_of(loss, X.shape[0], X.dtype)
     plan = plan or plan_of(optimizer, X.shape[0])
     params = start_of(loss, optimizer, X.shape[1], dtype)
-    options = {"fit_intercept": True, **options}
-    if sparse.issparse(X):
-        stats = backend.run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, **options)
-    else:
-        stats = backend.run_dense(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, **options)
-    return params, stats
+    task = LinearTask(loss, penalty, optimizer, X, y, weights, params, coordinates, **options)
+    return params, carried_out(backend, task, plan)
+
+
+def carried_out(backend, task: LinearTask, plan: Plan) -> StepStats:
+    """The statistics of a plan on dense or sparse rows."""
+    return (backend.run_csr if is_sparse(task.X) else backend.run_dense)(task, plan)
 
 
 def assert_same(ours, expected, rtol=1e-9):

@@ -9,6 +9,7 @@ from scipy import sparse
 
 from skminibatch.backends import base
 from skminibatch.contract.kinds import declared
+from skminibatch.contract.task import NetworkTask
 from skminibatch.contract.verbs import n_slots
 from skminibatch.layers import (
     NORMALIZATIONS,
@@ -82,7 +83,7 @@ def agree(
     ends, found = [], []
     for verbs in (base, backend):
         params = start.copy()
-        found.append(verbs.run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params))
+        found.append(verbs.run_mlp(NetworkTask(stack, loss, penalty, optimizer, X, y, weights, params), plan))
         ends.append(params)
     np.testing.assert_allclose(ends[1], ends[0], rtol=tolerance, atol=tolerance)
     for one, other in zip(found[1][:4], found[0][:4], strict=True):

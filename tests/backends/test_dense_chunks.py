@@ -9,6 +9,7 @@ from skminibatch.backends import base
 from skminibatch.contract.coordinates import Coordinates
 from skminibatch.contract.orders import explicit_order
 from skminibatch.contract.plan import NO_BOUND, Plan
+from skminibatch.contract.task import LinearTask
 from skminibatch.losses import EachOutput, Logistic, Softmax, SquaredError
 from skminibatch.optimizers import SGD, ScheduleFree
 from skminibatch.penalties import ElasticNet
@@ -55,8 +56,11 @@ def test_gradients_of_all_rows_agree(backend, loss, center, n):
         axes = Coordinates(np.full(D, center), scale, scale)
     for weights in (NOTHING, np.random.default_rng(4).integers(3, size=n).astype(float)):
         tables = np.full((2, n, 1 + len(w)), 0.5)
-        arguments = (loss, X, y, weights, axes, w)
-        ours, theirs = (b.gradient_dense(*arguments, table) for b, table in zip((backend, base), tables, strict=True))
+        task = LinearTask(loss, NET, SGD(), X, y, weights, w[None], axes)
+        ours, theirs = (
+            verbs.gradient_dense(task._replace(table=table))
+            for verbs, table in zip((backend, base), tables, strict=True)
+        )
         np.testing.assert_allclose(tables[0], tables[1], rtol=1e-11, atol=1e-14)
         assert np.all(tables[..., 0] == 0.5)
         for mine, expected in zip(ours, theirs, strict=True):

@@ -10,6 +10,7 @@ from skminibatch import MiniBatchMLPClassifier, MiniBatchSGDClassifier
 from skminibatch.backends import base, cpu
 from skminibatch.backends.cpu.network import operations
 from skminibatch.contract.orders import ROUNDS, keyed_order
+from skminibatch.contract.task import NetworkTask
 from skminibatch.layers import (
     ACTIVATIONS,
     BatchNorm,
@@ -119,8 +120,8 @@ def test_the_step_that_is_not_finite_is_named(backend):
     expected = next(s for s in range(plan.n_steps) if 40 in plan.rows.explicit[plan.offsets[s] : plan.offsets[s + 1]])
     for verbs in (base, backend):
         params = parameters_of(stack, SGD())
-        arrays = (X, targets_of(SquaredError(), N), NOTHING, plan, params)
-        stats = verbs.run_mlp(stack, SquaredError(), ElasticNet(), SGD(), *arrays)
+        arrays = X, targets_of(SquaredError(), N), NOTHING, params
+        stats = verbs.run_mlp(NetworkTask(stack, SquaredError(), ElasticNet(), SGD(), *arrays), plan)
         assert stats.failed == expected
         assert np.isfinite(params).all()  # the step before it is the last one
 

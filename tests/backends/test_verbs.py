@@ -8,7 +8,7 @@ import types
 
 import pytest
 
-from skminibatch.backends import base, choose, cpu, gpu
+from skminibatch.backends import base, choose, cpu, device_of, gpu
 
 
 def public_functions(module: types.ModuleType) -> dict:
@@ -38,4 +38,4 @@ def test_backends_have_the_same_verbs(backend):
 
 def test_choose_is_the_only_place_that_knows_devices():
     assert choose("base") is base
-    assert choose("cpu") is choose("auto") is cpu
+    assert choose("cpu") is choose(device_of("auto")) is cpu

@@ -14,6 +14,7 @@ from skminibatch import MiniBatchSGDRegressor
 from skminibatch.backends import base
 from skminibatch.contract.orders import explicit_order
 from skminibatch.contract.plan import Plan
+from skminibatch.contract.task import LinearTask
 from skminibatch.losses import SquaredError
 from skminibatch.optimizers import SGD
 from skminibatch.penalties import ElasticNet
@@ -211,7 +212,7 @@ def stepped(loss, X, y, params, batches, rate):
     coefficients, _ = SGD().coefficients(np.full(n_steps, rate), sizes, None)
     offsets = np.arange(n_steps + 1) * size
     plan = Plan(explicit_order(batches.ravel()), offsets, np.ascontiguousarray(coefficients, np.float64))
-    return base.run_dense(loss, NO_PENALTY, SGD(), X, y, NOTHING, plan, None, params, False)
+    return base.run_dense(LinearTask(loss, NO_PENALTY, SGD(), X, y, NOTHING, params, fit_intercept=False), plan)
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.9])

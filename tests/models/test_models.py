@@ -12,6 +12,7 @@ from skminibatch.contract.plan import Plan
 from skminibatch.losses import Logistic, Softmax, SquaredError
 from skminibatch.models.data import Data
 from skminibatch.models.linear import LinearModel
+from skminibatch.models.view import gradients_of
 from skminibatch.optimizers import OPTIMIZERS, SGD, AdaGrad, Averaging, Momentum, ScheduleFree
 from skminibatch.penalties import ElasticNet
 
@@ -126,7 +127,7 @@ def test_smoothness_is_that_of_the_objective(loss, data, rng):
     y = rng.integers(3, size=(20, 1)).astype(float) if n_outputs == 3 else np.sign(data.y)
     ours = model(ScheduleFree(), None, ElasticNet(0.1, 0.0), loss, n_outputs)
     start = np.zeros((n_outputs, D)), np.zeros(n_outputs)
-    smooth = ours.gradients(data._replace(y=y), start).smoothness()
+    smooth = gradients_of(ours, data._replace(y=y), start).smoothness()
     A = np.column_stack([data.X, np.ones(20)])
     largest = np.linalg.eigvalsh(A.T @ A / 20)[-1] * type(loss).curvature + 0.1
     assert largest <= smooth.mean <= 1.2 * largest

@@ -17,6 +17,7 @@ from skminibatch.backends import base, cpu
 from skminibatch.contract.coordinates import Coordinates
 from skminibatch.contract.orders import ROUNDS, explicit_order, keyed_order
 from skminibatch.contract.plan import Plan
+from skminibatch.contract.task import LinearTask
 from skminibatch.losses import EachOutput, Logistic, Softmax, SquaredError
 from skminibatch.models.data import Data
 from skminibatch.models.linear import LinearModel
@@ -24,6 +25,7 @@ from skminibatch.optimizers import SAGA
 from skminibatch.optimizers.saga import LONGER, repeated, saga_batch_size, saga_smoothness, saga_visits
 from skminibatch.penalties import ElasticNet
 from skminibatch.statistics.smoothness import SmoothnessConstants
+from tests.backends.linear_chunks import carried_out
 from tests.families import linear_models
 
 N, D, OUTPUTS, ALPHA = 90, 5, 3, 0.1
@@ -78,14 +80,11 @@ def orders():
     yield "keyed, some rows again", keyed_order(N, keys, subset=np.append(np.arange(N - 9), [3] * 9))
 
 
-def run(backend, model, data, params, plan, n_threads=None):
+def run(backend, model, data, params, plan, n_threads=1):
     params, table = params.copy(), data.table.copy()
-    run_rows = backend.run_csr if sparse.issparse(data.X) else backend.run_dense
-    more = {} if n_threads is None else {"n_threads": n_threads}
-    parts = (model.loss, model.penalty, model.optimizer)
-    arrays = (data.X, data.y, data.weights, plan, model.coordinates, params, model.fit_intercept)
-    stats = run_rows(*parts, *arrays, table=table, **more)
-    return params, table, stats
+    arrays = data.X, data.y, data.weights, params, model.coordinates
+    task = LinearTask(model.loss, model.penalty, model.optimizer, *arrays, table=table, n_threads=n_threads)
+    return params, table, carried_out(backend, task, plan)
 
 
 @pytest.mark.parametrize("order", [order for _, order in orders()], ids=[name for name, _ in orders()])

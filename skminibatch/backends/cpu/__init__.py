@@ -8,38 +8,35 @@ from scipy.sparse import issparse
 from skminibatch.backends import base
 from skminibatch.backends.threads import one_of_blas, together
 from skminibatch.contract.kinds import declared
-from skminibatch.contract.plan import empty_stats
+from skminibatch.contract.plan import Plan, StepStats, empty_stats
+from skminibatch.contract.task import LinearTask, NetworkTask
 
 _NONE = np.empty(0)
-_NO_TABLE = np.array(0.0)  # without a dimension, see `run_dense`
+_NO_TABLE = np.array(0.0)  # without a dimension, a type of its own: kernels without a table are compiled without one
 
 
-def run_dense(
-    loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, n_threads=1, table=None
-):
+def run_dense(task: LinearTask, plan: Plan) -> StepStats:
     """Carry out a plan on dense rows."""
-    from skminibatch.backends.cpu.linear.dense import WorkSpace, run
+    from skminibatch.backends.cpu.linear.dense import run
+    from skminibatch.backends.cpu.linear.dense_arguments import Axes, Limits, Rows, WorkSpace
     from skminibatch.backends.cpu.rows import GROUP, n_slices
 
-    stats = empty_stats(plan.n_steps)
-    sizes = plan.sizes
+    stats, X, params, table, sizes = empty_stats(plan.n_steps), task.X, task.params, task.table, plan.sizes
     slices = n_slices.py_func(int(sizes.max()))
     # a batch of one row is known to the thread that reads it only, and two threads may meet at a row that comes twice
     alone = sizes.min() == 1 or (table is not None and plan.rows.may_repeat)
-    n_threads = 1 if alone else max(1, min(n_threads, slices))
-    center, scale, stretch = _axes(coordinates, params.dtype)
-    plan_weights = _NONE if plan.weights is None else plan.weights
-    stored = _NO_TABLE if table is None else table
-    spaces = WorkSpace.of(params, GROUP if center.ndim else 0, slices, n_threads)
-    measured = base.measures_rows(plan, table)
+    n_threads = 1 if alone else max(1, min(task.n_threads, slices))
+    axes = Axes(*_axes(task.coordinates, params.dtype))
+    data = Rows(readonly(X), readonly(task.y), readonly(task.weights), _weights_of(plan))
+    spaces = WorkSpace.of(params, GROUP if axes.center.ndim else 0, slices, n_threads)
+    measured, flat = base.measures_rows(plan, table), readonly(X.reshape(-1))
 
     def work(thread):
-        limits = (fit_intercept, plan.safety, plan.clip_norm, measured, thread, n_threads)
+        limits = Limits(task.fit_intercept, plan.safety, plan.clip_norm, measured, thread, n_threads)
         results = stats[:4] if thread == 0 else tuple(np.empty_like(a) for a in stats[:4])
         return lambda: run(
-            (loss, penalty, optimizer), readonly(X), readonly(y), readonly(weights), plan.rows, plan.offsets,
-            plan.coefficients, plan_weights, (center, scale, stretch, readonly(X.reshape(-1))), limits, stored,
-            spaces[thread], results,
+            task.parts, tuple(data), plan.rows, plan.offsets, plan.coefficients, tuple(axes), flat, tuple(limits),
+            _stored(table), tuple(spaces[thread]), results,
         )  # fmt: skip
 
     failed = together([work(thread) for thread in range(n_threads)])
@@ -49,38 +46,36 @@ def run_dense(
     return stats._replace(failed=failed)
 
 
-def run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, table=None):
+def run_csr(task: LinearTask, plan: Plan) -> StepStats:
     """Carry out a plan on sparse rows, on one thread."""
-    from skminibatch.backends.cpu.linear.sparse import run_lazy, run_linear, work_space
+    from skminibatch.backends.cpu.linear.sparse import run_lazy, run_linear
+    from skminibatch.backends.cpu.linear.sparse_arguments import Axes, Limits, work_space
 
-    stats = empty_stats(plan.n_steps)
-    plan_weights = _NONE if plan.weights is None else plan.weights
-    lazy = base.is_lazy(optimizer, penalty)
-    measured_from = base.measured_from(plan, table)
+    stats, (_, penalty, optimizer), params, table = empty_stats(plan.n_steps), task.parts, task.params, task.table
+    lazy, n_steps, measured_from = base.is_lazy(optimizer, penalty), plan.n_steps, base.measured_from(plan, table)
     threshold = 0.0 if lazy else base.exact_threshold(penalty)
-    limits = (fit_intercept, plan.safety, plan.bounds_rates, plan.clip_norm, measured_from, threshold)
-    scale, kinds, stretches = np.array(1.0), np.array(0), np.ones(1)  # see run_dense
-    if coordinates is not None:
-        scale = np.ascontiguousarray(coordinates.scale, np.float64)
+    limits = Limits(task.fit_intercept, plan.safety, plan.bounds_rates, plan.clip_norm, measured_from, threshold)
+    axes = Axes(np.array(1.0), np.array(0), np.ones(1))
+    if task.coordinates is not None:
+        scale = np.ascontiguousarray(task.coordinates.scale, np.float64)
         # stretches are powers of two; their exponents, as short integers, are sorted in linear time
-        _, exponents = np.frexp(coordinates.stretch)
+        _, exponents = np.frexp(task.coordinates.stretch)
         exponents, kinds = np.unique(exponents.astype(np.int16), return_inverse=True)
-        stretches = np.exp2(exponents - 1.0)
+        axes = Axes(scale, kinds, np.exp2(exponents - 1.0))
     common = (
-        (loss, penalty, optimizer), _csr(X), readonly(y), readonly(weights), plan.rows, plan.offsets,
-        plan.coefficients, plan_weights, limits, (scale, kinds, stretches),
+        task.parts, _csr(task.X), readonly(task.y), readonly(task.weights), plan.rows, plan.offsets, plan.coefficients,
+        _weights_of(plan), tuple(limits), tuple(axes),
     )  # fmt: skip
-    n_steps, longest = plan.n_steps, int(plan.sizes.max())
     measured = lazy or measured_from < n_steps
-    space = work_space(params, longest, n_steps, len(stretches), threshold, measured)
-    space = (*space, _NO_TABLE if table is None else table)
+    space = work_space(params, int(plan.sizes.max()), n_steps, len(axes.stretches), threshold, measured)
+    space = (*space, _stored(table))
     if lazy:
         averaged = declared(optimizer).brings("follow")
         failed = run_lazy(*common, params, averaged, space, stats[:4])
         if table is not None:
             stats.square_norms[:] = np.nan
         return stats._replace(failed=failed)
-    # the state of a coordinate stands together: one cache line instead of one a slot
+    # the numbers of a coordinate are neighbours: one cache line instead of one for each slot
     m, K, d = params.shape[0], params.shape[1], params.shape[2] - 1
     state = np.ascontiguousarray(params[:, :, :d].transpose(2, 1, 0)).reshape(d, K * m)
     failed = run_linear(*common, params, state, space, stats[:4])
@@ -114,27 +109,27 @@ def residuals(loss, raw, y, weights):
     return raw
 
 
-def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params, n_threads=1):
-    """Carry out a plan on a network; one with a normalization of the user's own by the verb of ``base``.
+def run_mlp(task: NetworkTask, plan: Plan) -> StepStats:
+    """Carry out a plan on a network; one with a custom normalization by the verb of ``base``.
 
-    Large products are cut into pieces, always the same ones, which so many threads share.
+    Large products are cut into pieces, always the same ones, which that many threads share.
     """
     from skminibatch.backends.cpu.compile import is_ours
     from skminibatch.backends.cpu.crew import help_with, release_helpers
     from skminibatch.backends.cpu.network.run import run
     from skminibatch.backends.cpu.network.stacks import Network, WorkSpace, most_pieces
 
+    stack, X, params = task.stack, task.X, task.params
     if not all(part is None or is_ours(part) for part in stack.normalizations):
-        return base.run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params)
+        return base.run_mlp(task, plan)
     stats = empty_stats(plan.n_steps)
     is_sparse, longest = issparse(X), int(plan.sizes.max())
-    network = Network.of(stack, loss, penalty, optimizer, params.dtype)
-    lazy = is_sparse and not declared(optimizer).linear
-    n_threads = min(n_threads, most_pieces(stack, longest))
-    space = WorkSpace.of(stack, longest, y, params.dtype, n_threads, is_sparse=is_sparse, lazy=lazy)
-    arrays = _csr(X) if is_sparse else readonly(X), readonly(y), readonly(weights)
-    plan_weights = _NONE if plan.weights is None else plan.weights
-    steps = plan.rows, plan.offsets, plan.coefficients.astype(params.dtype), plan_weights
+    network = Network.of(stack, *task.parts, params.dtype)
+    lazy = is_sparse and not declared(task.optimizer).linear
+    n_threads = min(task.n_threads, most_pieces(stack, longest))
+    space = WorkSpace.of(stack, longest, task.y, params.dtype, n_threads, is_sparse=is_sparse, lazy=lazy)
+    arrays = _csr(X) if is_sparse else readonly(X), readonly(task.y), readonly(task.weights)
+    steps = plan.rows, plan.offsets, plan.coefficients.astype(params.dtype), _weights_of(plan)
     limits = float(plan.clip_norm), not stack.couples_rows, *plan.key
 
     def lead():
@@ -152,19 +147,29 @@ def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params, n_thre
     return stats._replace(failed=failed)
 
 
-def gradient_dense(loss, X, y, weights, coordinates, w, table):
+def gradient_dense(task: LinearTask):
     """The sum of the gradients of the losses of all rows, and the squared lengths of the rows; residuals to the table."""
     from skminibatch.backends.cpu.linear.losses import gradient, scratch
     from skminibatch.backends.cpu.rows import GROUP
 
+    X, w = task.X, task.params[0]
     n, (K, width) = len(X), w.shape
-    center, scale, _ = _axes(coordinates, w.dtype)
+    center, scale, _ = _axes(task.coordinates, w.dtype)
     own = np.empty(GROUP, np.int64), np.empty((GROUP, width), w.dtype), np.empty_like(w), np.zeros_like(w)
     sums, lengths = np.zeros((K, width)), np.empty(n)
-    axes, space = (center, scale), (scratch(K, w.dtype), *own)
-    gradient((loss,), readonly(X), readonly(y), readonly(weights), axes, readonly(w), table, sums, lengths, space)
+    rows, space = (readonly(X), readonly(task.y), readonly(task.weights)), (scratch(K, w.dtype), *own)
+    gradient((task.loss,), *rows, (center, scale), readonly(w), task.table, sums, lengths, space)
     sums[:, :-1] *= scale if scale.ndim else 1.0
     return sums, lengths
+
+
+def _weights_of(plan: Plan) -> np.ndarray:
+    """Weights of the sampler by position; empty if there are none."""
+    return _NONE if plan.weights is None else plan.weights
+
+
+def _stored(table: np.ndarray | None) -> np.ndarray:
+    return _NO_TABLE if table is None else table
 
 
 def _axes(coordinates, dtype):

@@ -1,11 +1,12 @@
 """The GPU backend: the verbs of ``base`` on the device, each one launch where there is a kernel. CuPy is imported when needed.
 
-Rows that a fit has placed on the device are used there. What else comes is on the host: a plan is carried out on the device
-all the same, while the losses of a few rows are a matter for the CPU.
+The rows of a fit, see `placement`, are used on the device. Rows on the host are copied there to carry out a plan, while the
+losses of a few of them are computed on the CPU.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import cache, partial
 from importlib.util import find_spec
@@ -23,71 +24,70 @@ from skminibatch.backends.gpu.placement import Rows, rows_on_device, working
 from skminibatch.backends.gpu.predictions import network_outputs, raw_outputs
 from skminibatch.backends.gpu.source import has_cuda
 from skminibatch.contract.coordinates import Coordinates
-from skminibatch.contract.plan import StepStats
+from skminibatch.contract.plan import Plan, StepStats
+from skminibatch.contract.task import LinearTask, NetworkTask
 
 __all__ = ["network_outputs", "raw_outputs"]
 
 AT_ONCE = 1 << 16  # rows, where what is computed of them takes as much memory as they do
 
 
-def run_dense(
-    loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, n_threads=1, table=None
-):
+def run_dense(task: LinearTask, plan: Plan) -> StepStats:
     """Carry out a plan on dense rows."""
-    arrays = X, y, weights, plan, coordinates, params, fit_intercept
-    return _run_linear("run_dense", (loss, penalty, optimizer), *arrays, table)
+    return _run_linear(linear.run_dense if _compiled(task.parts) else _by_formulas(base.run_dense), task, plan)
 
 
-def run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, table=None):
+def run_csr(task: LinearTask, plan: Plan) -> StepStats:
     """Carry out a plan on sparse rows."""
-    arrays = X, y, weights, plan, coordinates, params, fit_intercept
-    return _run_linear("run_csr", (loss, penalty, optimizer), *arrays, table)
+    return _run_linear(linear.run_csr if _compiled(task.parts) else _by_formulas(base.run_csr), task, plan)
 
 
-def _run_linear(verb, parts, X, y, weights, plan, coordinates, params, fit_intercept, table) -> StepStats:
-    """A verb of linear models, by a kernel where there is one."""
+def _run_linear(run: Callable[..., StepStats], task: LinearTask, plan: Plan) -> StepStats:
+    """Carry out a plan by ``run(task, plan, subset)``."""
+    with _on_device(task.X) as rows, working():
+        table = task.table
+        if table is not None:
+            if rows.array is None:
+                raise MemoryError("solver='saga' reads rows over and over: they have to fit on the GPU.")
+            table = rows.to_device_and_back(table)
+        return _carried_out(run, rows, task._replace(coordinates=_moved(rows, task.coordinates), table=table), plan)
 
-    def run(X, y, weights, plan, subset, coordinates, params, table):
-        arrays = X, y, weights, plan, coordinates, params, fit_intercept
-        if _compiled(parts):
-            return getattr(linear, verb)(*parts, *arrays, table, subset)
-        return getattr(base, verb)(*_by_formula(parts), *arrays, table=table)
 
-    return _carried_out(run, X, y, weights, plan, params, coordinates, table)
-
-
-def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params, n_threads=1):
+def run_mlp(task: NetworkTask, plan: Plan) -> StepStats:
     """Carry out a plan on a network."""
-    parts = loss, penalty, optimizer
+    stack = task.stack
 
-    def run(X, y, weights, plan, subset, _, params, __):
-        arrays = X, y, weights, plan, params
-        if not network.has_kernels(stack, *parts, X):
-            return base.run_mlp(stack, *_by_formula(parts), *arrays)
-        stats = network.run_mlp(stack, *parts, *arrays, subset=subset)
+    def run(task, plan, subset):
+        if not network.has_kernels(stack, *task.parts, task.X):
+            return _by_formulas(base.run_mlp)(task, plan, subset)
+        stats = network.run_mlp(task, plan, subset)
         rows.at_end[id(stack)] = partial(network.forget, stack)
         return stats
 
-    with _on_device(X) as rows:
-        return _carried_out(run, rows, y, weights, plan, params)
+    with _on_device(task.X) as rows, working():
+        return _carried_out(run, rows, task, plan)
 
 
 def loss_dense(loss, X, y, weights, rows, coef, intercept):
     """Weighted sum of the losses of some rows."""
-    if not _is_there(X):
-        return _host().loss_dense(loss, getattr(X, "host", X), y, weights, rows, coef, intercept)
+    if not _is_on_device(X):
+        return _host().loss_dense(loss, _on_host(X), y, weights, rows, coef, intercept)
     with working():
         arrays = X.array, *map(X.to_device, (y, weights, rows)), *map(cupy().asarray, (coef, intercept))
-        return linear.loss_dense(loss, *arrays) if _compiled([loss]) else base.loss_dense(*_by_formula([loss]), *arrays)
+        if _compiled([loss]):
+            return linear.loss_dense(loss, *arrays)
+        return base.loss_dense(LossOfRows(loss), *arrays)
 
 
 def loss_csr(loss, X, y, weights, rows, coef, intercept):
     """Weighted sum of the losses of some sparse rows."""
-    if not _is_there(X):
-        return _host().loss_csr(loss, getattr(X, "host", X), y, weights, rows, coef, intercept)
+    if not _is_on_device(X):
+        return _host().loss_csr(loss, _on_host(X), y, weights, rows, coef, intercept)
     with working():
         arrays = X.array, *map(X.to_device, (y, weights, rows)), *map(cupy().asarray, (coef, intercept))
-        return linear.loss_csr(loss, *arrays) if _compiled([loss]) else base.loss_csr(*_by_formula([loss]), *arrays)
+        if _compiled([loss]):
+            return linear.loss_csr(loss, *arrays)
+        return base.loss_csr(LossOfRows(loss), *arrays)
 
 
 def residuals(loss, raw, y, weights):
@@ -95,71 +95,54 @@ def residuals(loss, raw, y, weights):
     return _host().residuals(loss, raw, y, weights)
 
 
-def gradient_dense(loss, X, y, weights, coordinates, w, table):
+def gradient_dense(task: LinearTask):
     """The sum of the gradients of the losses of all rows, and the squared lengths of the rows; residuals to the table."""
-    if not _is_there(X):
-        return _host().gradient_dense(loss, getattr(X, "host", X), y, weights, coordinates, w, table)
-    sums, lengths = np.zeros(w.shape), np.empty(len(table))
+    X, table = task.X, task.table
+    if not _is_on_device(X):
+        return _host().gradient_dense(task._replace(X=_on_host(X)))
+    sums, lengths = np.zeros(task.params[0].shape), np.empty(len(table))
     X.forget(table)
     with working():
-        there = [X.to_device(y), X.to_device(weights), _there(X, coordinates), cupy().asarray(w)]
+        y, weights = X.to_device(task.y), X.to_device(task.weights)
+        task = task._replace(
+            loss=LossOfRows(task.loss),
+            coordinates=_moved(X, task.coordinates),
+            params=cupy().asarray(task.params[:1]),
+        )
         for start in range(0, len(table), AT_ONCE):
-            some = slice(start, start + AT_ONCE)
-            stored = cupy().asarray(table[some])
-            y_some, weights_some = (array[some] if array.size else array for array in there[:2])
-            found = base.gradient_dense(LossOfRows(loss), X.array[some], y_some, weights_some, *there[2:], stored)
-            table[some] = stored.get()
-            sums += found[0].get()
-            lengths[some] = found[1].get()
+            rows = slice(start, start + AT_ONCE)
+            arrays = {"X": X.array[rows], "y": y[rows], "weights": weights[rows] if weights.size else weights}
+            part = task._replace(**arrays, table=cupy().asarray(table[rows]))
+            sums_of_part, lengths_of_part = base.gradient_dense(part)
+            table[rows] = part.table.get()
+            sums += sums_of_part.get()
+            lengths[rows] = lengths_of_part.get()
     return sums, lengths
 
 
-def _carried_out(run, X, y, weights, plan, params, coordinates=None, table=None) -> StepStats:
-    """``run(X, y, weights, plan, subset, coordinates, params, table)`` on the device; what it changed comes back in place.
+def _carried_out(run: Callable[..., StepStats], rows: Rows, task: LinearTask | NetworkTask, plan: Plan) -> StepStats:
+    """Carry out a plan by ``run(task, plan, subset)`` on the device; the params come back in place.
 
     The subset of an order stays as it is for a fit, and is as long as the data may be: it is on the device as y is.
     """
-    with _on_device(X) as rows, working():
-        if table is not None and rows.array is None:
-            raise MemoryError("solver='saga' reads rows over and over: they have to fit on the GPU.")
-        learnt, axes = cupy().asarray(params), _there(rows, coordinates)
-        stored = None if table is None else rows.kept(table)
+    params = cupy().asarray(task.params)
 
-        def step(X, y, weights, plan, subset=None):
-            return _fetched(run(X, y, weights, plan, subset, axes, learnt, stored))
+    def step(X, y, weights, plan, subset=None):
+        stats = run(task._replace(X=X, y=y, weights=weights, params=params), plan, subset)
+        return StepStats(*map(on_host, stats[:4]), int(stats.failed))
 
-        if rows.array is not None:
-            subset = rows.to_device(plan.rows.subset) if plan.rows.subset.size else None
-            stats = step(rows.array, rows.to_device(y), rows.to_device(weights), plan, subset)
-        else:
-            stats = streamed.run(step, rows, y, weights, plan)
-        params[...] = learnt.get()
+    if rows.array is not None:
+        subset = rows.to_device(plan.rows.subset) if plan.rows.subset.size else None
+        stats = step(rows.array, rows.to_device(task.y), rows.to_device(task.weights), plan, subset)
+    else:
+        stats = streamed.run(step, rows, task.y, task.weights, plan)
+    task.params[...] = params.get()
     return stats
 
 
-def _on_device(X):
-    """A context with rows on the device: those of a fit are there already."""
-    return nullcontext(X) if isinstance(X, Rows) else rows_on_device(X)
-
-
-def _fetched(stats: StepStats) -> StepStats:
-    """Statistics on the host, wherever a verb has left them."""
-    return StepStats(*map(on_host, stats[:4]), int(stats.failed))
-
-
-@cache
-def _host():
-    """The backend for a few rows on the host: a machine for GPUs may have no numba."""
-    return cpu if find_spec("numba") else base
-
-
-def _is_there(X) -> bool:
-    """Whether rows are on the GPU."""
-    return isinstance(X, Rows) and X.array is not None
-
-
-def _there(rows: Rows, coordinates: Coordinates | None) -> Coordinates | None:
-    return None if coordinates is None else Coordinates(*map(rows.to_device, coordinates))
+def _by_formulas(verb: Callable[..., StepStats]) -> Callable[..., StepStats]:
+    """``run(task, plan, subset)`` by a verb of ``base`` on the device."""
+    return lambda task, plan, subset: verb(task._replace(loss=LossOfRows(task.loss)), plan)
 
 
 def _compiled(parts) -> bool:
@@ -167,6 +150,26 @@ def _compiled(parts) -> bool:
     return all(map(has_cuda, parts))
 
 
-def _by_formula(parts) -> tuple:
-    """(loss, penalty, optimizer) for the verbs of ``base`` on the device."""
-    return LossOfRows(parts[0]), *parts[1:]
+def _on_device(X):
+    """A context with rows on the device, which those of a fit are already."""
+    return nullcontext(X) if isinstance(X, Rows) else rows_on_device(X)
+
+
+def _is_on_device(X) -> bool:
+    """Whether rows are those of a fit, and fit on the GPU."""
+    return isinstance(X, Rows) and X.array is not None
+
+
+def _on_host(X):
+    """Rows that do not fit on the GPU, or were never there."""
+    return X.host if isinstance(X, Rows) else X
+
+
+def _moved(rows: Rows, coordinates: Coordinates | None) -> Coordinates | None:
+    return None if coordinates is None else Coordinates(*map(rows.to_device, coordinates))
+
+
+@cache
+def _host():
+    """The backend for a few rows on the host: a machine for GPUs may have no numba."""
+    return cpu if find_spec("numba") else base

@@ -16,8 +16,8 @@ import numpy as np
 from skminibatch.backends.arrays import RowsOfFit, is_sparse, on_gpu, on_host
 from skminibatch.backends.gpu.device import cupy
 
-SHARE = 0.8  # of the free memory, for rows: y, the parameters and what a step needs stand beside them
-CHUNK_BYTES = 1 << 24  # that are copied at once, by way of memory that the device reads by itself
+SHARE = 0.8  # of the free memory, for rows: y, the parameters and what a step needs take more
+CHUNK_BYTES = 1 << 24  # that are copied at once, via memory that the device reads by itself
 
 
 class Rows(RowsOfFit):
@@ -38,7 +38,7 @@ class Rows(RowsOfFit):
         self.host, self.shape, self.dtype = None if came else X, X.shape, X.dtype
         self.array = X if came else self.on_gpu(X) if n_bytes(X) <= SHARE * free_bytes() else None
         self.at_end: dict[object, Callable] = {}
-        self._beside: dict[int, tuple] = {}
+        self._copies: dict[int, tuple] = {}
 
     def __len__(self):
         return self.shape[0]
@@ -62,19 +62,19 @@ class Rows(RowsOfFit):
 
     def to_device(self, array):
         """A copy on the GPU of an array that stays as it is for as long as these rows are in use; made once."""
-        if id(array) not in self._beside:
-            self._beside[id(array)] = array, cupy().asarray(array)  # what has an id has to stay
-        return self._beside[id(array)][1]
+        if id(array) not in self._copies:
+            self._copies[id(array)] = array, cupy().asarray(array)  # what has an id has to stay
+        return self._copies[id(array)][1]
 
-    def kept(self, array):
-        """A copy on the GPU of an array that verbs change there; the array itself changes when these rows are freed."""
-        there = self.to_device(array)
-        self.at_end[id(array)] = lambda: np.copyto(array, there.get())
-        return there
+    def to_device_and_back(self, array):
+        """A copy on the GPU of an array that verbs change on the GPU; the array itself changes when these rows are freed."""
+        copy = self.to_device(array)
+        self.at_end[id(array)] = lambda: np.copyto(array, copy.get())
+        return copy
 
     def forget(self, array) -> None:
         """Make a new copy of an array when it is asked for: this one is about to be written on the host."""
-        self._beside.pop(id(array), None)
+        self._copies.pop(id(array), None)
         self.at_end.pop(id(array), None)
 
     def free(self) -> None:
@@ -83,7 +83,7 @@ class Rows(RowsOfFit):
             call()
         self.at_end.clear()
         self.array = None
-        self._beside.clear()
+        self._copies.clear()
 
     @staticmethod
     def on_gpu(X):
@@ -139,31 +139,31 @@ def to_gpu(array: np.ndarray):
     A single copy would pin as much memory as the array takes, which costs more than the copy.
     """
     cp = cupy()
-    array, there = np.ascontiguousarray(array), cp.empty(array.shape, array.dtype)
+    array, copy = np.ascontiguousarray(array), cp.empty(array.shape, array.dtype)
     if array.nbytes <= CHUNK_BYTES:
-        there.set(array)
-        return there
+        copy.set(array)
+        return copy
     cp.cuda.get_current_stream().synchronize()  # what had this memory before may still be at work
-    fill(there, lambda start, stop, out: np.copyto(out, array[start:stop]))
-    return there
+    fill(copy, lambda start, stop, out: np.copyto(out, array[start:stop]))
+    return copy
 
 
-def fill(there, read) -> None:
-    """Fill an array on the GPU, a chunk after the other by way of two pinned buffers, one read while the other is copied.
+def fill(target, read) -> None:
+    """Fill an array on the GPU chunk by chunk via two pinned buffers, one of which is read while the other is copied.
 
     ``read(start, stop, out)`` writes some of the rows into an array on the host.
     """
-    cuda, width = cupy().cuda, max(1, there[:1].size)
-    size = max(1, CHUNK_BYTES // (width * there.dtype.itemsize))
+    cuda, width = cupy().cuda, max(1, target[:1].size)
+    size = max(1, CHUNK_BYTES // (width * target.dtype.itemsize))
     stream, buffers = cuda.Stream(non_blocking=True), []
-    for _ in range(min(2, -(-len(there) // size))):
-        buffers.append((pinned((size, *there.shape[1:]), there.dtype), cuda.Event()))
-    for number, start in enumerate(range(0, len(there), size)):
+    for _ in range(min(2, -(-len(target) // size))):
+        buffers.append((pinned((size, *target.shape[1:]), target.dtype), cuda.Event()))
+    for number, start in enumerate(range(0, len(target), size)):
         buffer, copied = buffers[number % 2]
         copied.synchronize()
-        stop = min(start + size, len(there))
+        stop = min(start + size, len(target))
         read(start, stop, buffer[: stop - start])
-        there[start:stop].set(buffer[: stop - start], stream=stream)
+        target[start:stop].set(buffer[: stop - start], stream=stream)
         copied.record(stream)
     stream.synchronize()
 

@@ -13,8 +13,8 @@ from skminibatch.backends.gpu.placement import working
 def map_on_device(function, X, *arrays):
     """``function(X, *arrays)``, of arrays that are moved to the GPU; an array or a tuple of them, on the host."""
     with working():
-        found = function(X, *map(cupy().asarray, arrays))
-        return tuple(map(on_host, found)) if isinstance(found, tuple) else on_host(found)
+        result = function(X, *map(cupy().asarray, arrays))
+        return tuple(map(on_host, result)) if isinstance(result, tuple) else on_host(result)
 
 
 def raw_outputs(X, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:

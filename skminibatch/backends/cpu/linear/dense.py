@@ -7,9 +7,6 @@ threads, and the gradients of even and odd steps stand in different places, so t
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple
-
 import numpy as np
 from numba.extending import overload
 
@@ -25,12 +22,11 @@ from skminibatch.backends.cpu.formulas import (
     store_slots,
 )
 from skminibatch.backends.cpu.intrinsics import store_release
+from skminibatch.backends.cpu.linear.dense_arguments import Ahead, Axes, Group, Limits, Rows, WorkSpace
 from skminibatch.backends.cpu.rows import (
     AHEAD,
-    BURST,
     GROUP,
     HALF,
-    RING,
     TILE,
     look_ahead,
     n_slices,
@@ -40,8 +36,6 @@ from skminibatch.backends.cpu.rows import (
     unpacked,
 )
 from skminibatch.contract.verbs import follow, gradient, point, stiffness, update, value, value_gradient
-
-LINE = 64  # bytes of a cache line
 
 
 def bring(X, rows, n, center, tile):
@@ -85,6 +79,15 @@ def _scaled(x, scale, j):
 @inlined
 def products(A, rows, first, last, d, v, raw, scale, square_lengths, measure):
     """``raw[t, k] = A[rows[t]] . v[k] + intercept`` and ``|scale A[rows[t]]|^2`` for the rows ``first`` to ``last - 1``."""
+    # Four rows share each pass over the features, with eight sums in registers: of two outputs or, in the first pass of a
+    # step that is measured, of one output and the squared lengths. An odd output that is left has a pass of its own.
+    #
+    #                 measure            otherwise
+    #   pass 1    raw[:, 0], lengths   raw[:, 0], raw[:, 1]
+    #   pass 2    raw[:, 1], raw[:, 2] raw[:, 2], raw[:, 3]
+    #   ...
+    #
+    # Rows that fill no tile of four are computed one by one.
     zero = A.dtype.type(0)
     if last - first == TILE:
         t = first
@@ -234,32 +237,30 @@ def _take_changes(table, rows, n, residuals):
 
 
 @inlined
-def slice_gradient(
-    loss, X, y, weights, plan_weights, center, scale, start, stop, cursor, ring, ahead, v, table, work, measure, g, sums
-):
-    """Add the gradients of the rows at the positions ``start`` to ``stop - 1`` to `g`; one alone stays in `work`.
+def slice_gradient(loss, data, axes, start, stop, ahead, v, table, fit_intercept, measure, group, g, sums):
+    """Add the gradients of the rows at the positions ``start`` to ``stop - 1`` to `g`; that of one alone stays in `group`.
 
     Sums of squares and of stiffness mean something where their rows are measured.
     """
-    burst, order, offsets, n_threads, flat, fit_intercept = ahead
-    rows, raw, square_lengths, row_weights, tile, out = work
-    d = X.shape[1]
+    cursor, ring, burst, order, offsets, n_threads, flat = ahead
+    rows, raw, square_lengths = group.rows, group.raw, group.square_lengths
+    d = data.X.shape[1]
     position = start
     while position < stop:
         n = min(GROUP, stop - position)
         next_rows(cursor, ring, n, rows[0])
         for t in range(n):
             rows[1, t] = rows[0, t]
-            row_weights[t] = row_weight(weights, plan_weights, rows[0, t], position + t)
-        A = bring(X, rows[0], n, center, tile)
+            group.weights[t] = row_weight(data.weights, data.plan_weights, rows[0, t], position + t)
+        A = bring(data.X, rows[0], n, axes.center, group.tile)
         # the memory of later rows is asked for in small portions, between which there is work to do
         for t in range(0, n, TILE):
             look_ahead(min(HALF, n - t), cursor, ring, burst, order, offsets, n_threads, flat, d)
-            products(A, rows[0], t, min(t + TILE, n), d, v, raw, scale, square_lengths, measure)
+            products(A, rows[0], t, min(t + TILE, n), d, v, raw, axes.scale, square_lengths, measure)
         if measure:
             for t in range(n):
                 square_lengths[t] += fit_intercept
-        residuals_of(loss, raw, y, rows[1], row_weights, n, square_lengths, out, sums)
+        residuals_of(loss, raw, data.y, rows[1], group.weights, n, square_lengths, group.out, sums)
         take_changes(table, rows[1], n, raw)
         for t in range(0, n, TILE):
             count = max(0, min(TILE, n - t) - HALF)
@@ -335,88 +336,24 @@ def square_norm_of(g, share, d, free, scale):
     return square_norm
 
 
-def side_by_side(*kinds):
-    """Arrays of zeros, one for each (dtype, shape), in one piece of memory, each from a cache line of its own.
-
-    A load waits for any earlier store at the same distance from a page's start, and a vector across two lines costs
-    twice: with arrays wherever the allocator puts them, an epoch of single rows takes up to twice as long.
-    """
-    sizes = [math.prod(shape) * np.dtype(dtype).itemsize for dtype, shape in kinds]
-    memory = np.zeros(sum(-(-size // LINE) * LINE for size in sizes) + LINE, np.uint8)
-    start = -memory.ctypes.data % LINE
-    arrays = []
-    for (dtype, shape), size in zip(kinds, sizes, strict=True):
-        arrays.append(memory[start : start + size].view(dtype).reshape(shape))
-        start += -(-size // LINE) * LINE
-    return arrays
-
-
-class WorkSpace(NamedTuple):
-    """What the kernel writes to, for one thread; parameters, gradients and points have rows of full cache lines.
-
-    ``partial`` are the gradients of slices, for even and odd steps, ``sums`` (loss, squares, stiffness) of slices and
-    ``progress`` the finished steps of each thread: these three are shared by the threads.
-    """
-
-    params: np.ndarray
-    gradient: np.ndarray
-    point: np.ndarray
-    cursor: np.ndarray
-    ring: np.ndarray
-    burst: np.ndarray
-    group: tuple
-    partial: np.ndarray
-    sums: np.ndarray
-    progress: np.ndarray
-
-    @classmethod
-    def of(cls, params, n_tile, n_slices, n_threads) -> list[WorkSpace]:
-        """One for each thread, with a copy of the parameters and a tile of `n_tile` rows."""
-        dtype, (m, K, width) = params.dtype, params.shape
-        line = LINE // dtype.itemsize
-        full = -(-width // line) * line
-        shared = (
-            (dtype, (2, n_slices, K, full)),
-            (np.float64, (2, n_slices, 3)),
-            (np.int64, (n_threads * PER_LINE,)),
-        )
-        own = (
-            (dtype, (m, K, full)),
-            (dtype, (K, full)),
-            (dtype, (K, full)),
-            (np.int64, (8,)),
-            (np.int64, (RING,)),
-            (np.uint64, (2, BURST)),
-            (np.int64, (2, GROUP)),
-            (dtype, (GROUP, K)),
-            (np.float64, (GROUP,)),
-            (np.float64, (GROUP,)),
-            (dtype, (n_tile, full)),
-            (np.float64, (max(K, GROUP),)),
-        )
-        arrays = side_by_side(*shared, *own * n_threads)
-        spaces = []
-        for start in range(len(shared), len(arrays), len(own)):
-            mine = arrays[start : start + len(own)]
-            mine[0][..., :width] = params
-            spaces.append(cls(*mine[:6], tuple(mine[6:]), *arrays[: len(shared)]))
-        return spaces
-
-
+# The arguments of a kernel are plain tuples: a named one costs each call 3 us. So they get their names inside.
 @Kernel
-def run(parts, X, y, weights, order, offsets, coefficients, plan_weights, axes, limits, table, space, stats):
-    """Carry out a plan as thread `thread` of `n_threads`; the failed step, or -1."""
+def run(parts, data, order, offsets, coefficients, axes, flat, limits, table, space, stats):
+    """Carry out a plan as thread `thread` of `n_threads`; the failed step, or -1.
+
+    The fields of `Rows`, `Axes`, `Limits`, `WorkSpace` and the arrays of `StepStats` as tuples.
+    """
     loss, penalty, optimizer = parts
-    center, scale, stretch, flat = axes
-    fit_intercept, safety, clip_norm, measured, thread, n_threads = limits
-    params, summed, v, cursor, ring, burst, work, G, sums, progress = space
-    rows, residuals, _, _, tile, _ = work
-    A = where_read(X, center, tile)
+    data, axes, limits, space = Rows(*data), Axes(*axes), Limits(*limits), WorkSpace(*space)
+    group = Group(*space.group)
+    thread, n_threads, measured, v = limits.thread, limits.n_threads, limits.measured, space.point
+    params, G, sums, scale = space.params, space.partial, space.sums, axes.scale
+    A = where_read(data.X, axes.center, group.tile)
     losses, square_norms, row_squares, rates = stats
-    d, free = X.shape[1], params.dtype.type(fit_intercept)
-    ahead = (burst, unpacked(order), offsets, n_threads, flat, fit_intercept)
-    start_cursor(cursor, thread, offsets, n_threads)
-    look_ahead(AHEAD, cursor, ring, burst, ahead[1], offsets, n_threads, flat, d)
+    d, free = data.X.shape[1], params.dtype.type(limits.fit_intercept)
+    ahead = Ahead(space.cursor, space.ring, space.burst, unpacked(order), offsets, n_threads, flat)
+    start_cursor(space.cursor, thread, offsets, n_threads)
+    look_ahead(AHEAD, space.cursor, space.ring, space.burst, ahead.order, offsets, n_threads, flat, d)
     points(optimizer, params, coefficients, 0, scale, d, v)
     n_steps = offsets.shape[0] - 1
     for s in range(n_steps):
@@ -430,36 +367,36 @@ def run(parts, X, y, weights, order, offsets, coefficients, plan_weights, axes, 
                 G[parity, part] = 0
             sums[parity, part] = 0
             slice_gradient(
-                loss, X, y, weights, plan_weights, center, scale, first, last, cursor, ring, ahead, v, table, work,
-                measured[s], G[parity, part], sums[parity, part],
+                loss, data, axes, first, last, ahead, v, table, limits.fit_intercept, measured[s], group,
+                G[parity, part], sums[parity, part],
             )  # fmt: skip
-        meet(progress, thread, n_threads, s)
+        meet(space.progress, thread, n_threads, s)
         total, squares, stiff = 0.0, 0.0, 0.0
         for part in range(n_parts):
             total += sums[parity, part, 0]
             squares += sums[parity, part, 1]
             stiff += sums[parity, part, 2]
         share = 1.0 / size
-        g = summed if n_parts > 1 else G[parity, 0]
+        g = space.gradient if n_parts > 1 else G[parity, 0]
         if n_parts > 1:
-            add_slices(G[parity], n_parts, summed)
+            add_slices(G[parity], n_parts, space.gradient)
         square_norm = squares
         if size > 1:
             square_norm = square_norm_of(g, params.dtype.type(share), d, free, scale)
-        rate = bounded_rate(coefficients[s, 0], safety, stiff * share)
+        rate = bounded_rate(coefficients[s, 0], limits.safety, stiff * share)
         losses[s], square_norms[s], rates[s] = total, square_norm, rate
         row_squares[s] = squares if measured[s] else np.nan
         if not (finite(total) and finite(square_norm)):
             return s
-        factor = params.dtype.type(clipping(square_norm, clip_norm) * share)
+        factor = params.dtype.type(clipping(square_norm, limits.clip_norm) * share)
         c = coefficients_at(optimizer, coefficients, s, rate)
         after = min(s + 1, n_steps - 1)
         following = coefficients_at(optimizer, coefficients, after, coefficients[after, 0])
         for k in range(v.shape[0]):
-            if size == 1:  # the row itself is the gradient, but for its residual
-                f = residuals[0, k] * factor
-                take_step(penalty, optimizer, params, k, A, rows[0, 0], f, f * free, c, following, stretch, scale, d, v)
+            if size == 1:  # the gradient of one row is the row times its residual: it was not written to g
+                row, f = group.rows[0, 0], group.raw[0, k] * factor
+                take_step(penalty, optimizer, params, k, A, row, f, f * free, c, following, axes.stretch, scale, d, v)
             else:
                 f = factor * g[k, d] * free
-                take_step(penalty, optimizer, params, k, g, k, factor, f, c, following, stretch, scale, d, v)
+                take_step(penalty, optimizer, params, k, g, k, factor, f, c, following, axes.stretch, scale, d, v)
     return -1

@@ -35,7 +35,8 @@ from skminibatch.backends.cpu.formulas import (
 from skminibatch.backends.cpu.intrinsics import prefetch
 from skminibatch.backends.cpu.linear.dense import residuals_of, scaled, take_changes
 from skminibatch.backends.cpu.linear.lazy import catch_up, kind_of, make_explicit, multiply, solve, transition
-from skminibatch.backends.cpu.rows import BURST, find_rows, unpacked
+from skminibatch.backends.cpu.linear.sparse_arguments import Axes, Batch, Limits, Maps, Thresholds
+from skminibatch.backends.cpu.rows import find_rows, unpacked
 from skminibatch.contract.verbs import follow, point, update
 
 CONDITION = 1e6  # of P, above which a sweep is due
@@ -126,8 +127,7 @@ def ask_for(data, indices, indptr, y, rows, t, size):
 @inlined
 def outputs(data, indices, indptr, y, rows, size, flat, K, e, axes, raw, squares, measure):
     """Raw outputs of the rows of a batch without the intercept, and their squared lengths (zero where they are not asked for)."""
-    scale, kinds, _ = axes
-    common = e[0]
+    scale, kinds, common = axes.scale, axes.kinds, e[0]
     for t in range(size):
         ask_for(data, indices, indptr, y, rows, t, size)
         # unsigned numbers: a signed index costs a look at its sign, as it might count from the end
@@ -150,17 +150,16 @@ def outputs(data, indices, indptr, y, rows, size, flat, K, e, axes, raw, squares
                 x, first = scaled(np.float64(data[q]), scale, j), j * np.uint64(K)
                 if measure:
                     square += x * x
-                mine = pick(common, e[1], kinds, j)
+                of_kind = pick(common, e[1], kinds, j)
                 for k in range(K):
-                    raw[t, k] += x * state_dot(mine, flat, first + np.uint64(k))
+                    raw[t, k] += x * state_dot(of_kind, flat, first + np.uint64(k))
         squares[t] = square
 
 
 @inlined
 def add_to_state(data, indices, indptr, rows, size, flat, K, h, axes, raw, share):
     """``u += h g`` for the gradients of the rows of a batch."""
-    scale, kinds, _ = axes
-    common = h[0]
+    scale, kinds, common = axes.scale, axes.kinds, h[0]
     for t in range(size):
         start, stop = np.uint64(indptr[rows[t]]), np.uint64(indptr[rows[t] + 1])
         if K == 1:
@@ -172,9 +171,9 @@ def add_to_state(data, indices, indptr, rows, size, flat, K, h, axes, raw, share
             for q in range(start, stop):
                 j = np.uint64(indices[q])
                 x, first = scaled(np.float64(data[q]), scale, j) * share, j * np.uint64(K)
-                mine = pick(common, h[1], kinds, j)
+                of_kind = pick(common, h[1], kinds, j)
                 for k in range(K):
-                    state_add(mine, flat, first + np.uint64(k), raw[t, k] * x)
+                    state_add(of_kind, flat, first + np.uint64(k), raw[t, k] * x)
 
 
 @inlined
@@ -238,67 +237,41 @@ def row_weights_of(weights, plan_weights, rows, size, start, row_weights):
 
 
 @inlined
-def transitions(penalty, optimizer, coefficients, s, rate, matrices, axes):
+def transitions(penalty, optimizer, coefficients, s, rate, maps, stretches):
     """The maps of step `s` at a rate, for each kind of coordinate."""
-    A, _, _, G, _, e, _, _, _, unit = matrices
-    stretches = axes[2]
+    A, G, e = maps.A, maps.G, maps.e
     for kind in range(stretches.size):
-        transition(penalty, optimizer, coefficients, s, rate, A[kind], G[kind], e[kind], unit, stretches[kind])
+        transition(penalty, optimizer, coefficients, s, rate, A[kind], G[kind], e[kind], maps.unit, stretches[kind])
 
 
 @inlined
-def look(penalty, optimizer, params, coefficients, s, rate, matrices, axes, intercept):
+def look(penalty, optimizer, params, coefficients, s, rate, maps, stretches, intercept):
     """The maps of step `s` at a rate and where it takes the gradient: ``e P`` for the states, and the intercepts."""
-    _, P, _, _, _, e, eP, _, _, _ = matrices
+    P, e, ep = maps.P, maps.e, maps.ep
     m, K, d = params.shape[0], params.shape[1], params.shape[2] - 1
     c = coefficients_at(optimizer, coefficients, s, rate)
     for k in range(K):
         intercept[k] = point(optimizer, params[0, k, d], slots_at(optimizer, params, k, d), c)
-    transitions(penalty, optimizer, coefficients, s, rate, matrices, axes)
-    for kind in range(axes[2].size):
+    transitions(penalty, optimizer, coefficients, s, rate, maps, stretches)
+    for kind in range(stretches.size):
         for i in range(m):
-            eP[kind, i] = 0.0
+            ep[kind, i] = 0.0
             for q in range(m):
-                eP[kind, i] += e[kind, q] * P[kind, q, i]
-
-
-def work_space(params, longest, n_steps, n_kinds, l1, measured):
-    """What the kernels need to write to: (for a batch, small matrices, for thresholds, for a gradient)."""
-    m, K, d = params.shape[0], params.shape[1], params.shape[2] - 1
-    batch = (
-        np.empty(longest, np.int64),
-        np.empty((2, BURST), np.uint64),
-        np.empty((longest, K)),
-        np.empty(longest),
-        np.empty(longest),
-        np.empty(max(longest, K)),
-        np.empty(3),
-        np.empty(K),
-    )
-    A, P, AP = np.zeros((3, n_kinds, m, m))
-    P[:] = np.eye(m)
-    G, h, e, eP = np.zeros((4, n_kinds, m))
-    matrices = (A, P, AP, G, h, e, eP, np.zeros(m), np.zeros((m, 2 * m + 1)), np.zeros((m, 1, 1)))
-    n_thresholds = n_steps + 1 if l1 > 0 else 1
-    thresholds = (np.zeros(d if l1 > 0 else 0, np.int64), *np.zeros((3, n_kinds, n_thresholds)))
-    gradient = (np.zeros((d if measured else 0, K + 1)), np.empty(d if measured else 0, np.int64))
-    return batch, matrices, thresholds, gradient
+                ep[kind, i] += e[kind, q] * P[kind, q, i]
 
 
 @inlined
-def advance(U, K, matrices, axes, l1, rate, thresholds, now):
+def advance(U, K, maps, axes, l1, rate, thresholds, now):
     """Take the maps of a step into their products, or sweep where one would become ill-conditioned; the step's number."""
-    A, P, AP, G, h, _, _, scratch, M, _ = matrices
-    _, kinds, stretches = axes
-    _, Q, C, R = thresholds
-    m = scratch.size
+    A, P, AP, G, h = maps.A, maps.P, maps.AP, maps.G, maps.h
+    stretches, m = axes.stretches, maps.scratch.size
     condition = 0.0
     for kind in range(stretches.size):
         multiply(A[kind], P[kind], AP[kind])
-        condition = max(condition, solve(AP[kind], G[kind], h[kind], M))
+        condition = max(condition, solve(AP[kind], G[kind], h[kind], maps.M))
     sweep = condition > CONDITION
     if sweep:
-        make_explicit(U, K, AP, scratch, kinds, l1 > 0.0, thresholds, now)
+        make_explicit(U, K, AP, maps.scratch, axes.kinds, l1 > 0.0, thresholds, now)
         now = 0
     for kind in range(stretches.size):
         for i in range(m):
@@ -308,6 +281,7 @@ def advance(U, K, matrices, axes, l1, rate, thresholds, now):
                 P[kind, i, q] = (1.0 if i == q else 0.0) if sweep else AP[kind, i, q]
         if l1 > 0.0:  # what this step takes from |u|, and what an average misses for each unit of it
             a, p = A[kind], P[kind]
+            Q, C, R = thresholds.Q, thresholds.C, thresholds.R
             taken = rate * l1 * stretches[kind] / p[0, 0]
             R[kind, now] = (p[1, 0] - a[1, 0] / a[0, 0] * p[0, 0]) / p[1, 1] if m > 1 else 0.0
             Q[kind, now + 1] = Q[kind, now] + taken
@@ -315,67 +289,71 @@ def advance(U, K, matrices, axes, l1, rate, thresholds, now):
     return now + 1 if l1 > 0.0 else now
 
 
+# The arguments of a kernel are plain tuples: a named one costs each call 3 us. So they get their names inside.
 @Kernel
 def run_linear(parts, X, y, weights, order, offsets, coefficients, plan_weights, limits, axes, params, U, space, stats):
-    """Carry out a plan for a linear optimizer; `U` is the state by coordinate, (d, K * m). The failed step, or -1."""
+    """Carry out a plan for a linear optimizer; `U` is the state by coordinate, (d, K * m). The failed step, or -1.
+
+    The fields of `Limits` and `Axes`, what `work_space` returns and the table, and the arrays of `StepStats` as tuples.
+    """
     loss, penalty, optimizer = parts
     data, indices, indptr = X
-    fit_intercept, safety, bounds_rates, clip_norm, measured_from, l1 = limits
-    (rows, burst, raw, squares, row_weights, out, sums, intercept), matrices, thresholds, (g, touched), table = space
-    _, P, _, _, h, _, eP, scratch, _, _ = matrices
+    limits, axes = Limits(*limits), Axes(*axes)
+    batch, maps, thresholds, (g, touched), table = space
+    batch, maps, thresholds = Batch(*batch), Maps(*maps), Thresholds(*thresholds)
+    rows, raw, squares, sums = batch.rows, batch.raw, batch.square_lengths, batch.sums
     since, Q, C, R = thresholds
-    kinds = axes[1]
     losses, square_norms, row_squares, rates = stats
-    m, K, flat = params.shape[0], params.shape[1], U.reshape(U.size)
+    K, flat, scratch, fit_intercept = params.shape[1], U.reshape(U.size), maps.scratch, limits.fit_intercept
     y_flat = y.reshape(y.size)
-    thresholded = l1 > 0.0
+    m, thresholded = params.shape[0], limits.l1 > 0.0
     places = unpacked(order)
     now = 0
     for s in range(offsets.shape[0] - 1):
         start = offsets[s]
         size = offsets[s + 1] - start
         share = 1.0 / size
-        find_rows(places, start, offsets[s + 1], rows, 0, EVERY, burst)
-        row_weights_of(weights, plan_weights, rows, size, start, row_weights)
+        find_rows(places, start, offsets[s + 1], rows, 0, EVERY, batch.burst)
+        row_weights_of(weights, plan_weights, rows, size, start, batch.weights)
         if thresholded:
             for t in range(size):
                 for q in range(indptr[rows[t]], indptr[rows[t] + 1]):
-                    kind = kind_of(kinds, indices[q])
+                    kind = kind_of(axes.kinds, indices[q])
                     catch_up(U, indices[q], K, m, since, now, Q[kind], C[kind], R[kind])
-        look(penalty, optimizer, params, coefficients, s, coefficients[s, 0], matrices, axes, intercept)
-        points = (scalars(optimizer, eP[0]), eP)
-        measured = s >= measured_from
-        measure = measured or bounds_rates
+        look(penalty, optimizer, params, coefficients, s, coefficients[s, 0], maps, axes.stretches, batch.intercept)
+        points = (scalars(optimizer, maps.ep[0]), maps.ep)
+        measured = s >= limits.measured_from
+        measure = measured or limits.bounds_rates
         outputs(data, indices, indptr, y_flat, rows, size, flat, K, points, axes, raw, squares, measure)
         for t in range(size):
             squares[t] += fit_intercept
             for k in range(K):
-                raw[t, k] += intercept[k]
+                raw[t, k] += batch.intercept[k]
         sums[:] = 0
-        residuals_of(loss, raw, y, rows, row_weights, size, squares, out, sums)
+        residuals_of(loss, raw, y, rows, batch.weights, size, squares, batch.out, sums)
         take_changes(table, rows, size, raw)
         square_norm = np.nan
         if measured:
-            n_touched = touch(data, indices, indptr, rows, size, axes[0], raw, share, g, touched)
+            n_touched = touch(data, indices, indptr, rows, size, axes.scale, raw, share, g, touched)
             square_norm = square_norm_of(g, touched, n_touched, raw, size, share, fit_intercept)
             clear(g, touched, n_touched)
-        rate = bounded_rate(coefficients[s, 0], safety, sums[2] * share)
+        rate = bounded_rate(coefficients[s, 0], limits.safety, sums[2] * share)
         losses[s], square_norms[s], rates[s] = sums[0], square_norm, rate
         row_squares[s] = sums[1] if measure else np.nan
         if not finite(sums[0]) or (measured and not finite(square_norm)):
-            make_explicit(U, K, P, scratch, kinds, thresholded, thresholds, now)
+            make_explicit(U, K, maps.P, scratch, axes.kinds, thresholded, thresholds, now)
             return s
-        ratio = clipping(square_norm, clip_norm)
+        ratio = clipping(square_norm, limits.clip_norm)
         if rate < coefficients[s, 0]:
-            transitions(penalty, optimizer, coefficients, s, rate, matrices, axes)
-        now = advance(U, K, matrices, axes, l1, rate, thresholds, now)
-        responses = (scalars(optimizer, h[0]), h)
+            transitions(penalty, optimizer, coefficients, s, rate, maps, axes.stretches)
+        now = advance(U, K, maps, axes, limits.l1, rate, thresholds, now)
+        responses = (scalars(optimizer, maps.h[0]), maps.h)
         add_to_state(data, indices, indptr, rows, size, flat, K, responses, axes, raw, share * ratio)
         if fit_intercept:
             step_intercept(
                 optimizer, params, raw, size, share, coefficients_at(optimizer, coefficients, s, rate), ratio
             )
-    make_explicit(U, K, P, scratch, kinds, thresholded, thresholds, now)
+    make_explicit(U, K, maps.P, scratch, axes.kinds, thresholded, thresholds, now)
     return -1
 
 
@@ -386,17 +364,19 @@ def run_lazy(
     """Carry out a plan for any optimizer, updating the coordinates that a batch touches. The failed step, or -1."""
     loss, penalty, optimizer = parts
     data, indices, indptr = X
-    fit_intercept, safety, _, clip_norm, _, _ = limits
-    (rows, burst, raw, squares, row_weights, out, sums, _), _, _, (g, touched), table = space
+    limits, axes = Limits(*limits), Axes(*axes)
+    batch, _, _, (g, touched), table = space
+    batch = Batch(*batch)
+    rows, raw, squares, sums = batch.rows, batch.raw, batch.square_lengths, batch.sums
     losses, square_norms, row_squares, rates = stats
-    K, d = params.shape[1], params.shape[2] - 1
+    K, d, fit_intercept = params.shape[1], params.shape[2] - 1, limits.fit_intercept
     places = unpacked(order)
     for s in range(offsets.shape[0] - 1):
         start = offsets[s]
         size = offsets[s + 1] - start
         share = 1.0 / size
-        find_rows(places, start, offsets[s + 1], rows, 0, EVERY, burst)
-        row_weights_of(weights, plan_weights, rows, size, start, row_weights)
+        find_rows(places, start, offsets[s + 1], rows, 0, EVERY, batch.burst)
+        row_weights_of(weights, plan_weights, rows, size, start, batch.weights)
         c = coefficients_at(optimizer, coefficients, s, coefficients[s, 0])
         for t in range(size):
             squares[t] = fit_intercept
@@ -404,23 +384,23 @@ def run_lazy(
                 raw[t, k] = point(optimizer, params[0, k, d], slots_at(optimizer, params, k, d), c)
             for q in range(indptr[rows[t]], indptr[rows[t] + 1]):
                 j = indices[q]
-                x = scaled(np.float64(data[q]), axes[0], j)
+                x = scaled(np.float64(data[q]), axes.scale, j)
                 squares[t] += x * x
                 for k in range(K):
                     raw[t, k] += x * point(optimizer, params[0, k, j], slots_at(optimizer, params, k, j), c)
         sums[:] = 0
-        residuals_of(loss, raw, y, rows, row_weights, size, squares, out, sums)
+        residuals_of(loss, raw, y, rows, batch.weights, size, squares, batch.out, sums)
         take_changes(table, rows, size, raw)
-        n_touched = touch(data, indices, indptr, rows, size, axes[0], raw, share, g, touched)
+        n_touched = touch(data, indices, indptr, rows, size, axes.scale, raw, share, g, touched)
         square_norm = square_norm_of(g, touched, n_touched, raw, size, share, fit_intercept)
-        rate = bounded_rate(coefficients[s, 0], safety, sums[2] * share)
+        rate = bounded_rate(coefficients[s, 0], limits.safety, sums[2] * share)
         losses[s], square_norms[s], row_squares[s], rates[s] = sums[0], square_norm, sums[1], rate
         if not (finite(sums[0]) and finite(square_norm)):
             return s
-        ratio = clipping(square_norm, clip_norm)
+        ratio = clipping(square_norm, limits.clip_norm)
         c = coefficients_at(optimizer, coefficients, s, rate)
         for i in range(n_touched):
-            stretch = axes[2][kind_of(axes[1], touched[i])]
+            stretch = axes.stretches[kind_of(axes.kinds, touched[i])]
             step_coordinate(penalty, optimizer, params, touched[i], g, ratio, c, stretch, averaged)
         clear(g, touched, n_touched)
         if fit_intercept:

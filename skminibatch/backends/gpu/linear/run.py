@@ -9,11 +9,13 @@ from typing import NamedTuple
 import numpy as np
 
 from skminibatch.backends import base
+from skminibatch.backends.arrays import is_sparse
 from skminibatch.backends.gpu import device
 from skminibatch.backends.gpu.compile import NOTHING, kernel_of, launch, or_nothing, source_of
 from skminibatch.backends.gpu.source import _layout, numbers, order_numbers, sparse_types, structs
 from skminibatch.contract.orders import rows_of
-from skminibatch.contract.plan import StepStats
+from skminibatch.contract.plan import Plan, StepStats
+from skminibatch.contract.task import LinearTask
 
 THREADS, WARP = 512, 32
 # What a thread of a narrow model holds, in words of 4 bytes, of the 128 registers that it has in a block of so many.
@@ -21,8 +23,8 @@ REGISTERS, MOST_OF_OUTPUTS, MOST_COLUMNS, OF_ROWS = 88, 72, 16, 32
 MOST_ROWS = 8  # at once
 N_SUMS = 3  # see chunk.cu
 SUMS_BYTES = 32 * 1024  # of shared memory, in which the sums of the warps meet
-# The work on a batch, in units of about one operation of a warp for each eight, that one multiprocessor has done before
-# several could have met, and what a row takes besides its products.
+# Several blocks have to wait for each other in every step, so that one alone is faster while the work on a batch is at most
+# ALONE: the work on a row is ROW_WORK and, for each feature, half the number of outputs plus one.
 ALONE, ROW_WORK = 60_000, 64
 BLOCK_BYTES = 32 * 1024  # of a batch for each block, where they work on different coordinates
 MOST_OUTPUTS = 4  # that a warp computes at once
@@ -31,8 +33,8 @@ NO_EXPONENT = -2000
 LOSS_ROWS, BLOCKS_OF_LOSSES = 4, 2  # rows of a warp at once; blocks of a multiprocessor
 
 
-class Task(NamedTuple):
-    """What is asked of a chunk, as the verbs of `base` take it, on the device."""
+class Chunk(NamedTuple):
+    """A plan and the `LinearTask` that it is for, on the device, of the types that the kernels read."""
 
     parts: tuple
     X: object
@@ -44,6 +46,18 @@ class Task(NamedTuple):
     params: object
     table: object
     subset: object
+
+    @classmethod
+    def of(cls, task: LinearTask, plan: Plan, subset=None) -> Chunk:
+        """From a task; what is on the device already stays where it is, such as the subset of the order where it is given."""
+        asarray, dtype = device.cupy().asarray, task.params.dtype
+        axes = (NOTHING,) * 3
+        if task.coordinates is not None:
+            axes = tuple(asarray(axis, dtype) for axis in task.coordinates)
+        X = tuple(map(asarray, _csr(task.X))) if is_sparse(task.X) else asarray(task.X, dtype, order="C")
+        y, weights, params = asarray(task.y, dtype, order="C"), asarray(task.weights), asarray(task.params)
+        subset = asarray(plan.rows.subset if subset is None else subset)
+        return cls(task.parts, X, y, weights, plan, axes, bool(task.fit_intercept), params, task.table, subset)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -60,23 +74,19 @@ class Task(NamedTuple):
         return int(self.plan.sizes.max())
 
 
-def run_dense(
-    loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, table=None, subset=None
-):
+def run_dense(task: LinearTask, plan: Plan, subset=None) -> StepStats:
     """Carry out a plan on dense rows; a table is on the device, and so is the subset of the order that is given."""
-    arrays = X, y, weights, plan, coordinates, params, fit_intercept, table, subset
-    task = _task((loss, penalty, optimizer), *arrays)
-    found = _narrow(task) if is_narrow(task.params.dtype, *task.shape) else _wide(task)
-    return base.measured_in_part(_finished(found, task, params), plan, table)
+    chunk = Chunk.of(task, plan, subset)
+    results = _narrow(chunk) if is_narrow(chunk.params.dtype, *chunk.shape) else _wide(chunk)
+    return base.measured_in_part(_finished(results, chunk, task.params), plan, task.table)
 
 
-def run_csr(loss, penalty, optimizer, X, y, weights, plan, coordinates, params, fit_intercept, table=None, subset=None):
+def run_csr(task: LinearTask, plan: Plan, subset=None) -> StepStats:
     """Carry out a plan on sparse rows; a table is on the device, and so is the subset of the order that is given."""
-    lazy = base.is_lazy(optimizer, penalty)
-    arrays = _csr(X), y, weights, plan, coordinates, params, fit_intercept, table, subset
-    task = _task((loss, penalty, optimizer), *arrays)
-    stats = _finished(_sparse(task, lazy), task, params)
-    return stats if lazy else base.measured_at_end(stats, plan, table)
+    lazy = base.is_lazy(task.optimizer, task.penalty)
+    chunk = Chunk.of(task, plan, subset)
+    stats = _finished(_sparse(chunk, lazy), chunk, task.params)
+    return stats if lazy else base.measured_at_end(stats, plan, task.table)
 
 
 def loss_dense(loss, X, y, weights, rows, coef, intercept):
@@ -134,84 +144,84 @@ def n_sparse_blocks(size: int, n_features: int) -> int:
     return min(_multiprocessors(), max(-(-size // _warps()), -(-n_features // (FEATURES * THREADS))))
 
 
-def _narrow(task: Task):
+def _narrow(chunk: Chunk):
     """Start the kernel; the parameters and statistics on the device."""
-    cupy, dtype, (n_outputs, d) = device.cupy(), task.params.dtype, task.shape
-    n_blocks = n_narrow_blocks(task.largest, n_outputs, d)
+    cupy, dtype, (n_outputs, d) = device.cupy(), chunk.params.dtype, chunk.shape
+    n_blocks = n_narrow_blocks(chunk.largest, n_outputs, d)
     columns, width = -(-d // WARP), n_outputs * (d + 1)
     left = min(OF_ROWS, REGISTERS - _of_outputs(dtype, n_outputs, columns)) // (columns * _words(dtype))
     rows = min(MOST_ROWS, 1 << left.bit_length() - 1)
     at_once = min(n_outputs, max(1, SUMS_BYTES // (_warps() * (d + 1) * dtype.itemsize)))
     doubles = N_SUMS * _warps() + 2 * N_SUMS + THREADS
-    own = (len(task.params) + 2) * width + _warps() * at_once * (d + 1) + (n_outputs + 2) * columns * WARP + n_outputs
-    constants = {"OUTPUTS": n_outputs, "TARGETS": task.n_targets, "COLUMNS": columns, "ROWS": rows}
-    params, stats = task.params.copy(), _empty_stats(task.plan)
+    own = (len(chunk.params) + 2) * width + _warps() * at_once * (d + 1) + (n_outputs + 2) * columns * WARP + n_outputs
+    constants = {"OUTPUTS": n_outputs, "TARGETS": chunk.n_targets, "COLUMNS": columns, "ROWS": rows}
+    params, stats = chunk.params.copy(), _empty_stats(chunk.plan)
     arguments = (
         params, stats, cupy.empty(2 * n_blocks * width, dtype), cupy.empty(2 * n_blocks * N_SUMS),
-        cupy.zeros(1, np.uint32), *map(np.int32, (d, task.fit_intercept, at_once)),
+        cupy.zeros(1, np.uint32), *map(np.int32, (d, chunk.fit_intercept, at_once)),
     )  # fmt: skip
-    kernel = kernel_of(_source(task, constants, "linear/narrow.cu"), "run_narrow")
-    _start(kernel, task, n_blocks, arguments, 8 * doubles + dtype.itemsize * own)
+    kernel = kernel_of(_source(chunk, constants, "linear/narrow.cu"), "run_narrow")
+    _start(kernel, chunk, n_blocks, arguments, 8 * doubles + dtype.itemsize * own)
     return params, stats
 
 
-def _wide(task: Task):
+def _wide(chunk: Chunk):
     """Start the kernel; the parameters and statistics on the device."""
-    cupy, dtype, (n_outputs, d) = device.cupy(), task.params.dtype, task.shape
-    n_blocks = n_wide_blocks(task.largest, dtype.itemsize, n_outputs, d)
-    width, size = n_outputs * (d + 1), task.largest
-    states, stats = cupy.empty((2, *task.params.shape), dtype), _empty_stats(task.plan)
-    states[0] = task.params
+    cupy, dtype, (n_outputs, d) = device.cupy(), chunk.params.dtype, chunk.shape
+    n_blocks = n_wide_blocks(chunk.largest, dtype.itemsize, n_outputs, d)
+    width, size = n_outputs * (d + 1), chunk.largest
+    states, stats = cupy.empty((2, *chunk.params.shape), dtype), _empty_stats(chunk.plan)
+    states[0] = chunk.params
     arguments = (
         states, stats, cupy.empty(width, dtype), cupy.empty(width, dtype), cupy.empty(size, np.int64),
         cupy.empty(size * n_outputs, dtype), cupy.empty(size * n_outputs, dtype), cupy.empty(n_blocks * (N_SUMS + 1)),
-        cupy.zeros(1, np.uint32), *map(np.int32, (d, n_outputs, task.n_targets, task.fit_intercept)),
+        cupy.zeros(1, np.uint32), *map(np.int32, (d, n_outputs, chunk.n_targets, chunk.fit_intercept)),
     )  # fmt: skip
-    kernel = kernel_of(_source(task, {"OUTPUTS": _at_once(n_outputs)}, "linear/wide.cu"), "run_wide")
-    _start(kernel, task, n_blocks, arguments, 8 * (N_SUMS * _warps() + N_SUMS + MOST_OUTPUTS * THREADS))
+    kernel = kernel_of(_source(chunk, {"OUTPUTS": _at_once(n_outputs)}, "linear/wide.cu"), "run_wide")
+    _start(kernel, chunk, n_blocks, arguments, 8 * (N_SUMS * _warps() + N_SUMS + MOST_OUTPUTS * THREADS))
     return states[0], stats
 
 
-def _sparse(task: Task, lazy: bool):
+def _sparse(chunk: Chunk, lazy: bool):
     """Start the kernels; the parameters and statistics on the device."""
-    cupy, dtype, (n_outputs, d), (values, columns, starts) = device.cupy(), task.params.dtype, task.shape, task.X
-    n_blocks, width, size = n_sparse_blocks(task.largest, d), n_outputs * (d + 1), task.largest
+    cupy, dtype, (n_outputs, d), (values, columns, starts) = device.cupy(), chunk.params.dtype, chunk.shape, chunk.X
+    n_blocks, width, size = n_sparse_blocks(chunk.largest, d), n_outputs * (d + 1), chunk.largest
     source = _source(
-        task,
+        chunk,
         {"LAZY": int(lazy), "OUTPUTS": _at_once(n_outputs)},
         "linear/sparse.cu",
         types=sparse_types(values.dtype, columns.dtype),
     )
-    _, scale, stretch = task.axes
+    _, scale, stretch = chunk.axes
     exponents = cupy.full(d, NO_EXPONENT, np.int32)
     spread = min(4 * _multiprocessors(), -(-max(1, values.size) // THREADS))
     arguments = values, columns, np.int64(values.size), scale, exponents
     launch(kernel_of(source, "find_exponents"), spread, THREADS, arguments)
-    states, stats = cupy.empty((2, *task.params.shape), dtype), _empty_stats(task.plan)
-    states[0] = task.params
+    states, stats = cupy.empty((2, *chunk.params.shape), dtype), _empty_stats(chunk.plan)
+    states[0] = chunk.params
     arguments = (
-        values, columns, starts, task.y, *map(or_nothing, (task.weights, task.table)), scale, stretch, *_packed(task),
+        values, columns, starts, chunk.y, *map(or_nothing, (chunk.weights, chunk.table)), scale, stretch, *_packed(chunk),
         exponents, states, stats, cupy.empty(width, dtype), cupy.empty(width, dtype),
         cupy.empty(size * n_outputs, dtype), cupy.empty(size * n_outputs, dtype), cupy.zeros(2 * width, np.uint64),
         cupy.zeros(d, np.int32), cupy.empty(n_blocks * (N_SUMS + 2)), cupy.zeros(1, np.uint32),
-        *map(np.int32, (d, n_outputs, task.n_targets, task.fit_intercept)),
+        *map(np.int32, (d, n_outputs, chunk.n_targets, chunk.fit_intercept)),
     )  # fmt: skip
     shared_bytes = 8 * (N_SUMS + 1) * (_warps() + 1)
     launch(kernel_of(source, "run_sparse"), n_blocks, THREADS, arguments, shared_bytes, together=n_blocks > 1)
     return states[0], stats
 
 
-def _start(kernel, task: Task, n_blocks: int, arguments: tuple, shared_bytes: int) -> None:
+def _start(kernel, chunk: Chunk, n_blocks: int, arguments: tuple, shared_bytes: int) -> None:
     arguments = (
-        task.X, task.y, *map(or_nothing, (task.weights, task.table)), *task.axes, *_packed(task), *arguments
+        chunk.X, chunk.y, *map(or_nothing, (chunk.weights, chunk.table)), *chunk.axes, *_packed(chunk), *arguments
     )  # fmt: skip
     launch(kernel, n_blocks, THREADS, arguments, shared_bytes, together=n_blocks > 1)
 
 
-def _source(task: Task, constants: dict[str, int], name: str, types: str = "") -> str:
-    parts = dict(zip(("Loss", "Penalty", "Optimizer"), task.parts, strict=True))
-    constants = {"TABLE": int(task.table is not None), **constants}
-    return _written(parts, task.params.dtype, constants, types, ("rows.cu", "sums.cu", "linear/chunk.cu", name))
+def _source(chunk: Chunk, constants: dict[str, int], name: str, types: str = "") -> str:
+    parts = dict(zip(("Loss", "Penalty", "Optimizer"), chunk.parts, strict=True))
+    constants = {"TABLE": int(chunk.table is not None), **constants}
+    return _written(parts, chunk.params.dtype, constants, types, ("rows.cu", "sums.cu", "linear/chunk.cu", name))
 
 
 def _written(parts: dict, dtype, constants: dict[str, int], types: str, files: tuple[str, ...]) -> str:
@@ -227,37 +237,25 @@ def _written(parts: dict, dtype, constants: dict[str, int], types: str, files: t
 _sources: dict[tuple, str] = {}
 
 
-def _task(parts, X, y, weights, plan, coordinates, params, fit_intercept, table, subset) -> Task:
-    """Everything on the device, of the types that the kernels read; what is there already stays where it is."""
-    asarray, dtype = device.cupy().asarray, params.dtype
-    axes = (NOTHING,) * 3
-    if coordinates is not None:
-        axes = tuple(asarray(axis, dtype) for axis in (coordinates.center, coordinates.scale, coordinates.stretch))
-    X = tuple(map(asarray, X)) if isinstance(X, tuple) else asarray(X, dtype, order="C")
-    y, weights, params = asarray(y, dtype, order="C"), asarray(weights), asarray(params)
-    subset = asarray(plan.rows.subset if subset is None else subset)
-    return Task(parts, X, y, weights, plan, axes, bool(fit_intercept), params, table, subset)
-
-
 def _csr(X) -> tuple:
     return X.data, X.indices, X.indptr
 
 
-def _packed(task: Task) -> tuple:
+def _packed(chunk: Chunk) -> tuple:
     """A plan and the numbers of the parts in one array of words of 8 bytes: `Layout` of chunk.cu, then the arrays.
 
-    The subset of its order comes beside it.
+    The subset of its order is an array of its own.
     """
-    plan, order, weights = task.plan, task.plan.rows, task.plan.weights
+    plan, order, weights = chunk.plan, chunk.plan.rows, chunk.plan.weights
     arrays = [plan.offsets, plan.coefficients, np.empty(0) if weights is None else weights]
-    arrays += [_visits(plan) if task.table is not None else np.empty(0), order.explicit, numbers(*task.parts)]
+    arrays += [_visits(plan) if chunk.table is not None else np.empty(0), order.explicit, numbers(*chunk.parts)]
     words = [np.ascontiguousarray(one).reshape(-1).view(np.int64) for one in arrays]
     limits = np.array([*plan.safety, plan.clip_norm], np.float64).view(np.int64)
     layout = order_numbers(order)
     head, lengths = 1 + len(words) + len(limits) + len(layout), np.array([len(one) for one in words])
-    places = np.where(lengths > 0, head + np.cumsum(lengths) - lengths, 0)  # zero: not there
+    places = np.where(lengths > 0, head + np.cumsum(lengths) - lengths, 0)  # zero: it is empty
     packed = np.concatenate([[plan.n_steps], places, limits, layout, *words])
-    return device.cupy().asarray(packed), or_nothing(task.subset)
+    return device.cupy().asarray(packed), or_nothing(chunk.subset)
 
 
 def _visits(plan) -> np.ndarray:
@@ -280,14 +278,14 @@ def _empty_stats(plan):
     return device.cupy().empty(4 * plan.n_steps + 1)
 
 
-def _finished(found, task: Task, params) -> StepStats:
+def _finished(results, chunk: Chunk, params) -> StepStats:
     """Wait for a chunk: its parameters into `params`, and its statistics."""
-    cupy, (updated, stats) = device.cupy(), found
+    cupy, (updated, stats) = device.cupy(), results
     params[...] = updated if isinstance(params, cupy.ndarray) else cupy.asnumpy(updated)
     stats = cupy.asnumpy(stats)
     failed = int(stats[-1])
     losses, square_norms, row_squares, rates = stats[:-1].reshape(4, -1)
-    if task.table is not None:
+    if chunk.table is not None:
         square_norms[:] = np.nan
     if failed >= 0:  # the steps behind were not carried out
         for numbers_of_steps, nothing in ((losses, 0), (square_norms, np.nan), (row_squares, 0), (rates, 0)):

@@ -1,4 +1,4 @@
-"""Plans on rows that do not fit on the GPU: those of some steps are there while those of the next ones are on their way."""
+"""Plans on rows that do not fit on the GPU: the rows of some steps are used while those of the next ones are copied."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def run(step, rows, y, weights, plan):
             if number + 1 < len(pieces):  # into the buffer of the piece before, which is done
                 coming = pool.submit(loads, number + 1, *pieces[number + 1])
             X = SparseRows.on_gpu(X) if is_sparse(X) else X
-            there = [cupy().asarray(array[chosen] if array.size else array) for array in (y, weights)]
-            found = step(X, *there, _part(plan, first, last))
-            for mine, other in zip(stats[:4], found[:4], strict=True):
-                mine[first:last] = other
-            if found.failed >= 0:
-                return stats._replace(failed=first + found.failed)
+            of_rows = [cupy().asarray(array[chosen] if array.size else array) for array in (y, weights)]
+            of_piece = step(X, *of_rows, _part(plan, first, last))
+            for numbers, new in zip(stats[:4], of_piece[:4], strict=True):
+                numbers[first:last] = new
+            if of_piece.failed >= 0:
+                return stats._replace(failed=first + of_piece.failed)
     return stats
 
 
 def _loader(rows, plan):
-    """A function that gets the rows of a piece: their numbers, and they on the GPU (sparse ones on the host)."""
+    """A function that loads a piece: the numbers of its rows, and these rows on the GPU (sparse ones on the host)."""
     X, buffers = rows.host, {}
 
     def load(number: int, first: int, last: int):
@@ -47,9 +47,9 @@ def _loader(rows, plan):
         if buffer is None or len(buffer) < len(chosen):
             with working():  # of this thread
                 buffer = buffers[number % 2] = cupy().empty((len(chosen), X.shape[1]), X.dtype)
-        there = buffer[: len(chosen)]
-        fill(there, lambda start, stop, out: np.take(X, chosen[start:stop], axis=0, out=out, mode="clip"))
-        return chosen, there
+        rows = buffer[: len(chosen)]
+        fill(rows, lambda start, stop, out: np.take(X, chosen[start:stop], axis=0, out=out, mode="clip"))
+        return chosen, rows
 
     return load
 

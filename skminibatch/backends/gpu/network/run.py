@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from skminibatch.backends.arrays import is_sparse
 from skminibatch.backends.gpu import device
 from skminibatch.backends.gpu.compile import kernel_of, record_of, source_of
 from skminibatch.backends.gpu.network import csr
@@ -15,6 +16,8 @@ from skminibatch.backends.gpu.network.plans import Chunk
 from skminibatch.backends.gpu.network.products import Products
 from skminibatch.backends.gpu.source import has_cuda, numbers, structs
 from skminibatch.contract.kinds import declared
+from skminibatch.contract.plan import Plan, StepStats
+from skminibatch.contract.task import NetworkTask
 from skminibatch.contract.verbs import identity, n_slots
 from skminibatch.layers import NORMALIZATIONS, Identity
 
@@ -45,11 +48,11 @@ MOST_STEPS = 16  # that are kept as graphs, each for a batch size
 MOST_KINDS = 256  # of parameters, by what multiplies their rates and whether they are decayed
 
 
-def run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params, subset=None):
+def run_mlp(task: NetworkTask, plan: Plan, subset=None) -> StepStats:
     """Carry out a plan on a network for which there are kernels; the subset of the order, if given, is on the device."""
-    is_sparse = hasattr(X, "indptr")
-    found = Network.of(stack, loss, penalty, optimizer, params.dtype, is_sparse)
-    return found.run(X, y, weights, plan, plan.rows.subset if subset is None else subset, params)
+    network = Network.of(task.stack, *task.parts, task.params.dtype, is_sparse(task.X))
+    subset = plan.rows.subset if subset is None else subset
+    return network.run(task.X, task.y, task.weights, plan, subset, task.params)
 
 
 def has_kernels(stack, loss, penalty, optimizer, X) -> bool:
@@ -58,7 +61,7 @@ def has_kernels(stack, loss, penalty, optimizer, X) -> bool:
     plain = type(last.activation) is Identity and last.normalization is None and not last.dropout
     ours = all(part is None or type(part) in NORMALIZATIONS.values() for part in stack.normalizations)
     written = all(has_cuda(part) for part in (loss, penalty, optimizer, *activations))
-    readable = not hasattr(X, "indptr") or stack.entry is None
+    readable = not is_sparse(X) or stack.entry is None
     return plain and ours and written and readable and len(_kinds(stack)[0]) <= MOST_KINDS
 
 

@@ -16,6 +16,7 @@ from skminibatch.backends.gpu.network import run as network
 from skminibatch.backends.gpu.network.layers import Level
 from skminibatch.backends.gpu.source import structs
 from skminibatch.contract.orders import ROUNDS, explicit_order, keyed_order
+from skminibatch.contract.task import NetworkTask
 from skminibatch.layers import (
     ACTIVATIONS,
     GELU,
@@ -94,7 +95,7 @@ def carried_out(run_mlp, stack, loss, optimizer, X=None, weights=NOTHING, dtype=
     sampler_weights = plan.pop("sampler_weights", None)
     plan = plan_of(optimizer, n, **{"rate": 0.02, "batch_size": 11, "key": (5, 7), **plan})
     plan = plan._replace(weights=sampler_weights)
-    return Run(params, run_mlp(stack, loss, penalty, optimizer, X, y, weights, plan, params))
+    return Run(params, run_mlp(NetworkTask(stack, loss, penalty, optimizer, X, y, weights, params), plan))
 
 
 def agree(stack, loss, optimizer, *args, tolerance=1e-10, **options) -> Run:
@@ -165,7 +166,8 @@ def test_sums_of_gradients_agree(normalization):
     stack, ends = stack_of(Softmax(), normalization), []
     for run_mlp in (base.run_mlp, network.run_mlp):
         params, plan = parameters_of(stack, Sum()), plan_of(SGD(), N, batch_size=9, rate=0.0, n_epochs=1)
-        stats = run_mlp(stack, Softmax(), ElasticNet(), Sum(), rows(), targets_of(Softmax()), NOTHING, plan, params)
+        arrays = rows(), targets_of(Softmax()), NOTHING, params
+        stats = run_mlp(NetworkTask(stack, Softmax(), ElasticNet(), Sum(), *arrays), plan)
         ends.append((params, stats.square_norms))
     for expected, found in zip(*ends, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
@@ -245,7 +247,8 @@ def test_many_outputs_agree(room, monkeypatch):
     for run_mlp in (base.run_mlp, network.run_mlp):
         params = parameters_of(stack, SGD())
         plan = plan_of(SGD(), N, batch_size=7)
-        ends.append((run_mlp(stack, Softmax(), NET, SGD(), rows(), y, NOTHING, plan, params), params))
+        task = NetworkTask(stack, Softmax(), NET, SGD(), rows(), y, NOTHING, params)
+        ends.append((run_mlp(task, plan), params))
     (expected, expected_params), (found, params) = ends
     np.testing.assert_allclose(params, expected_params, rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(found.losses, expected.losses)
@@ -351,7 +354,7 @@ def test_arrays_of_the_device_are_used_where_they_are():
     expected = carried_out(network.run_mlp, stack, loss, optimizer)
     y, params, plan = targets_of(loss), parameters_of(stack, optimizer), plan_of(optimizer, N, rate=0.02, batch_size=11)
     X, y, weights, params = map(cupy.asarray, (rows(), y, NOTHING, params))
-    network.run_mlp(stack, loss, NET, optimizer, X, y, weights, plan._replace(key=(5, 7)), params)
+    network.run_mlp(NetworkTask(stack, loss, NET, optimizer, X, y, weights, params), plan._replace(key=(5, 7)))
     np.testing.assert_array_equal(params.get(), expected.params)
 
 
