@@ -6,7 +6,8 @@ of the package reads ``declared(part)``, and kernels read `Declaration` when the
 
 Class data of every kind: ``domains``, a dict from the hyper-parameters to their domains (see `skminibatch.contract.domains`);
 ``wraps``, the field that holds another part, of a part around it, whose abilities it has where it does not bring its own;
-``cuda``, for kinds with formulas, a dict from a formula to its body in CUDA C++ (see ``backends/gpu/source.py``).
+``cuda``, for kinds with formulas, a dict from a formula to its body in CUDA C++, where the translation of the formula is not
+good enough (see ``backends/gpu/source.py``).
 """
 
 from __future__ import annotations
@@ -525,9 +526,3 @@ def field_inside(cls: Any) -> str | None:
 def domains_of(cls: type) -> dict:
     """The domains of the hyper-parameters of a class."""
     return getattr(cls, "domains", {})
-
-
-@cache
-def cuda_of(cls: type) -> dict | None:
-    """The bodies of the formulas of a class in CUDA C++, or None."""
-    return getattr(cls, "cuda", None)

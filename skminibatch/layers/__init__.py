@@ -4,8 +4,7 @@ A normalization stands before the activation. ``start(n)`` gives parameters and 
 ``forward(X, parameters, running, weights, train)`` gives the output and its backward map, which turns dy (b, n) into dx and
 what each row adds to the gradient of the parameters, (b, n_parameters). ``rates(n)``, where there is one, multiplies the rate
 of each parameter. Class data: ``couples_rows``: in training, an output depends on the other rows of its batch;
-``absorbs_intercept``: an intercept before it would have no effect. An activation has ``cuda``, the bodies of ``activate`` and
-``slope`` in CUDA C++ (see ``backends/gpu/source.py``).
+``absorbs_intercept``: an intercept before it would have no effect.
 """
 
 from skminibatch.contract.deprecation import renamed

@@ -20,10 +20,6 @@ class Identity(NamedTuple):
 
     spread = 1.0
     balanced = True
-    cuda = {
-        "activate": "return z;",
-        "slope": "return T(1);",
-    }
 
     def activate(self, z):
         return z
@@ -37,13 +33,6 @@ class Sigmoid(NamedTuple):
 
     spread = 16.0
     balanced = True
-    cuda = {
-        "activate": """
-            T e = exp(-abs(z));
-            return (z > T(0) ? T(1) : e) / (T(1) + e);
-        """,
-        "slope": "return a * (T(1) - a);",
-    }
 
     def activate(self, z):
         e = exp_of_negative(where(positive(z), -z, z))
@@ -58,10 +47,7 @@ class Tanh(NamedTuple):
 
     spread = 1.0
     balanced = True
-    cuda = {
-        "activate": "return tanh(z);",
-        "slope": "return T(1) - a * a;",
-    }
+    cuda = {"activate": "return tanh(z);"}  # in single precision, the formula loses the digits of a small z
 
     def activate(self, z):
         e = exp_of_negative(where(positive(z), -2.0 * z, 2.0 * z))
@@ -80,10 +66,6 @@ class ReLU(NamedTuple):
 
     spread = 1.0
     balanced = True
-    cuda = {
-        "activate": "return z < T(0) ? T(0) : z;",
-        "slope": "return z > T(0) ? T(1) : T(0);",
-    }
 
     def activate(self, z):
         return where(positive(-z), 0.0, z)
@@ -98,10 +80,6 @@ class LeakyReLU(NamedTuple):
     leak: float = 0.01
     domains = {"leak": FINITE}
     balanced = False
-    cuda = {
-        "activate": "return z > T(0) ? z : leak * z;",
-        "slope": "return z > T(0) ? T(1) : leak;",
-    }
 
     @property
     def spread(self) -> float:
@@ -122,10 +100,7 @@ class ELU(NamedTuple):
     domains = {"alpha": POSITIVE}
     spread = 1.5
     balanced = False
-    cuda = {
-        "activate": "return z > T(0) ? z : alpha * expm1(z);",
-        "slope": "return z > T(0) ? T(1) : a + alpha;",
-    }
+    cuda = {"activate": "return z > T(0) ? z : alpha * expm1(z);"}  # as that of Tanh
 
     def activate(self, z):
         return where(positive(z), z, self.alpha * (exp_of_negative(where(positive(z), 0.0 * z, z)) - 1.0))
@@ -139,10 +114,6 @@ class GELU(NamedTuple):
 
     spread = 2.0
     balanced = False
-    cuda = {
-        "activate": "return z * T(0.5) * erfc(T(-0.7071067811865476) * z);",
-        "slope": "return T(0.5) * erfc(T(-0.7071067811865476) * z) + z * exp(T(-0.5) * z * z) * T(0.3989422804014327);",
-    }
 
     def activate(self, z):
         return z * normal_share(z)
@@ -156,17 +127,6 @@ class SiLU(NamedTuple):
 
     spread = 2.0
     balanced = False
-    cuda = {
-        "activate": """
-            T e = exp(-abs(z));
-            return z * (z > T(0) ? T(1) : e) / (T(1) + e);
-        """,
-        "slope": """
-            T e = exp(-abs(z));
-            T share = (z > T(0) ? T(1) : e) / (T(1) + e);
-            return share + a * (T(1) - share);
-        """,
-    }
 
     def activate(self, z):
         e = exp_of_negative(where(positive(z), -z, z))
@@ -183,13 +143,6 @@ class Softplus(NamedTuple):
 
     spread = 2.0
     balanced = False
-    cuda = {
-        "activate": "return (z > T(0) ? z : T(0)) + log1p(exp(-abs(z)));",
-        "slope": """
-            T e = exp(-abs(z));
-            return (z > T(0) ? T(1) : e) / (T(1) + e);
-        """,
-    }
 
     def activate(self, z):
         return where(positive(z), z, 0.0) + log_of_one_plus(exp_of_negative(where(positive(z), -z, z)))

@@ -3,9 +3,8 @@
 A pointwise loss has ``value(raw, y)``, ``gradient(raw, y)`` and, for diagnostics, ``second_derivative(raw, y)``; a row-wise
 one ``value_gradient(raw, y, out)`` of a row and ``hessian_product(raw, y, direction)`` of several.
 Class data: ``curvature``, an upper bound of the second derivative, or None where there is none; ``task``;
-``link`` ("log" where predictions are ``exp(raw)``); ``cuda``, a dict from ``value``, ``gradient``, ``value_gradient`` and, where
-there is one, ``stiffness`` to the body of the same formula in CUDA C++ (see ``backends/gpu/source.py``). Without it, a loss of
-the user's own works on a GPU too, in array operations.
+``link`` ("log" where predictions are ``exp(raw)``). On a GPU, the formulas of one row are translated
+to CUDA C++; one that has no translation runs in array operations (see ``backends/gpu/source.py``).
 """
 
 from skminibatch.losses.logistic import Logistic, Softmax

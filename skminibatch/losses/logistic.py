@@ -15,17 +15,6 @@ from skminibatch.contract.verbs import exp_of_negative, log_of_one_plus, where
 class Logistic(NamedTuple):
     """``log(1 + exp(-y raw))`` for `y` in {-1, +1}; probabilities are ``1 / (1 + exp(-raw))``."""
 
-    cuda = {
-        "value": """
-            T z = y * raw;
-            return (z < T(0) ? -z : T(0)) + log1p(exp(-abs(z)));
-        """,
-        "gradient": """
-            T z = y * raw, e = exp(-abs(z));
-            return -y * (z > T(0) ? e : T(1)) / (T(1) + e);
-        """,
-    }
-
     def value(self, raw, y):
         z = y * raw
         return np.maximum(0.0, -z) + log_of_one_plus(exp_of_negative(-np.abs(z)))
@@ -60,19 +49,6 @@ class Softmax(NamedTuple):
 
     The Hessian ``diag(p) - p p'`` has no eigenvalue above 1/2 (Boehning 1992).
     """
-
-    cuda = {
-        "value_gradient": """
-            int label = int(y[0]);
-            T highest = raw[0], total = T(0);
-            for (int k = 1; k < n; k++) highest = raw[k] > highest ? raw[k] : highest;
-            for (int k = 0; k < n; k++) total += out[k] = exp(raw[k] - highest);
-            T value = log(total) + highest - raw[label];
-            for (int k = 0; k < n; k++) out[k] /= total;
-            out[label] -= T(1);
-            return value;
-        """,
-    }
 
     def value_gradient(self, raw, y, out):
         label = int(y[0])

@@ -14,14 +14,6 @@ from skminibatch.contract.verbs import where
 class Hinge(NamedTuple):
     """``max(0, 1 - y raw)``, the loss of the support vector machine (Cortes and Vapnik 1995)."""
 
-    cuda = {
-        "value": """
-            T margin = T(1) - y * raw;
-            return margin < T(0) ? T(0) : margin;
-        """,
-        "gradient": "return y * raw <= T(1) ? -y : T(0);",
-    }
-
     def value(self, raw, y):
         return np.maximum(0.0, 1.0 - y * raw)
 
@@ -35,17 +27,6 @@ class Hinge(NamedTuple):
 @declares(curvature=2.0, task="classification")
 class SquaredHinge(NamedTuple):
     """``max(0, 1 - y raw)^2``."""
-
-    cuda = {
-        "value": """
-            T margin = T(1) - y * raw;
-            return margin < T(0) ? T(0) : margin * margin;
-        """,
-        "gradient": """
-            T margin = T(1) - y * raw;
-            return margin < T(0) ? T(0) : T(-2) * y * margin;
-        """,
-    }
 
     def value(self, raw, y):
         margin = np.maximum(0.0, 1.0 - y * raw)
@@ -62,14 +43,6 @@ class SquaredHinge(NamedTuple):
 class Perceptron(NamedTuple):
     """``max(0, -y raw)`` (Rosenblatt 1958); a raw output of zero counts as an error, so that learning can start."""
 
-    cuda = {
-        "value": """
-            T z = y * raw;
-            return z > T(0) ? T(0) : -z;
-        """,
-        "gradient": "return y * raw <= T(0) ? -y : T(0);",
-    }
-
     def value(self, raw, y):
         return np.maximum(0.0, -y * raw)
 
@@ -83,17 +56,6 @@ class Perceptron(NamedTuple):
 @declares(curvature=2.0, task="classification")
 class ModifiedHuber(NamedTuple):
     """``max(0, 1 - y raw)^2`` above ``y raw = -1``, its tangent below (Zhang 2004); gives probabilities."""
-
-    cuda = {
-        "value": """
-            T z = y * raw, margin = z > T(1) ? T(0) : T(1) - z;
-            return z >= T(-1) ? margin * margin : T(-4) * z;
-        """,
-        "gradient": """
-            T z = y * raw, margin = z > T(1) ? T(0) : T(1) - z;
-            return z >= T(-1) ? T(-2) * y * margin : T(-4) * y;
-        """,
-    }
 
     def value(self, raw, y):
         z = y * raw

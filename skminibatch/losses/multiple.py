@@ -15,27 +15,6 @@ class OneVsRest(NamedTuple):
     """Sum over the classes of a margin loss, +1 for the class of the row and -1 for the others; `y` is an index."""
 
     loss: tuple
-    cuda = {
-        "value_gradient": """
-            int label = int(y[0]);
-            T total = T(0);
-            for (int k = 0; k < n; k++) {
-                T sign = k == label ? T(1) : T(-1);
-                total += loss.value(raw[k], sign);
-                out[k] = loss.gradient(raw[k], sign);
-            }
-            return total;
-        """,
-        "stiffness": """
-            int label = int(y[0]);
-            T largest = loss.stiffness(raw[0], label == 0 ? T(1) : T(-1));
-            for (int k = 1; k < n; k++) {
-                T each = loss.stiffness(raw[k], k == label ? T(1) : T(-1));
-                largest = each > largest ? each : largest;
-            }
-            return largest;
-        """,
-    }
 
     def value_gradient(self, raw, y, out):
         total = 0.0
@@ -61,24 +40,6 @@ class EachOutput(NamedTuple):
     """Sum over the outputs of a loss, each against its own column of `y` (multi-output, multilabel)."""
 
     loss: tuple
-    cuda = {
-        "value_gradient": """
-            T total = T(0);
-            for (int k = 0; k < n; k++) {
-                total += loss.value(raw[k], y[k]);
-                out[k] = loss.gradient(raw[k], y[k]);
-            }
-            return total;
-        """,
-        "stiffness": """
-            T largest = loss.stiffness(raw[0], y[0]);
-            for (int k = 1; k < n; k++) {
-                T each = loss.stiffness(raw[k], y[k]);
-                largest = each > largest ? each : largest;
-            }
-            return largest;
-        """,
-    }
 
     def value_gradient(self, raw, y, out):
         total = 0.0

@@ -15,11 +15,6 @@ from skminibatch.contract.verbs import where
 class SquaredError(NamedTuple):
     """``(raw - y)^2 / 2``."""
 
-    cuda = {
-        "value": "return T(0.5) * (raw - y) * (raw - y);",
-        "gradient": "return raw - y;",
-    }
-
     def value(self, raw, y):
         return 0.5 * (raw - y) * (raw - y)
 
@@ -38,16 +33,6 @@ class Huber(NamedTuple):
     """``r^2 / 2`` for ``|r| <= epsilon``, else ``epsilon |r| - epsilon^2 / 2`` (Huber 1964)."""
 
     epsilon: float = 0.1
-    cuda = {
-        "value": """
-            T r = abs(raw - y);
-            return r <= epsilon ? T(0.5) * r * r : epsilon * (r - T(0.5) * epsilon);
-        """,
-        "gradient": """
-            T r = raw - y;
-            return r > epsilon ? epsilon : r < -epsilon ? -epsilon : r;
-        """,
-    }
 
     def value(self, raw, y):
         r = np.abs(raw - y)
@@ -68,16 +53,6 @@ class EpsilonInsensitive(NamedTuple):
     """``max(0, |r| - epsilon)``, the loss of support vector regression (Vapnik 1995)."""
 
     epsilon: float = 0.1
-    cuda = {
-        "value": """
-            T excess = abs(raw - y) - epsilon;
-            return excess < T(0) ? T(0) : excess;
-        """,
-        "gradient": """
-            T r = raw - y;
-            return abs(r) > epsilon ? (r > T(0) ? T(1) : T(-1)) : T(0);
-        """,
-    }
 
     def value(self, raw, y):
         return np.maximum(0.0, np.abs(raw - y) - self.epsilon)
@@ -98,16 +73,6 @@ class SquaredEpsilonInsensitive(NamedTuple):
     """``max(0, |r| - epsilon)^2``."""
 
     epsilon: float = 0.1
-    cuda = {
-        "value": """
-            T excess = abs(raw - y) - epsilon;
-            return excess < T(0) ? T(0) : excess * excess;
-        """,
-        "gradient": """
-            T r = raw - y, excess = abs(r) - epsilon;
-            return excess < T(0) ? T(0) : (r > T(0) ? T(2) : T(-2)) * excess;
-        """,
-    }
 
     def value(self, raw, y):
         excess = np.maximum(0.0, np.abs(raw - y) - self.epsilon)
@@ -129,16 +94,6 @@ class Quantile(NamedTuple):
     """``max(quantile (y - raw), (quantile - 1) (y - raw))``, the pinball loss (Koenker and Bassett 1978)."""
 
     quantile: float = 0.5
-    cuda = {
-        "value": """
-            T r = y - raw;
-            return r > T(0) ? quantile * r : (quantile - T(1)) * r;
-        """,
-        "gradient": """
-            T r = y - raw;
-            return r > T(0) ? -quantile : r < T(0) ? T(1) - quantile : T(0);
-        """,
-    }
 
     def value(self, raw, y):
         r = y - raw
@@ -162,18 +117,6 @@ class Poisson(NamedTuple):
     The second derivative ``exp(raw)`` has no bound. What limits a step is ``exp(raw) + |exp(raw) - y|``, so that no
     single row moves its own raw output by more than one.
     """
-
-    cuda = {
-        "value": """
-            T log_y = log(y > T(0) ? y : T(1));
-            return exp(raw) - y * raw + y * log_y - y;
-        """,
-        "gradient": "return exp(raw) - y;",
-        "stiffness": """
-            T mean = exp(raw);
-            return mean + abs(mean - y);
-        """,
-    }
 
     def value(self, raw, y):
         log_y = np.log(where(y > 0.0, y, 1.0))

@@ -8,8 +8,7 @@ stretched (-1 like a parameter, 1 like a gradient, 2 like its square); ``linear`
 ``(w, slots, g)``; ``lazy_l1``: in addition w does not depend on the slots; ``decoupled``: the square of the penalty
 shrinks w instead of entering the gradient; ``per_row``: the loop stores the last residual of each row, and g is what the
 gradients of a batch changed by since; ``auto_rate``: the constant rate of ``learning_rate='auto'``, None where it is
-``auto_multiple()`` over the smoothness of a batch; ``cuda``, a dict from ``update``, ``follow`` and ``point`` to the bodies of
-the same formulas in CUDA C++ (see ``backends/gpu/source.py``).
+``auto_multiple()`` over the smoothness of a batch.
 """
 
 from skminibatch.optimizers.adaptive import AdaGrad, Adam, AdamW, RMSProp

@@ -10,13 +10,6 @@ from skminibatch.contract.domains import POSITIVE, SHARE
 from skminibatch.contract.kinds import InvalidPart, declares
 
 ADAM = {"beta_1": SHARE, "beta_2": SHARE, "epsilon": POSITIVE}
-ADAM_STEP = """
-    slots[0] = g + beta_1 * (slots[0] - g);
-    slots[1] = g * g + beta_2 * (slots[1] - g * g);
-    T step = c[0] / (sqrt(slots[1]) * c[2] + epsilon);
-    w -= step * c[1] * slots[0];
-    return step;
-"""
 
 
 @declares(domains={"epsilon": POSITIVE}, slot_exponents=(2,), auto_rate=0.1)
@@ -24,14 +17,6 @@ class AdaGrad(NamedTuple):
     """``s <- s + g^2; w <- w - rate g / (sqrt(s) + epsilon)`` (Duchi, Hazan and Singer 2011)."""
 
     epsilon: float = 1e-8
-    cuda = {
-        "update": """
-            slots[0] += g * g;
-            T step = c[0] / (sqrt(slots[0]) + epsilon);
-            w -= step * g;
-            return step;
-        """,
-    }
 
     def coefficients(self, rates, sizes, memory):
         return rates[:, None], memory
@@ -51,14 +36,6 @@ class RMSProp(NamedTuple):
 
     decay: float = 0.99
     epsilon: float = 1e-8
-    cuda = {
-        "update": """
-            slots[0] = g * g + decay * (slots[0] - g * g);
-            T step = c[0] / (sqrt(slots[0]) * c[1] + epsilon);
-            w -= step * g;
-            return step;
-        """,
-    }
 
     def coefficients(self, rates, sizes, memory):
         t = (memory or 0) + np.arange(1, len(rates) + 1)
@@ -77,7 +54,6 @@ class Adam(NamedTuple):
     beta_1: float = 0.9
     beta_2: float = 0.999
     epsilon: float = 1e-8
-    cuda = {"update": ADAM_STEP}
 
     def coefficients(self, rates, sizes, memory):
         t = (memory or 0) + np.arange(1, len(rates) + 1)
@@ -115,7 +91,6 @@ class AdamW(NamedTuple):
     beta_1: float = 0.9
     beta_2: float = 0.999
     epsilon: float = 1e-8
-    cuda = {"update": ADAM_STEP}
 
     def coefficients(self, rates, sizes, memory):
         return Adam(*self).coefficients(rates, sizes, memory)

@@ -21,11 +21,6 @@ class Averaging(NamedTuple):
 
     inner: AnyPart
     start: float = 0.0
-    cuda = {
-        "update": "return inner.update(w, g, slots, c);",
-        "follow": "slots[n_slots - 1] += c[n_coefficients - 1] * (w - slots[n_slots - 1]);",
-        "point": "return inner.point(w, slots, c);",
-    }
 
     def coefficients(self, rates, sizes, memory):
         inner, samples, averaged = memory or (None, 0, 0)

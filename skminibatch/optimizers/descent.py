@@ -14,13 +14,6 @@ from skminibatch.contract.kinds import declares
 class SGD(NamedTuple):
     """``w <- w - rate g`` (Robbins and Monro 1951)."""
 
-    cuda = {
-        "update": """
-            w -= c[0] * g;
-            return c[0];
-        """,
-    }
-
     def auto_multiple(self):
         return 0.5
 
@@ -36,13 +29,6 @@ class Momentum(NamedTuple):
     """``v <- momentum v + g; w <- w - rate v`` (Polyak 1964); the effective step is ``rate / (1 - momentum)``."""
 
     momentum: float = 0.9
-    cuda = {
-        "update": """
-            slots[0] = momentum * slots[0] + g;
-            w -= c[0] * slots[0];
-            return c[0] / (T(1) - momentum);
-        """,
-    }
 
     def auto_multiple(self):
         return 0.5 * (1.0 - self.momentum)
@@ -60,13 +46,6 @@ class Nesterov(NamedTuple):
     """``v <- momentum v + g; w <- w - rate (g + momentum v)`` (Nesterov 1983, in the variables of Sutskever 2013)."""
 
     momentum: float = 0.9
-    cuda = {
-        "update": """
-            slots[0] = momentum * slots[0] + g;
-            w -= c[0] * (g + momentum * slots[0]);
-            return c[0] / (T(1) - momentum);
-        """,
-    }
 
     def auto_multiple(self):
         return 0.5 * (1.0 - self.momentum)
@@ -95,14 +74,6 @@ class ScheduleFree(NamedTuple):
 
     interpolation: float = 0.5
     power: float = 0.0
-    cuda = {
-        "update": """
-            w -= c[0] * g;
-            return c[0];
-        """,
-        "follow": "slots[0] += c[1] * (w - slots[0]);",
-        "point": "return (T(1) - interpolation) * w + interpolation * slots[0];",
-    }
 
     def auto_multiple(self):
         return 2.0

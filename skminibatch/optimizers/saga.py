@@ -28,13 +28,6 @@ class SAGA(NamedTuple):
     """
 
     n_rows: float = 1.0
-    cuda = {
-        "update": """
-            w -= c[0] * (g + slots[0]);
-            slots[0] += c[1] * g;
-            return c[0];
-        """,
-    }
 
     def auto_multiple(self):
         return 0.25

@@ -1,8 +1,7 @@
 """Penalties: a dict from the name of the parameter `penalty` to the mixing of the elastic net.
 
 One elastic net ``alpha ((1 - l1_ratio) w^2 / 2 + l1_ratio |w|)`` serves every name by its values; a name stands here
-for the ``l1_ratio`` that it implies ("elasticnet": the parameter itself decides; None: no penalty). Class data: ``cuda``,
-the bodies of ``value``, ``gradient`` and ``prox`` in CUDA C++ (see ``backends/gpu/source.py``).
+for the ``l1_ratio`` that it implies ("elasticnet": the parameter itself decides; None: no penalty).
 """
 
 from skminibatch.penalties.elastic_net import ElasticNet

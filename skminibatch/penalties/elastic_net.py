@@ -17,14 +17,6 @@ class ElasticNet(NamedTuple):
 
     l2: float = 0.0
     l1: float = 0.0
-    cuda = {
-        "value": "return T(0.5) * l2 * w * w + l1 * abs(w);",
-        "gradient": "return l2 * w;",
-        "prox": """
-            T threshold = step * l1;
-            return w - (w > threshold ? threshold : w < -threshold ? -threshold : w);
-        """,
-    }
 
     @property
     def nonsmooth(self):

@@ -406,6 +406,7 @@ template <class V> inline void __stcs(V* p, V v) { *p = v; }
 using std::abs; using std::ceil; using std::erf; using std::erfc; using std::exp; using std::expm1; using std::fabs;
 using std::floor; using std::fma; using std::isfinite; using std::isinf; using std::isnan; using std::log; using std::log1p;
 using std::pow; using std::sqrt; using std::tanh; using std::cos; using std::sin; using std::copysign; using std::fmax;
+using std::atan; using std::asinh; using std::cosh; using std::sinh;
 using std::fmin; using std::ilogb; using std::scalbn; using std::ldexp; using std::llrint; using std::lrint; using std::rint;
 // Of a number and NaN, CUDA's max and min give the number.
 inline float max(float a, float b) { return std::fmax(a, b); }

@@ -1,12 +1,17 @@
-"""The parts in CUDA C++: a struct for each, its fields as members and the bodies that stand in its class as functions.
+"""The parts in CUDA C++: a struct for each, with its fields as members and its verbs as functions.
 
-The class attribute ``cuda`` of a part maps its verbs to the bodies of functions, which are declared in `KINDS`. A body names
-the hyper-parameters and the arguments as the formula in Python does, ``T`` is the type of all numbers (a literal is
-``T(0.5)``), and a part inside is a member: ``loss.value(raw[k], y[k])``. NaN has to stay NaN, or a model that has diverged
-goes on unseen: ``max(x, T(0))`` would lose it, ``x < T(0) ? T(0) : x`` does not. ``update`` changes `w` and `slots` in
-place and returns the effective step.
+The body of a function is translated from the formula in Python, see `translation`. A part has no struct where a formula has no
+translation, or where its source cannot be read (of a class that was typed into a plain interpreter or made by ``exec``);
+`why_not` returns the reason, and the part runs in array operations then.
 
-Besides, a struct has a constructor from `numbers` and the constant ``n_numbers``; an optimizer has ``n_slots``,
+Where another text is better, the class attribute ``cuda`` maps a verb to the body to use. It counts in the class that defines
+the formula and in those derived from it, until one overrides the formula. A body names the hyper-parameters as Python does
+and the arguments as `translation.signatures` does; ``T`` is the type of all numbers (a literal is ``T(0.5)``), and a
+wrapped part is a member: ``loss.value(raw[k], y[k])``. NaN has to stay NaN, or a model that has diverged would train on unseen:
+``max(x, T(0))`` would lose it, ``x < T(0) ? T(0) : x`` does not. ``update`` changes `w` and `slots` in place and returns
+the effective step.
+
+In addition, a struct has a constructor from `numbers` and the constant ``n_numbers``; an optimizer has ``n_slots``,
 ``n_coefficients`` (in a body too; those of a part inside are counted, and are the first) and ``decoupled``; a loss has
 ``rowwise``. A loss of one output can also be called as a row-wise one. What a part may leave out, its struct has as well.
 
@@ -22,6 +27,9 @@ from numbers import Real
 
 import numpy as np
 
+from skminibatch.backends.gpu.translation.expressions import HELPERS, Untranslatable, identifier
+from skminibatch.backends.gpu.translation.formulas import body
+from skminibatch.backends.gpu.translation.signatures import functions_of, signature
 from skminibatch.contract import kinds
 from skminibatch.contract.orders import ROUNDS, RowOrder
 
@@ -29,32 +37,6 @@ NUMBER_TYPES = {"float32": "float", "float64": "double"}
 ORDER_NUMBERS = len(RowOrder._fields) - 1 + ROUNDS  # of an order, its keys last: what ``RowOrder`` in ``rows.cu`` reads
 COLUMN_TYPES = {"int32": "int", "int64": "long long"}  # of the indices of sparse rows
 
-# Functions of each kind of part.
-KINDS = {
-    "row-wise loss": {
-        "value_gradient": "T value_gradient(const T* raw, const T* y, T* out, int n) const",
-        "stiffness": "T stiffness(const T* raw, const T* y, int n) const",
-    },
-    "penalty": {
-        "prox": "T prox(T w, T step) const",
-        "value": "T value(T w) const",
-        "gradient": "T gradient(T w) const",
-    },
-    "optimizer": {
-        "update": "T update(T& w, T g, T* slots, const T* c) const",
-        "follow": "void follow(T w, T* slots, const T* c) const",
-        "point": "T point(T w, const T* slots, const T* c) const",
-    },
-    "activation": {
-        "activate": "T activate(T z) const",
-        "slope": "T slope(T z, T a) const",
-    },
-    "loss": {
-        "value": "T value(T raw, T y) const",
-        "gradient": "T gradient(T raw, T y) const",
-        "stiffness": "T stiffness(T raw, T y) const",
-    },
-}
 OF_ONE_OUTPUT = """
 HD T value_gradient(const T* raw, const T* y, T* out, int) const {
     T loss = value(raw[0], y[0]);
@@ -80,16 +62,19 @@ def text(name: str) -> str:
 
 
 def has_cuda(part) -> bool:
-    """Whether a part and those inside it can be a struct: each of their formulas has a body in CUDA C++.
+    """Whether a part and the one inside it can be structs."""
+    return not why_not(part)
 
-    A class that overrides a formula has to bring its own bodies.
-    """
-    cls, bodies = type(part), kinds.cuda_of(type(part))
-    if bodies is None:
-        return False
-    within, bodies_from = kinds.inside(part), _level(cls, "cuda")
-    written = all(verb in bodies and _level(cls, verb) >= bodies_from for verb in _formulas(part))
-    return written and all(has_cuda(field) if field is within else isinstance(field, Real) for field in part)
+
+def why_not(part) -> str:
+    """Why a part cannot be a struct: the formula and the construct that has no translation; empty where it can."""
+    bodies, within = _bodies_of(part), kinds.inside(part)
+    if isinstance(bodies, str):
+        return bodies
+    for name, field in zip(part._fields, part, strict=True):
+        if not isinstance(field, Real) and (within is None or field is not within):
+            return f"{type(part).__name__}.{name}: {field!r} is not a number"
+    return "" if within is None else why_not(within)
 
 
 def numbers(*parts) -> np.ndarray:
@@ -136,32 +121,17 @@ def structs(parts: dict, dtype) -> str:
     typedef SquaredError_1 Loss;
     """
     declared: dict[tuple, str] = {}
-    lines = [f"typedef {NUMBER_TYPES[np.dtype(dtype).name]} T;", HD.strip()]
+    lines = [f"typedef {NUMBER_TYPES[np.dtype(dtype).name]} T;", HD.strip(), HELPERS.strip()]
     for name, part in parts.items():
         lines += _declarations(part, declared)
         lines.append(f"typedef {declared[_layout(part)]} {name};")
     return "\n".join(lines) + "\n"
 
 
-def _kind(part) -> str:
-    return kinds.declared(part).kind.name
-
-
-def _formulas(part) -> list[str]:
-    """The formulas that a part has itself."""
-    part = kinds.declared(part)
-    return [verb for verb in KINDS[part.kind.name] if verb in part.kind.required or part.brings(verb)]
-
-
 def _leaves(part) -> list:
     """The fields of a part that are numbers, those of a part inside in the place of that part."""
     within = kinds.inside(part)
     return [leaf for field in part for leaf in (_leaves(within) if field is within else [field])]
-
-
-def _level(cls: type, name: str) -> int:
-    """How many classes up an attribute of a class is defined."""
-    return next(level for level, base in enumerate(cls.__mro__) if name in vars(base))
 
 
 def _layout(part) -> tuple:
@@ -182,7 +152,7 @@ def _declarations(part, declared: dict[tuple, str]) -> list[str]:
 
 
 def _constants(part) -> list[str]:
-    kind = _kind(part)
+    kind = kinds.declared(part).kind.name
     constants = {"int n_numbers": len(_leaves(part))}
     if kind == "optimizer":
         optimizer = kinds.declared(part)
@@ -197,26 +167,52 @@ def _constants(part) -> list[str]:
 def _members(part, declared: dict[tuple, str]) -> list[str]:
     within = kinds.inside(part)
     types = [declared[_layout(field)] if field is within else "T" for field in part]
-    return [f"{type_} {field};" for type_, field in zip(types, part._fields, strict=True)]
+    return [f"{type_} {identifier(field)};" for type_, field in zip(types, part._fields, strict=True)]
 
 
 def _constructor(part, name: str) -> str:
     at, read, within = 0, [], kinds.inside(part)
     for field, value in zip(part._fields, part, strict=True):
         is_part = value is within
-        read.append(f"{field}(numbers + {at})" if is_part else f"{field}(T(numbers[{at}]))")
+        argument = f"numbers + {at}" if is_part else f"T(numbers[{at}])"
+        read.append(f"{identifier(field)}({argument})")
         at += len(_leaves(value)) if is_part else 1
     return f"HD explicit {name}(const double* numbers){' : ' * bool(read)}{', '.join(read)} {{}}"
 
 
 def _functions(part) -> list[str]:
-    kind, functions = _kind(part), []
-    bodies = {"follow": "return;", "point": "return w;"} if kind == "optimizer" else {}
-    if kind.endswith("loss"):
-        curvature = kinds.declared(part).curvature
-        bodies["stiffness"] = f"return T({1.0 if curvature is None else float(curvature)!r});"
-    bodies |= {verb: kinds.cuda_of(type(part))[verb] for verb in _formulas(part)}
-    for verb, declaration in KINDS[kind].items():
-        body = textwrap.indent(inspect.cleandoc(bodies[verb]), " " * 4)
-        functions.append(f"HD {declaration} {{\n{body}\n}}")
-    return functions + ([OF_ONE_OUTPUT.strip()] if kind == "loss" else [])
+    functions, bodies = [], _bodies_of(part)
+    for verb, declaration in functions_of(part).items():
+        functions.append(f"HD {declaration} {{\n{textwrap.indent(bodies[verb], ' ' * 4)}\n}}")
+    is_pointwise = kinds.declared(part).kind is kinds.LOSS
+    return functions + ([OF_ONE_OUTPUT.strip()] if is_pointwise else [])
+
+
+def _bodies_of(part) -> dict[str, str] | str:
+    """The body of each function, or why there is none; for the types of the parts, once."""
+    layout = _layout(part)
+    if layout not in _bodies:
+        try:
+            _bodies[layout] = {verb: _body(part, verb) for verb in functions_of(part)}
+        except Untranslatable as error:
+            _bodies[layout] = str(error)
+    return _bodies[layout]
+
+
+_bodies: dict[tuple, dict[str, str] | str] = {}
+
+
+def _body(part, verb: str) -> str:
+    """The body of a function: what a class has for its formula or for one that it inherits, or else a translation."""
+    cls, declared = type(part), kinds.declared(part)
+    if verb == "stiffness" and not declared.brings(verb):
+        return f"return T({1.0 if declared.curvature is None else float(declared.curvature)!r});"
+    for base in cls.__mro__:
+        if verb in vars(base).get("cuda", {}):
+            return inspect.cleandoc(vars(base)["cuda"][verb])
+        if verb in vars(base):
+            break
+    try:
+        return body(kinds.declaration_of(part)[verb], signature(functions_of(part)[verb]), part)
+    except Untranslatable as error:
+        raise Untranslatable(f"{cls.__name__}.{verb}: {error} has no translation") from None

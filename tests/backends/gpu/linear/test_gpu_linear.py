@@ -19,6 +19,7 @@ from skminibatch.losses import LOSSES, EachOutput, Hinge, Logistic, Poisson, Sof
 from skminibatch.optimizers import SAGA, SGD, Adam, AdamW, Averaging, Momentum, ScheduleFree
 from skminibatch.penalties import ElasticNet
 from tests.backends import linear_chunks as shared
+from tests.backends.gpu.custom_parts import Halved, Lion, Looking, Smoothed, Stiff
 from tests.emulated import cupy as emulated
 from tests.emulated import nvrtc
 
@@ -91,6 +92,12 @@ def test_losses_agree(loss, kind):
 def test_optimizers_agree(optimizer, kind):
     for penalty in (ElasticNet(), ElasticNet(0.3, 0.0), shared.NET):
         assert_agree(rows_for(kind), Logistic(), optimizer, penalty=penalty)
+
+
+def test_custom_parts_agree(kind):
+    assert_agree(rows_for(kind), Stiff(0.5), Looking())
+    assert_agree(rows_for(kind), EachOutput(Stiff(3.0)), Lion(), penalty=Smoothed())
+    assert_agree(rows_for(kind), Stiff(), Halved(Momentum()))
 
 
 @pytest.mark.parametrize("optimizer", [ScheduleFree(), Adam(), AdamW()], ids=repr)

@@ -37,6 +37,7 @@ from skminibatch.losses import LOSSES, EachOutput, Logistic, OneVsRest, Poisson,
 from skminibatch.models.network_gradients import Sum
 from skminibatch.optimizers import SGD, Adam, AdamW, Averaging, Momentum, Nesterov, ScheduleFree
 from skminibatch.penalties import ElasticNet
+from tests.backends.gpu.custom_parts import Focal, Halved, Lion, Smoothed, Stiff
 from tests.backends.linear_chunks import OUTPUTS, plan_of, targets_of
 from tests.backends.network_chunks import (
     INSTANCES,
@@ -120,6 +121,11 @@ def agree(stack, loss, optimizer, *args, tolerance=1e-10, **options) -> Run:
 def test_activations_agree(activation):
     agree(stack_of(Softmax(), activation=activation()), Softmax(), Adam())
     agree(stack_of(Softmax(), LayerNorm(), activation=activation(), dropout=0.2), Softmax(), Momentum())
+
+
+def test_custom_parts_agree():
+    agree(stack_of(Softmax(), LayerNorm(), activation=Swish(1.5)), Softmax(), Halved(Adam()))
+    agree(stack_of(Stiff()), Stiff(3.0), Lion(), penalty=Smoothed())
 
 
 @pytest.mark.usefixtures("with_and_without_a_head")
@@ -388,15 +394,15 @@ def test_what_has_no_kernels_is_known():
         return network.has_kernels(stack or stack_of(Softmax()), loss or Softmax(), NET, optimizer, rows())
 
     class Own(SGD):
-        """A formula without a body in CUDA C++."""
+        """A formula that has no translation."""
 
         def update(self, w, g, slots, c):
-            return w - 2.0 * c[0] * g, slots, c[0]
+            return w - c[0] * np.hypot(g, 0.1), slots, c[0]
 
     assert known()
     assert known(stack_of(Softmax(), GhostNorm(), entry=LayerNorm()), OneVsRest(Logistic()), Averaging(AdamW()))
     assert not known(stack_of(Softmax(), Centered()))
-    assert not known(stack_of(Softmax(), activation=Swish()))
+    assert known(stack_of(Softmax(), activation=Swish()), Focal(), Lion())
     assert not known(optimizer=Own())
     assert not known(Stack((Dense(D, OUTPUTS, Tanh()),)))
     for entry in (None, LayerNorm()):

@@ -1,0 +1,1 @@
+"""Formulas of the parts in CUDA C++, translated from their Python source."""
