@@ -8,6 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from skminibatch.contract.arrays import is_sparse
+
+__all__ = [
+    "check_device", "is_sparse", "on_gpu", "on_host", "take_on_device", "to_device_of",
+]  # fmt: skip
+
 
 class RowsOfFit(ABC):
     """Rows that are on a GPU for as long as a fit lasts, see `gpu.placement`; ``X[rows]`` are on the host."""
@@ -29,11 +35,6 @@ def on_gpu(array) -> bool:
     dense, sparse = sys.modules.get("cupy"), sys.modules.get("cupyx.scipy.sparse")
     kinds = (dense, "ndarray"), (sparse, "spmatrix"), (sparse, "sparray")
     return isinstance(array, tuple(getattr(module, kind) for module, kind in kinds if hasattr(module, kind)))
-
-
-def is_sparse(X) -> bool:
-    """Whether rows are CSR, wherever they are."""
-    return getattr(X, "format", None) == "csr"
 
 
 def on_host(array):

@@ -135,6 +135,23 @@ def _single_rows(self, memory):
     return 1
 
 
+def _none(self, argument):
+    return None
+
+
+def _rates_of_one(self, n):
+    return np.ones(self.start(n)[0].size)
+
+
+def _unnamed_sizes(self, n):
+    sizes = {name: array.size for name, array in zip(("parameters", "statistics"), self.start(n), strict=True)}
+    return {name: size for name, size in sizes.items() if size}
+
+
+def _nothing_derived(self, numbers):
+    return {}
+
+
 # -- the kinds
 
 
@@ -333,15 +350,31 @@ ACTIVATION = Kind(
         "activate": "activate(z): the output of a unit",
         "slope": "slope(z, a): its derivative at z, where the output is a",
     },
-    {},
+    {
+        "spread": Ability(1.0, "the variance of initial weights times their number per unit: about 1 / mean(slope^2)"),
+        "balanced": Ability(
+            True, "whether initial weights depend on the units of both layers, not on those before alone"
+        ),
+    },
 )
 NORMALIZATION = Kind(
     "normalization",
     {
         "start": "start(n): (parameters, running statistics) of n units",
         "forward": "forward(X, parameters, running, weights, train): (the output, its backward map)",
+        "couples_rows": "couples_rows: whether in training an output depends on the other rows of its batch",
     },
-    {},
+    {
+        "absorbs_intercept": Ability(False, "whether an intercept before it would have no effect"),
+        "pooling": Ability(_none, "pooling(n): the `Pooling` that `forward` follows, as kernels do; None: none does"),
+        "exact": Ability(False, "whether `fit` ends with the moments of all training rows in place of running ones"),
+        "rates": Ability(_rates_of_one, "rates(n): what the rate of each parameter is multiplied with"),
+        "sizes": Ability(
+            _unnamed_sizes, "sizes(n): names and numbers of the parameters, then of the running statistics"
+        ),
+        "derived": Ability(_nothing_derived, "derived(numbers): more to show, by name, from what is named by `sizes`"),
+        "affine": Ability(_none, "affine(numbers): (scale, shift) of units in predictions; None: it is another map"),
+    },
 )
 KINDS: tuple[Kind, ...] = (
     LOSS,
@@ -398,6 +431,12 @@ def has(cls: type, member: str) -> bool:
 def fits(cls: type, kind: Kind) -> bool:
     """Whether a class has the required members of a kind."""
     return all(has(cls, member) for member in kind.required)
+
+
+def has_its_own(cls: type, member: str, other: str) -> bool:
+    """Whether a class has a member from the same class as another one or from a class below: that is not overridden alone."""
+    levels = [[name in vars(base) for base in cls.__mro__].index(True) for name in (member, other)]
+    return levels[0] <= levels[1]
 
 
 class Declaration:

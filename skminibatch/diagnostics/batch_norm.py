@@ -137,7 +137,7 @@ def batch_norm_gradient_bias(
             raise ValueError("x is constant: it cannot be normalised.")
     rng = check_random_state(random_state)
     layer = BatchNorm(epsilon=0.0) if ghost_size is None else GhostNorm(size=float(ghost_size), epsilon=0.0)
-    counts = np.diff(np.arange(layer.groups(batch_size) + 1) * batch_size // layer.groups(batch_size))
+    counts = np.diff(layer.pooling(1).bounds(batch_size))
     factor = float(1.0 / np.average((counts - 1.0) / (counts + 1.0), weights=counts))
     exact = gamma**3 * (3.0 if x is None else float(np.mean(((x - x.mean()) / x.std()) ** 4)))
     gradients, at_once = [], max(1, AT_ONCE // batch_size)

@@ -16,7 +16,7 @@ from skminibatch.backends import threads
 from skminibatch.backends.arrays import is_sparse, on_gpu
 from skminibatch.contract.kinds import declared
 from skminibatch.contract.verbs import identity
-from skminibatch.estimators import parts
+from skminibatch.estimators import pairs, parts
 from skminibatch.estimators.base import BaseMiniBatchEstimator
 from skminibatch.estimators.checks import rows_to_predict
 from skminibatch.estimators.targets import RegressionTarget
@@ -67,8 +67,9 @@ class MLPEstimator(BaseMiniBatchEstimator):
         for name in ("activation", "dropout"):
             constraints = [constraint for constraint in self._parameter_constraints[name] if constraint is not list]
             entries = getattr(self, name)
-            for entry in entries if isinstance(entries, list) else []:
-                validate_parameter_constraints({name: constraints}, {name: entry}, caller_name=type(self).__name__)
+            for number, entry in enumerate(entries if isinstance(entries, list) else []):
+                place = f"{name}[{number}]"
+                validate_parameter_constraints({place: constraints}, {place: entry}, caller_name=type(self).__name__)
 
     def _pointwise_loss(self):
         return parts.loss(self.loss)
@@ -118,6 +119,7 @@ class MLPEstimator(BaseMiniBatchEstimator):
     def _checked_model(self, target, X, device: str, sampler, partial: bool = False) -> MLPModel:
         """The model, if its parts go together and with what training goes on from."""
         model = super()._checked_model(target, X, device, sampler, partial)
+        pairs.check_rate_of_network(model, self.learning_rate, self.solver)
         fitted = getattr(self, "_fitted", None) if partial or self.warm_start else None
         if fitted is None:
             return model
@@ -136,15 +138,6 @@ class MLPEstimator(BaseMiniBatchEstimator):
             parts.refuse_unused(self, ["learning_rate_init"], "learning_rate")
             return None
         return self.learning_rate_init
-
-    def _follows_smoothness(self, model) -> bool:
-        if self.learning_rate == "auto" and declared(model.optimizer).auto_rate is None:
-            raise ValueError(
-                f"learning_rate='auto' needs a solver whose rate does not follow from the smoothness, which an MLP does not "
-                f"have: 'adam', 'adamw', 'rmsprop' or 'adagrad'. Got solver={self.solver!r}; use 'constant' and "
-                "learning_rate_init."
-            )
-        return False
 
     def _start(self, model, target, data, init, seed):
         """Random weights; the outputs start at the best constant."""

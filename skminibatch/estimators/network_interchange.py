@@ -11,7 +11,7 @@ from skminibatch.backends import device_of
 from skminibatch.contract.kinds import declared
 from skminibatch.estimators.interchange import fitted_by, with_attributes
 from skminibatch.estimators.targets import ClassificationTarget, RegressionTarget
-from skminibatch.layers import ACTIVATIONS, BatchNorm, GhostNorm, HybridNorm
+from skminibatch.layers import ACTIVATIONS
 
 THEIR_ACTIVATIONS = {ACTIVATIONS[name]: name for name in ("identity", "logistic", "tanh", "relu")}
 SHARED = (
@@ -77,7 +77,7 @@ def _plain_layers(ours) -> tuple[str, list, list]:
                 f"{layer.activation!r} in hidden layer {number} after {layers[0].activation!r} in the first."
             )
     normalizations = zip(ours._layers.normalizations, ours.normalizations_, strict=True)
-    scales = [_scale_and_shift(part, found, number) for number, (part, found) in enumerate(normalizations)]
+    scales = [_scale_and_shift(part, numbers, number) for number, (part, numbers) in enumerate(normalizations)]
     scale, shift = scales[0]
     intercepts[0] = intercepts[0] + shift @ coefs[0] if np.ndim(shift) else intercepts[0].copy()
     coefs[0] = np.reshape(scale, (-1, 1)) * coefs[0]
@@ -88,19 +88,19 @@ def _plain_layers(ours) -> tuple[str, list, list]:
     return name, [coef.astype(dtype) for coef in coefs], [intercept.astype(dtype) for intercept in intercepts]
 
 
-def _scale_and_shift(part, found, number: int):
+def _scale_and_shift(part, numbers, number: int):
     """``scale x + shift``, what a normalization does to a unit in predictions; float64."""
     if part is None:
         return 1.0, 0.0
-    if not isinstance(part, (BatchNorm, GhostNorm)) and not (isinstance(part, HybridNorm) and found["alpha"][0] == 1):
-        where = "before the first layer" if number == 0 else f"in hidden layer {number}"
-        learnt = f" with alpha={found['alpha'][0]:.3g}" if isinstance(part, HybridNorm) else ""
+    affine = declared(part).affine(numbers)
+    if affine is None:
+        place = "before the first layer" if number == 0 else f"in hidden layer {number}"
+        derived = declared(part).derived(numbers)
+        learnt = " with " * bool(derived) + ", ".join(f"{name}={value[0]:.3g}" for name, value in derived.items())
         raise ValueError(
-            f"scikit-learn has no equivalent of {part!r}{learnt} {where}: its statistics are those of each row."
+            f"scikit-learn has no equivalent of {part!r}{learnt} {place}: its statistics are those of each row."
         )
-    gamma, beta, mean, variance = (found[name].astype(float) for name in ("gamma", "beta", "mean", "variance"))
-    scale = gamma / np.sqrt(variance + part.epsilon)
-    return scale, beta - scale * mean
+    return affine
 
 
 def from_sklearn(ours, theirs):

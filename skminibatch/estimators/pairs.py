@@ -51,6 +51,15 @@ def check_rows(model, sampler) -> None:
         )
 
 
+def check_rate_of_network(model, learning_rate, solver) -> None:
+    """Refuse, by name, an automatic rate that would have to follow from the smoothness of a network."""
+    if learning_rate == "auto" and declared(model.optimizer).auto_rate is None:
+        raise ValueError(
+            "learning_rate='auto' needs a solver whose rate does not follow from the smoothness, which an MLP does not have: "
+            f"'adam', 'adamw', 'rmsprop' or 'adagrad'. Got solver={solver!r}; use 'constant' and learning_rate_init."
+        )
+
+
 def check_batch_sizes(part, value, n_rows: int, sampler, model) -> None:
     """Refuse, by name, batches that a sampler or a model cannot have; `value` is that of the parameter."""
     sizes = declared(part)

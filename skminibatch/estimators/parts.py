@@ -37,7 +37,16 @@ def named(registry: dict, name: str, parameter: str):
 
 def part_of(value, registry: dict, kind: kinds.Kind, parameter: str):
     """The part of a name, or the given one."""
-    return checked(named(registry, value, parameter)() if isinstance(value, str) else value, kind, parameter)
+    if isinstance(value, str):
+        cls = named(registry, value, parameter)
+        needed = [name for name in cls._fields if name not in cls._field_defaults]
+        if needed:
+            raise ValueError(
+                f"{parameter}={value!r} leaves {needed[0]!r} open, which has no default: use {parameter}={cls.__name__}("
+                f"{needed[0]}=...)."
+            )
+        value = cls()
+    return checked(value, kind, parameter)
 
 
 def loss(value, **fields):
@@ -229,32 +238,29 @@ def strata(part, given, X, y, target) -> np.ndarray | None:
     return given
 
 
+def by_layer(value, n_hidden: int, parameter: str) -> list[tuple[str, object]]:
+    """What a parameter is for each hidden layer, one for all or a list with one for each, after its name in an error."""
+    if not isinstance(value, list):
+        return [(parameter, value)] * n_hidden
+    if len(value) != n_hidden:
+        raise ValueError(f"{parameter} has {len(value)} entries, but hidden_layer_sizes has {n_hidden} layers.")
+    return [(f"{parameter}[{number}]", entry) for number, entry in enumerate(value)]
+
+
 def activations(value, n_hidden: int) -> list[tuple]:
-    """The activation of each hidden layer: one for all, or a list with one for each."""
-    values = value if isinstance(value, list) else [value] * n_hidden
-    if len(values) != n_hidden:
-        raise ValueError(f"activation has {len(values)} entries, but hidden_layer_sizes has {n_hidden} layers.")
-    return [part_of(one, ACTIVATIONS, kinds.ACTIVATION, "activation") for one in values]
+    """The activation of each hidden layer."""
+    entries = by_layer(value, n_hidden, "activation")
+    return [part_of(entry, ACTIVATIONS, kinds.ACTIVATION, name) for name, entry in entries]
 
 
 def normalization(value) -> tuple | None:
-    """The normalization of a name."""
-    if value is None:
-        return None
-    if isinstance(value, str) and value == "instance":
-        raise ValueError(
-            "normalization='instance' needs to know the channels: a hidden vector of one position each would be its own mean. "
-            "Use normalization=InstanceNorm(n_channels=...)."
-        )
-    return part_of(value, NORMALIZATIONS, kinds.NORMALIZATION, "normalization")
+    """The normalization of a name, or the given one."""
+    return None if value is None else part_of(value, NORMALIZATIONS, kinds.NORMALIZATION, "normalization")
 
 
 def dropouts(value, n_hidden: int) -> list[float]:
-    """The dropout of each hidden layer: one for all, or a list with one for each."""
-    values = value if isinstance(value, list) else [value] * n_hidden
-    if len(values) != n_hidden:
-        raise ValueError(f"dropout has {len(values)} entries, but hidden_layer_sizes has {n_hidden} layers.")
-    return [float(one) for one in values]
+    """The dropout of each hidden layer."""
+    return [float(entry) for _, entry in by_layer(value, n_hidden, "dropout")]
 
 
 def threads(n_jobs) -> int:

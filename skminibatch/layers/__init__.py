@@ -1,10 +1,11 @@
 """Layers of a network: activations and normalizations, each a dict from the name of the parameter to the part.
 
-A normalization stands before the activation. ``start(n)`` gives parameters and running statistics of n units;
+A normalization comes before the activation. ``start(n)`` gives parameters and running statistics of n units;
 ``forward(X, parameters, running, weights, train)`` gives the output and its backward map, which turns dy (b, n) into dx and
-what each row adds to the gradient of the parameters, (b, n_parameters). ``rates(n)``, where there is one, multiplies the rate
-of each parameter. Class data: ``couples_rows``: in training, an output depends on the other rows of its batch;
-``absorbs_intercept``: an intercept before it would have no effect.
+what each row adds to the gradient of the parameters, (b, n_parameters). ``couples_rows`` is class data: whether in training an
+output depends on the other rows of its batch. All else that a normalization or an activation may declare is listed in
+`skminibatch.contract.kinds`. What a normalization pools is declared by its ``pooling(n)``, see `skminibatch.layers.pooling`:
+kernels read it, and stand in for ``forward`` where they fit. Without it a network is trained by its formulas, on every device.
 """
 
 from skminibatch.contract.deprecation import renamed
@@ -15,6 +16,7 @@ from skminibatch.layers.group import GroupNorm
 from skminibatch.layers.hybrid import HybridNorm
 from skminibatch.layers.instance import InstanceNorm
 from skminibatch.layers.layer import LayerNorm
+from skminibatch.layers.rms import RMSNorm
 from skminibatch.layers.stack import Dense, Stack
 
 ACTIVATIONS = {
@@ -35,6 +37,7 @@ NORMALIZATIONS = {
     "instance": InstanceNorm,
     "group": GroupNorm,
     "hybrid": HybridNorm,
+    "rms": RMSNorm,
 }
 
 __all__ = [
@@ -51,6 +54,7 @@ __all__ = [
     "InstanceNorm",
     "LayerNorm",
     "LeakyReLU",
+    "RMSNorm",
     "ReLU",
     "SiLU",
     "Sigmoid",

@@ -7,37 +7,45 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skminibatch.layers.blocks import RUNNING, Running, scaled, shares_of, standardized, unit_scale
+from skminibatch.contract.kinds import declares
+from skminibatch.layers.blocks import RUNNING, Running, scale_sizes, scaled, shares_of, standardized, unit_scale
+from skminibatch.layers.pooling import ROWS, Pooling
 
 
+@declares(couples_rows=True, absorbs_intercept=True, domains=RUNNING)
 class BatchNorm(NamedTuple):
     """Each unit has mean zero and variance one over the batch (Ioffe and Szegedy 2015, arXiv:1502.03167).
 
     Predictions use running statistics with the share `momentum` of the last batch; with ``exact``, the weighted mean and
-    variance of all training rows, which `fit` computes when training has ended, in one pass over the rows a normalization
-    (`partial_fit` goes on with running ones). Needs batches of two rows at least.
+    variance of all training rows, which `fit` computes when training has ended, in one pass over the rows per normalization
+    (`partial_fit` continues with running ones). Needs batches of two rows at least.
     """
 
     epsilon: float = 1e-5
     momentum: float = 0.1
     exact: bool = False
-    domains = RUNNING
-    couples_rows = True
-    absorbs_intercept = True
 
     def start(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         """(parameters, running statistics) of n units."""
         return unit_scale(n), Running.start(n)
 
-    def groups(self, n_rows: int) -> int:
-        """Groups of consecutive rows of a batch that are normalised apart."""
-        return 1
+    def sizes(self, n: int) -> dict[str, int]:
+        """How many numbers each of them is, by name."""
+        return scale_sizes(n) | Running.sizes(n)
+
+    def pooling(self, n: int) -> Pooling:
+        """All rows of a batch together."""
+        return Pooling(ROWS, self.epsilon, momentum=self.momentum)
+
+    def affine(self, numbers):
+        """(scale, shift) of each unit in predictions."""
+        return Running.affine(numbers, self.epsilon)
 
     def forward(self, X, parameters, running, weights, train: bool):
         """(y, backward); `running` is updated in place while training, unless it is None."""
         if not train:
             return from_running(X, parameters, running, self.epsilon)
-        bounds = np.arange(self.groups(len(X)) + 1) * len(X) // self.groups(len(X))
+        bounds = self.pooling(X.shape[1]).bounds(len(X))
         z, maps = np.empty_like(X), []
         for start, stop in pairwise(bounds):
             shares = shares_of(None if weights is None else weights[start:stop], X[start:stop])

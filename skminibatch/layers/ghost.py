@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from skminibatch.contract.domains import SEVERAL
+from skminibatch.contract.kinds import declares
 from skminibatch.layers.batch import BatchNorm
 from skminibatch.layers.blocks import RUNNING
+from skminibatch.layers.pooling import ROWS, Pooling
 
 
+@declares(couples_rows=True, absorbs_intercept=True, domains={**RUNNING, "size": SEVERAL})
 class GhostNorm(NamedTuple):
     """Batch normalization of virtual batches of about `size` rows (Hoffer, Hubara and Soudry 2017, arXiv:1705.08741).
 
@@ -21,17 +26,22 @@ class GhostNorm(NamedTuple):
     epsilon: float = 1e-5
     momentum: float = 0.1
     exact: bool = False
-    domains = {**RUNNING, "size": SEVERAL}
-    couples_rows = True
-    absorbs_intercept = True
 
-    def start(self, n: int):
+    def start(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         """(parameters, running statistics) of n units."""
         return BatchNorm.start(self, n)
 
-    def groups(self, n_rows: int) -> int:
-        """Groups of consecutive rows of a batch that are normalised apart."""
-        return max(1, n_rows // int(self.size))
+    def sizes(self, n: int) -> dict[str, int]:
+        """How many numbers each of them is, by name."""
+        return BatchNorm.sizes(self, n)
+
+    def pooling(self, n: int) -> Pooling:
+        """About `size` consecutive rows together."""
+        return Pooling(ROWS, self.epsilon, size=int(self.size), momentum=self.momentum)
+
+    def affine(self, numbers):
+        """(scale, shift) of each unit in predictions."""
+        return BatchNorm.affine(self, numbers)
 
     def forward(self, X, parameters, running, weights, train: bool):
         """(y, backward); `running` is updated in place while training, unless it is None."""

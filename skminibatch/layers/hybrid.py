@@ -7,11 +7,14 @@ from typing import NamedTuple
 import numpy as np
 
 from skminibatch.contract.domains import AT_LEAST_ZERO, INSIDE
+from skminibatch.contract.kinds import declares
 from skminibatch.contract.verbs import activate
 from skminibatch.layers.activations import Sigmoid
-from skminibatch.layers.blocks import RUNNING, Running, scaled, shares_of, unit_scale
+from skminibatch.layers.blocks import RUNNING, Running, scale_sizes, scaled, shares_of, unit_scale
+from skminibatch.layers.pooling import BOTH, Pooling
 
 
+@declares(couples_rows=True, domains={**RUNNING, "alpha": INSIDE, "rate": AT_LEAST_ZERO})
 class HybridNorm(NamedTuple):
     """Batch and layer normalization by ``alpha = sigmoid(q)``, learnt in each layer (after Luo et al. 2019, arXiv:1806.10779).
 
@@ -25,9 +28,6 @@ class HybridNorm(NamedTuple):
     epsilon: float = 1e-5
     momentum: float = 0.1
     exact: bool = False
-    domains = {**RUNNING, "alpha": INSIDE, "rate": AT_LEAST_ZERO}
-    couples_rows = True
-    absorbs_intercept = False
 
     def start(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         """(parameters, running statistics) of n units; the last parameter is q."""
@@ -38,9 +38,21 @@ class HybridNorm(NamedTuple):
         """What the rate is multiplied with for each parameter."""
         return np.append(np.ones(2 * n), self.rate)
 
-    def groups(self, n_rows: int) -> int:
-        """Groups of consecutive rows of a batch that are normalised apart."""
-        return 1
+    def sizes(self, n: int) -> dict[str, int]:
+        """How many numbers each of the parameters and running statistics is, by name."""
+        return {**scale_sizes(n), "q": 1, **Running.sizes(n)}
+
+    def derived(self, numbers):
+        """The share alpha of the batch, from q."""
+        return {"alpha": activate(Sigmoid(), numbers["q"])}
+
+    def pooling(self, n: int) -> Pooling:
+        """All rows of a batch, and all units of a row."""
+        return Pooling(BOTH, self.epsilon, momentum=self.momentum)
+
+    def affine(self, numbers):
+        """(scale, shift) of each unit in predictions, where the units of a row have no share; None elsewhere."""
+        return Running.affine(numbers, self.epsilon) if numbers["alpha"][0] == 1 else None
 
     def forward(self, X, parameters, running, weights, train: bool):
         """(y, backward); `running` is updated in place while training, unless it is None."""

@@ -7,9 +7,12 @@ from typing import NamedTuple
 import numpy as np
 
 from skminibatch.contract.domains import POSITIVE
-from skminibatch.layers.blocks import normalized_units, unit_scale
+from skminibatch.contract.kinds import declares
+from skminibatch.layers.blocks import normalized_units, scale_sizes, unit_scale
+from skminibatch.layers.pooling import UNITS, Pooling
 
 
+@declares(couples_rows=False, domains={"epsilon": POSITIVE})
 class LayerNorm(NamedTuple):
     """The units of a row have mean zero and variance one (Ba, Kiros and Hinton 2016, arXiv:1607.06450).
 
@@ -17,18 +20,19 @@ class LayerNorm(NamedTuple):
     """
 
     epsilon: float = 1e-5
-    domains = {"epsilon": POSITIVE}
-    couples_rows = False
-    absorbs_intercept = False
 
     def start(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         """(parameters, running statistics) of n units."""
         return unit_scale(n), np.empty(0)
 
-    def blocks(self, n: int) -> int:
-        """Blocks of consecutive units that are normalised apart."""
-        return 1
+    def sizes(self, n: int) -> dict[str, int]:
+        """How many numbers each of them is, by name."""
+        return scale_sizes(n)
+
+    def pooling(self, n: int) -> Pooling:
+        """All units of a row together."""
+        return Pooling(UNITS, self.epsilon)
 
     def forward(self, X, parameters, running, weights, train: bool):
         """(y, backward)."""
-        return normalized_units(X, parameters, self.blocks(X.shape[1]), self.epsilon)
+        return normalized_units(X, parameters, self.pooling(X.shape[1]))

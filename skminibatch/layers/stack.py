@@ -1,4 +1,4 @@
-"""A stack of dense layers: where its parameters stand in one flat array, and what it does to a batch."""
+"""A stack of dense layers: the places of its parameters in one flat array, and what it does to a batch."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skminibatch.contract.arrays import is_sparse
+from skminibatch.contract.kinds import declared
 from skminibatch.contract.verbs import activate, slope
+from skminibatch.layers.activations import Identity
 from skminibatch.layers.blocks import flat, named
 from skminibatch.layers.dropout import kept
+from skminibatch.layers.pooling import Pooling, pooling_of
 
 PORTION = 2048  # rows that are predicted at once
 
@@ -27,7 +31,12 @@ class Dense(NamedTuple):
     @property
     def has_intercept(self) -> bool:
         """Whether there is one: a normalization that takes the mean of each unit away would absorb it."""
-        return self.normalization is None or not self.normalization.absorbs_intercept
+        return self.normalization is None or not declared(self.normalization).absorbs_intercept
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether it is a product and an intercept alone."""
+        return type(self.activation) is Identity and self.normalization is None and not self.dropout
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -36,7 +45,7 @@ class Dense(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where the parameters of a layer stand: slices of the parameters, and of the running statistics behind these."""
+    """The places of a layer: slices of the parameters, and of the running statistics behind these."""
 
     weights: slice
     intercept: slice
@@ -48,7 +57,7 @@ class Place(NamedTuple):
 class Stack:
     """Dense layers one after the other, and a normalization of the input before them.
 
-    Parameters stand in one flat array: those of the normalization of the input, then of each layer its weights (n_in, n_out)
+    Parameters are in one flat array: those of the normalization of the input, then of each layer its weights (n_in, n_out)
     by rows, its intercept and those of its normalization, and at the end the running statistics, which no optimizer moves.
     """
 
@@ -56,7 +65,7 @@ class Stack:
     entry: tuple | None = None
 
     def __getstate__(self) -> dict:
-        """What is derived stays behind, so that a pickle does not tell what was looked at."""
+        """Without what is derived, so that a pickle does not depend on what was used before."""
         return {"layers": self.layers, "entry": self.entry}
 
     @cached_property
@@ -68,7 +77,7 @@ class Stack:
     @cached_property
     def places(self) -> tuple[Place, ...]:
         """Of the input's normalization and of each layer."""
-        found, at, behind = [], 0, self.n_parameters
+        places, at, behind = [], 0, self.n_parameters
 
         def take(count: int) -> slice:
             nonlocal at
@@ -77,11 +86,11 @@ class Stack:
 
         sizes = [(0, 0), *(layer.sizes for layer in self.layers)]
         for (weights, intercept), (parameters, running) in zip(sizes, self.starts, strict=True):
-            found.append(
+            places.append(
                 Place(take(weights), take(intercept), take(parameters.size), slice(behind, behind + running.size))
             )
             behind += running.size
-        return tuple(found)
+        return tuple(places)
 
     @cached_property
     def n_parameters(self) -> int:
@@ -105,6 +114,19 @@ class Stack:
         return self.layers[0].n_in, *(layer.n_out for layer in self.layers)
 
     @cached_property
+    def poolings(self) -> tuple[Pooling | None, ...]:
+        """What the normalization of the input and of each layer pools; None where there is none, or it declares nothing."""
+        each = zip(self.normalizations, self.widths, strict=True)
+        return tuple(None if part is None else pooling_of(part, n) for part, n in each)
+
+    @property
+    def fits_kernels(self) -> bool:
+        """Whether the kernels of the backends compute it: all pooling is of their kind, and the last layer is linear."""
+        each = zip(self.normalizations, self.poolings, strict=True)
+        known = all(part is None or (pooling is not None and pooling.centred) for part, pooling in each)
+        return known and self.layers[-1].is_linear
+
+    @cached_property
     def without_dropout(self) -> Stack:
         """The same layers, of which no unit is dropped."""
         if not any(layer.dropout for layer in self.layers):
@@ -121,8 +143,8 @@ class Stack:
         """What the rate is multiplied with for each parameter, (n_parameters,)."""
         rates = np.ones(self.n_parameters)
         for part, place, n in zip(self.normalizations, self.places, self.widths, strict=True):
-            if hasattr(part, "rates"):
-                rates[place.normalization] = part.rates(n)
+            if part is not None:
+                rates[place.normalization] = declared(part).rates(n)
         return rates
 
     @cached_property
@@ -154,8 +176,9 @@ class Stack:
         """
         theta = np.zeros(self.n_numbers)
         for layer, place in zip(self.layers, self.places[1:], strict=True):
-            fan = 0.5 * (layer.n_in + layer.n_out) if layer.activation.balanced else layer.n_in
-            limit = np.sqrt(3.0 * layer.activation.spread / fan)
+            activation = declared(layer.activation)
+            fan = 0.5 * (layer.n_in + layer.n_out) if activation.balanced else layer.n_in
+            limit = np.sqrt(3.0 * activation.spread / fan)
             theta[place.weights] = rng.uniform(-limit, limit, layer.n_in * layer.n_out)
         for (parameters, running), place in zip(self.starts, self.places, strict=True):
             theta[place.normalization], theta[place.running] = parameters, running
@@ -169,8 +192,8 @@ class Stack:
     def normalizations_of(self, theta: np.ndarray) -> list[dict | None]:
         """Parameters and statistics of the normalization of the input and of each layer, by name."""
         return [
-            None if part is None else named(theta[place.normalization], theta[place.running])
-            for part, place in zip(self.normalizations, self.places, strict=True)
+            None if part is None else named(part, n, np.concatenate([theta[place.normalization], theta[place.running]]))
+            for part, n, place in zip(self.normalizations, self.widths, self.places, strict=True)
         ]
 
     def flat(self, coefs: list, intercepts: list, normalizations: list) -> np.ndarray:
@@ -180,15 +203,16 @@ class Stack:
             theta[place.weights] = coef.ravel()
             if layer.has_intercept:
                 theta[place.intercept] = intercept
-        for found, place in zip(normalizations, self.places, strict=True):
-            if found is not None:
-                theta[place.normalization], theta[place.running] = flat(found)
+        for part, n, by_name, place in zip(self.normalizations, self.widths, normalizations, self.places, strict=True):
+            if by_name is not None:
+                n_parameters = place.normalization.stop - place.normalization.start
+                theta[place.normalization], theta[place.running] = np.split(flat(part, n, by_name), [n_parameters])
         return theta
 
     def raw(self, theta: np.ndarray, X, each=map) -> np.ndarray:
-        """Raw outputs (n, K), a few rows at a time; `each` is what does that to each few."""
+        """Raw outputs (n, K), a few rows at a time; `each` applies a function to all of these portions, as `map` does."""
         portions = [X[start : start + PORTION] for start in range(0, X.shape[0], PORTION)]
-        return np.concatenate(list(each(lambda some: self.forward(theta, some)[0], portions)))
+        return np.concatenate(list(each(lambda portion: self.forward(theta, portion)[0], portions)))
 
     def forward(self, theta: np.ndarray, X, weights=None, running=None, train: bool = False, key=None, until=None):
         """Raw outputs (b, K) and the backward map of a batch.
@@ -288,6 +312,6 @@ def _by_rows(place: slice, back):
 
 def _square_lengths(rows) -> np.ndarray:
     """Squared Euclidean lengths of rows, of the real part."""
-    if hasattr(rows, "indptr"):
+    if is_sparse(rows):
         return rows.multiply(rows) @ np.ones_like(rows.data, float, shape=rows.shape[1])
     return np.sum(rows.real**2, axis=1, dtype=np.float64)

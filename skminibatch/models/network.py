@@ -19,7 +19,7 @@ from skminibatch.models.data import ALL_ROWS, Data
 from skminibatch.models.protocol import Predictor
 from skminibatch.statistics.features import Moments
 
-MICRO_BATCH = 32.0  # rows that are normalised together, where the normalization has no size
+MICRO_BATCH = 32  # rows that are normalised together, where the normalization has no size
 FEWEST = 8  # micro-batches, where there are rows for them
 
 
@@ -74,8 +74,9 @@ class MLPModel:
         """Rows of an observation: 1, or a micro-batch where rows are coupled."""
         if not self.couples_rows:
             return 1
-        coupling = (part for part in self.stack.normalizations if part is not None and part.couples_rows)
-        return self.micro_batch or int(max(getattr(part, "size", MICRO_BATCH) for part in coupling))
+        each = zip(self.stack.normalizations, self.stack.poolings, strict=True)
+        coupling = [pooling for part, pooling in each if part is not None and part.couples_rows]
+        return self.micro_batch or max((pooling and pooling.size) or MICRO_BATCH for pooling in coupling)
 
     # -- the same model with something changed
 
@@ -138,7 +139,7 @@ class MLPModel:
         """
         theta = theta.copy()
         for number, (part, place) in enumerate(zip(self.stack.normalizations, self.stack.places, strict=True)):
-            if not getattr(part, "exact", False):
+            if part is None or not declared(part).exact:
                 continue
             mean, variance = Running.moments(theta[place.running])
             moments = Moments.none(mean.size)

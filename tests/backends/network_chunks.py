@@ -13,6 +13,7 @@ from skminibatch.contract.task import NetworkTask
 from skminibatch.contract.verbs import n_slots
 from skminibatch.layers import (
     NORMALIZATIONS,
+    BatchNorm,
     Dense,
     GhostNorm,
     GroupNorm,
@@ -107,10 +108,9 @@ class Swish(NamedTuple):
 
 
 class Centered(NamedTuple):
-    """A normalization of the user's own: no compiled loop knows it."""
+    """A custom normalization: no kernel fits it."""
 
     couples_rows = False
-    absorbs_intercept = False
 
     def start(self, n):
         return np.ones(1), np.empty(0)
@@ -123,3 +123,37 @@ class Centered(NamedTuple):
             return dx, np.sum(dy * centered, axis=1, keepdims=True)
 
         return parameters[0] * centered, backward
+
+
+class RootMeanSquare(NamedTuple):
+    """A custom normalization that pools as no kernel does, with all units scaled alike."""
+
+    couples_rows = False
+
+    def start(self, n):
+        return np.ones(1), np.empty(0)
+
+    def forward(self, X, parameters, running, weights, train):
+        inverse = 1.0 / np.sqrt(np.mean(X * X, axis=1, keepdims=True) + 1e-3)
+        z = X * inverse
+
+        def backward(dy):
+            dz = parameters[0] * dy
+            return inverse * (dz - z * np.mean(dz * z, axis=1, keepdims=True)), np.sum(dy * z, axis=1, keepdims=True)
+
+        return parameters[0] * z, backward
+
+
+class Halved(BatchNorm):
+    """Half of what batch normalization gives: the declaration of its pooling holds for a formula that it overrides."""
+
+    def forward(self, X, parameters, running, weights, train):
+        y, backward = BatchNorm.forward(self, X, parameters, running, weights, train)
+        return 0.5 * y, lambda dy: backward(0.5 * dy)
+
+
+def fits_kernels(part) -> bool:
+    return stack_of(Softmax(), part).fits_kernels
+
+
+UNFIT = [*(part for part in PARTS if not fits_kernels(part)), Centered(), RootMeanSquare(), Halved()]

@@ -22,6 +22,7 @@ from skminibatch.layers import (
     LayerNorm,
     LeakyReLU,
     Stack,
+    Tanh,
 )
 from skminibatch.losses import LOSSES, EachOutput, Logistic, OneVsRest, Quantile, Softmax, SquaredError
 from skminibatch.optimizers import SGD, Adam, Averaging, Momentum, Nesterov
@@ -31,7 +32,7 @@ from tests.backends.network_chunks import (
     NETWORK_OPTIMIZERS,
     NOTHING,
     PARTS,
-    Centered,
+    UNFIT,
     D,
     N,
     Swish,
@@ -126,9 +127,19 @@ def test_the_step_that_is_not_finite_is_named(backend):
         assert np.isfinite(params).all()  # the step before it is the last one
 
 
-def test_parts_of_the_user_run_compiled_or_by_the_oracle(backend):
+def test_custom_activations_run_compiled(backend):
     agree(backend, stack_of(Softmax(), activation=Swish(1.5)), Softmax(), Momentum())
-    agree(backend, stack_of(Softmax(), Centered(), activation=Swish()), Softmax(), Momentum())
+
+
+@pytest.mark.parametrize("normalization", UNFIT, ids=names)
+def test_normalizations_that_no_kernel_fits_run_by_their_formulas(backend, normalization):
+    """Of the package and custom ones, with custom activations too."""
+    agree(backend, stack_of(Softmax(), normalization, activation=Swish(), entry=normalization), Softmax(), Momentum())
+
+
+def test_a_last_layer_that_is_not_linear_runs_by_its_formulas(backend):
+    """The kernels end with a product."""
+    agree(backend, Stack((Dense(D, OUTPUTS, Tanh(), LayerNorm(), 0.2),)), Softmax(), Momentum())
 
 
 def test_new_hyper_parameters_compile_nothing(monkeypatch):

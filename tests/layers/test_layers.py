@@ -12,10 +12,10 @@ from scipy import sparse
 from scipy.stats import chi2
 
 from skminibatch import layers
+from skminibatch.contract.kinds import declared
 from skminibatch.contract.verbs import activate, slope, value, value_gradient
 from skminibatch.layers import (
     ACTIVATIONS,
-    ELU,
     NORMALIZATIONS,
     BatchNorm,
     Dense,
@@ -25,29 +25,26 @@ from skminibatch.layers import (
     Identity,
     InstanceNorm,
     LayerNorm,
-    LeakyReLU,
     Stack,
 )
 from skminibatch.layers.blocks import Running, flat, named
 from skminibatch.layers.dropout import kept
 from skminibatch.losses import LOSSES, ROWWISE_LOSSES, EachOutput, OneVsRest, Softmax
+from tests.layers.layer_parts import (
+    ACTIVATION_PARTS,
+    N_ROWS,
+    N_UNITS,
+    NORMALIZATION_PARTS,
+    activations,
+    learnt,
+    made,
+    normalizations,
+)
 
-N_ROWS, N_UNITS, N_OUTPUTS = 11, 9, 3
+N_OUTPUTS = 3
 KEY = (7, 3)
 
 
-def made(cls):
-    """A part of the registry with its defaults; a count that has none is three."""
-    return cls(**{name: 3.0 for name in cls._fields if name not in cls._field_defaults})
-
-
-# Other values of the hyper-parameters than the defaults; every part of the registries comes with these.
-ACTIVATION_PARTS = [made(cls) for cls in ACTIVATIONS.values()] + [LeakyReLU(0.3), ELU(0.5)]
-NORMALIZATION_PARTS = [made(cls) for cls in NORMALIZATIONS.values()] + [
-    GhostNorm(4.0),
-    GroupNorm(3.0),
-    HybridNorm(alpha=0.2),
-]
 POINTWISE = [cls() for cls in LOSSES.values()]
 ROWWISE = (
     [cls() for cls in ROWWISE_LOSSES.values()]
@@ -55,8 +52,6 @@ ROWWISE = (
     + [EachOutput(cls()) for cls in LOSSES.values()]
 )
 
-activations = pytest.mark.parametrize("activation", ACTIVATION_PARTS, ids=repr)
-normalizations = pytest.mark.parametrize("normalization", NORMALIZATION_PARTS, ids=repr)
 normalizations_or_none = pytest.mark.parametrize("normalization", [None, *NORMALIZATION_PARTS], ids=repr)
 by_batch = pytest.mark.parametrize(
     "normalization", [part for part in NORMALIZATION_PARTS if part.couples_rows], ids=repr
@@ -64,13 +59,6 @@ by_batch = pytest.mark.parametrize(
 by_row = pytest.mark.parametrize(
     "normalization", [part for part in NORMALIZATION_PARTS if not part.couples_rows], ids=repr
 )
-
-
-def learnt(part, n: int, rng) -> tuple[np.ndarray, np.ndarray]:
-    """Parameters and running statistics of n units as after some training: nothing stands at its start."""
-    parameters, running = part.start(n)
-    running = running + np.abs(rng.standard_normal(running.size))
-    return parameters + 0.3 * rng.standard_normal(parameters.size), running
 
 
 def network(activation, normalization, n_outputs=N_OUTPUTS, dropout=0.0, entry=None, n_in=N_UNITS) -> Stack:
@@ -242,8 +230,7 @@ def test_float32_stays_float32(activation, normalization, train, rng):
 
 def groups_of(part, array) -> list[np.ndarray]:
     """Rows of a batch that are normalised together."""
-    groups = part.groups(len(array))
-    return np.split(array, np.arange(1, groups) * len(array) // groups)
+    return np.split(array, part.pooling(N_UNITS).bounds(len(array))[1:-1])
 
 
 def both_ways(part, X, parameters, dy, weights=None, running=None, train=True):
@@ -291,16 +278,21 @@ def test_identities(name, weighted, rng):
     "normalization", [part for part in NORMALIZATION_PARTS if not isinstance(part, HybridNorm)], ids=repr
 )
 def test_every_block_has_mean_zero_and_variance_one(normalization, rng):
-    """Of a block of rows by units that a part pools, whatever the scale and the offset of the numbers in it."""
+    """Of a block of rows by units that a part pools, whatever the scale and the offset of the numbers in it.
+
+    Where the mean is not taken away, the mean square is one.
+    """
+    pooling = normalization.pooling(N_UNITS)
     X, weights = 30.0 + 5.0 * rng.standard_normal((N_ROWS, N_UNITS)), rng.uniform(0.2, 3.0, N_ROWS)
     y, _ = normalization.forward(X, normalization.start(N_UNITS)[0], None, weights, True)
     if normalization.couples_rows:
         pairs = zip(groups_of(normalization, y), groups_of(normalization, weights), strict=True)
         blocks = [(block.T, shares) for block, shares in pairs]
     else:
-        blocks = [(y.reshape(-1, N_UNITS // normalization.blocks(N_UNITS)), None)]
+        blocks = [(y.reshape(-1, N_UNITS // pooling.n_blocks), None)]
     for block, shares in blocks:
-        np.testing.assert_allclose(np.average(block, axis=1, weights=shares), 0.0, atol=1e-12)
+        means = np.average(block, axis=1, weights=shares)
+        assert np.allclose(means, 0.0, atol=1e-12) == pooling.centred
         np.testing.assert_allclose(np.average(block**2, axis=1, weights=shares), 1.0, rtol=1e-3)
 
 
@@ -432,14 +424,14 @@ def test_the_mean_of_a_group_within_a_given_batch(rng):
 
 @normalizations
 def test_numbers_of_a_normalization_by_name(normalization, rng):
-    parameters, running = learnt(normalization, N_UNITS, rng)
-    found = named(parameters, running)
-    for array, back in zip((parameters, running), flat(found), strict=True):
-        np.testing.assert_array_equal(array, back)
-    assert {"gamma", "beta"} <= set(found)
-    assert ("mean" in found) == normalization.couples_rows
-    for array in found.values():
-        assert not np.shares_memory(array, parameters)
+    numbers = np.concatenate(learnt(normalization, N_UNITS, rng))
+    by_name = named(normalization, N_UNITS, numbers)
+    np.testing.assert_array_equal(flat(normalization, N_UNITS, by_name), numbers)
+    assert "gamma" in by_name
+    assert ("beta" in by_name) == normalization.pooling(N_UNITS).centred
+    assert ("mean" in by_name) == normalization.couples_rows
+    for array in by_name.values():
+        assert not np.shares_memory(array, numbers)
 
 
 @normalizations_or_none
@@ -461,8 +453,9 @@ def test_an_intercept_that_a_normalization_would_take_away_is_left_out():
     for part in NORMALIZATION_PARTS:
         parameters = part.start(N_UNITS)[0]
         y, moved = (part.forward(X + shift, parameters, None, None, True)[0] for shift in (0.0, np.arange(N_UNITS)))
-        assert np.allclose(y, moved) == part.absorbs_intercept
-        assert Dense(3, N_UNITS, Identity(), part).has_intercept != part.absorbs_intercept
+        absorbs = declared(part).absorbs_intercept
+        assert np.allclose(y, moved) == absorbs
+        assert Dense(3, N_UNITS, Identity(), part).has_intercept != absorbs
 
 
 def test_q_has_a_rate_of_its_own_and_is_not_decayed():
@@ -477,7 +470,7 @@ def test_q_has_a_rate_of_its_own_and_is_not_decayed():
 
 def test_alpha_of_any_q():
     for q, alpha in ((-1e3, 0.0), (0.0, 0.5), (1e3, 1.0)):
-        assert named(np.append(np.ones(4), q), np.empty(0))["alpha"][0] == alpha
+        assert named(HybridNorm(), 2, np.array([1.0, 1.0, 0.0, 0.0, q, 0.0, 0.0, 0.0, 1.0, 1.0]))["alpha"][0] == alpha
 
 
 @pytest.mark.parametrize("part", [*ACTIVATION_PARTS, *NORMALIZATION_PARTS], ids=repr)
@@ -514,7 +507,8 @@ def test_blocks_that_do_not_go_into_a_layer(part, n, message):
 
 def test_groups_by_default():
     """Eight, or the largest divisor below that leaves several units in a group."""
-    assert [GroupNorm().blocks(n) for n in (100, 64, 16, 12, 9, 8, 7, 2, 1)] == [5, 8, 8, 6, 3, 4, 1, 1, 1]
+    n_groups = [GroupNorm().pooling(n).n_blocks for n in (100, 64, 16, 12, 9, 8, 7, 2, 1)]
+    assert n_groups == [5, 8, 8, 6, 3, 4, 1, 1, 1]
 
 
 # -- dropout -------------------------------------------------------------------------------------------------------
@@ -614,7 +608,8 @@ def test_variance_of_initial_weights(activation):
     n_in, n_out = 300, 500
     stack = Stack((Dense(n_in, n_out, activation),))
     weights = stack.weights(stack.start(np.random.default_rng(0)), 0)
-    variance = activation.spread / (0.5 * (n_in + n_out) if activation.balanced else n_in)
+    declares = declared(activation)
+    variance = declares.spread / (0.5 * (n_in + n_out) if declares.balanced else n_in)
     error = variance * np.sqrt(0.8 / weights.size)  # of a uniform variable, whose kurtosis is 1.8
     assert abs(weights.var() - variance) < 4.5 * error
     assert np.abs(weights).max() <= np.sqrt(3 * variance)

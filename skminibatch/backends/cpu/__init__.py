@@ -110,17 +110,16 @@ def residuals(loss, raw, y, weights):
 
 
 def run_mlp(task: NetworkTask, plan: Plan) -> StepStats:
-    """Carry out a plan on a network; one with a custom normalization by the verb of ``base``.
+    """Carry out a plan on a network; where the kernel does not fit its layers, by the verb of ``base``.
 
     Large products are cut into pieces, always the same ones, which that many threads share.
     """
-    from skminibatch.backends.cpu.compile import is_ours
     from skminibatch.backends.cpu.crew import help_with, release_helpers
     from skminibatch.backends.cpu.network.run import run
     from skminibatch.backends.cpu.network.stacks import Network, WorkSpace, most_pieces
 
     stack, X, params = task.stack, task.X, task.params
-    if not all(part is None or is_ours(part) for part in stack.normalizations):
+    if not stack.fits_kernels:
         return base.run_mlp(task, plan)
     stats = empty_stats(plan.n_steps)
     is_sparse, longest = issparse(X), int(plan.sizes.max())

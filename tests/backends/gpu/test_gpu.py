@@ -40,7 +40,7 @@ from skminibatch.losses import EachOutput, Logistic, OneVsRest, Softmax, Squared
 from skminibatch.optimizers import SAGA, SGD, Adam, ScheduleFree
 from skminibatch.samplers import Importance
 from tests.backends.linear_chunks import NET, OUTPUTS, N, carried_out, plan_of, rows_of_data, targets_of
-from tests.backends.network_chunks import Centered, Swish, agree, stack_of
+from tests.backends.network_chunks import UNFIT, Swish, agree, stack_of
 from tests.backends.network_chunks import rows as network_rows
 from tests.families import constant, learnt
 from tests.processes import OF_ROOT, ROOT, python
@@ -778,10 +778,11 @@ def test_saga_needs_rows_that_fit(stand_in, binary, monkeypatch):
 
 
 def test_a_network_without_kernels_runs_by_its_formulas(gpu):
-    """A normalization and an activation of the user's own, GELU, dropout, sparse rows."""
-    for activation in (Swish(1.5), GELU()):
-        stack = stack_of(Softmax(), Centered(), activation=activation, dropout=0.2)
-        agree(gpu_backend, stack, Softmax(), Adam(), tolerance=1e-8)
+    """Normalizations that no kernel fits, a custom activation, GELU, dropout, sparse rows."""
+    for normalization in UNFIT:
+        for activation in (Swish(1.5), GELU()):
+            stack = stack_of(Softmax(), normalization, activation=activation, dropout=0.2)
+            agree(gpu_backend, stack, Softmax(), Adam(), tolerance=1e-8)
     for normalization in (BatchNorm(), HybridNorm(), LayerNorm(), None):
         agree(gpu_backend, stack_of(Softmax(), normalization), Softmax(), Adam(), network_rows(0.4), tolerance=1e-8)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numba import types
 from numba.extending import overload
 
 from skminibatch.backends.cpu.compile import INLINED, Kernel, called, finite, inlined
@@ -85,7 +86,7 @@ def _bring(X, rows, A, lengths):
             for q in range(indptr[rows[t]], indptr[rows[t] + 1]):
                 lengths[t] += data[q] * data[q]
 
-    return csr if hasattr(X, "types") else dense
+    return csr if isinstance(X, types.BaseTuple) else dense
 
 
 @overload(first_products, jit_options=INLINED)
@@ -102,7 +103,7 @@ def _first_products(X, rows, A, W, Z, crew):
                 for k in range(Z.shape[1]):
                     Z[t, k] += x * W[j, k]
 
-    return csr if hasattr(X, "types") else dense
+    return csr if isinstance(X, types.BaseTuple) else dense
 
 
 @overload(first_gradient, jit_options=INLINED)
@@ -130,7 +131,7 @@ def _first_gradient(X, rows, A, D, g, marks, crew):
             marks[marks[d + i]] = 0
         return found if marks.size else -1
 
-    return csr if hasattr(X, "types") else dense
+    return csr if isinstance(X, types.BaseTuple) else dense
 
 
 @inlined

@@ -11,12 +11,14 @@ from skminibatch.backends.cpu.network import operations
 from skminibatch.backends.cpu.network.normalization import BOTH, ROWS, UNITS
 from skminibatch.backends.cpu.rows import BURST
 from skminibatch.contract.verbs import identity
+from skminibatch.layers import pooling
 from skminibatch.layers.dropout import threshold
 
 # the columns that say what a layer is like; the first one is the normalization of the input, which has no weights
 N_IN, N_OUT, WEIGHTS, INTERCEPT, SCALE, N_SCALE, RUNNING, POOLED, GROUPS, DROPPED, BEHIND = range(11)
 EPSILON, MOMENTUM, KEPT = range(3)
 ACTIVATE, SLOPE = 0, 2  # the columns of addresses, each before that of its numbers
+OVER = {pooling.ROWS: ROWS, pooling.UNITS: UNITS, pooling.BOTH: BOTH}
 
 
 class Network(NamedTuple):
@@ -45,7 +47,7 @@ class Network(NamedTuple):
         counts[:, INTERCEPT], counts[0, WEIGHTS] = -1, -1
         counts[0, N_IN] = counts[0, N_OUT] = stack.layers[0].n_in
         addresses, kept, behind = np.zeros((n_layers, 4), np.int64), [], 0
-        for level, (part, place) in enumerate(zip(stack.normalizations, stack.places, strict=True)):
+        for level, (pooled, place) in enumerate(zip(stack.poolings, stack.places, strict=True)):
             if level:
                 layer = stack.layers[level - 1]
                 counts[level, :3] = layer.n_in, layer.n_out, place.weights.start
@@ -55,27 +57,17 @@ class Network(NamedTuple):
                 functions = operations.activation(layer.activation, dtype)
                 addresses[level] = functions[0].addresses + functions[1].addresses
                 kept += functions
-            if part is not None:
-                scales = place.normalization
-                groups = (
-                    part.blocks(int(counts[level, N_OUT])) if hasattr(part, "blocks") else int(getattr(part, "size", 0))
-                )
+            if pooled is not None:
+                scales, over = place.normalization, OVER[pooled.over]
                 counts[level, SCALE : RUNNING + 1] = scales.start, scales.stop - scales.start, place.running.start
-                counts[level, POOLED : GROUPS + 1] = pooled(part), groups
-                numbers[level, :KEPT] = part.epsilon, getattr(part, "momentum", 0.0)
+                counts[level, POOLED : GROUPS + 1] = over, pooled.n_blocks if over == UNITS else pooled.size
+                numbers[level, :KEPT] = pooled.epsilon, pooled.momentum
             counts[level, BEHIND] = behind
-            behind += counts[level, N_OUT] * (level > 0 or part is not None)
+            behind += counts[level, N_OUT] * (level > 0 or pooled is not None)
         update, point = operations.optimizer(optimizer, penalty, dtype)
         residuals = operations.residuals(loss, dtype)
         common = np.array([*update.addresses, *residuals.addresses, *(point.addresses if point else (0, 0))])
         return cls(counts, numbers, addresses, common, *stack.segments, (*kept, update, point, residuals))
-
-
-def pooled(part) -> int:
-    """What a normalization pools."""
-    if not hasattr(part, "groups"):
-        return UNITS
-    return BOTH if hasattr(part, "alpha") else ROWS
 
 
 def most_pieces(stack, b: int) -> int:

@@ -12,6 +12,7 @@ from skminibatch.backends.gpu.compile import kernel_of, record_of, source_of
 from skminibatch.backends.gpu.source import numbers, structs
 from skminibatch.layers import Identity
 from skminibatch.layers.dropout import threshold
+from skminibatch.layers.pooling import BOTH, ROWS, UNITS, Pooling
 
 # ``Layer`` in layers.cu
 ADDRESSES = (
@@ -30,7 +31,7 @@ RECORD = np.dtype(
 COLUMNS = 8  # units of a block that pools rows: 32 bytes or more at once
 WARP = 32
 # kernels forward and backward by what a normalization pools, each with a warp or more for a row or a block for some units
-NOTHING, UNITS, ROWS, BOTH = "nothing", "units", "rows", "both"
+NOTHING = "nothing"
 FORWARD = {
     NOTHING: (("units_forward", UNITS),),
     UNITS: (("units_forward", UNITS),),
@@ -54,7 +55,7 @@ class Level(NamedTuple):
 
     number: int
     n: int
-    part: tuple | None
+    pooling: Pooling | None
     activation: tuple
     dropout: float
     has_one: bool
@@ -65,8 +66,8 @@ class Level(NamedTuple):
         """The normalization of the input and the layers of a stack."""
         follow = [layer.has_intercept for layer in stack.layers] + [False]
         acting = [(Identity(), 0.0), *((layer.activation, layer.dropout) for layer in stack.layers)]
-        each = zip(stack.widths, stack.normalizations, acting, follow, stack.places, strict=True)
-        return [cls(k, n, part, *acts, one, place) for k, (n, part, acts, one, place) in enumerate(each)]
+        each = zip(stack.widths, stack.poolings, acting, follow, stack.places, strict=True)
+        return [cls(k, n, pooling, *acts, one, place) for k, (n, pooling, acts, one, place) in enumerate(each)]
 
     @property
     def stride(self) -> int:
@@ -75,17 +76,13 @@ class Level(NamedTuple):
     @property
     def pools(self) -> str:
         """What its normalization pools."""
-        if self.part is None:
-            return NOTHING
-        if hasattr(self.part, "blocks"):
-            return UNITS
-        return BOTH if hasattr(self.part, "alpha") else ROWS
+        return NOTHING if self.pooling is None else self.pooling.over
 
     def groups(self, b: int) -> int:
         """Groups of rows of a batch, or blocks of the units of a row, that are normalised apart; none: zero."""
-        if self.part is None:
+        if self.pooling is None:
             return 0
-        return self.part.blocks(self.n) if self.pools == UNITS else self.part.groups(b)
+        return self.pooling.n_blocks if self.pools == UNITS else self.pooling.n_groups(b)
 
     def source(self, loss, dtype) -> str:
         """The kernels of layers with this activation in a network with this loss."""
@@ -100,10 +97,10 @@ class LevelSpace:
 
     def __init__(self, level: Level, longest: int, dtype, *, has_after: bool):
         xp, n = device.cupy(), level.n
-        has_units = level.number or level.part is not None
+        has_units = level.number or level.pooling is not None
         groups = level.groups(longest) if level.pools in (ROWS, BOTH) else 1
         pools_units = level.pools == UNITS
-        normalized = level.part is not None
+        normalized = level.pooling is not None
 
         def room(count: int, kind=dtype):
             return xp.empty(count, kind)
@@ -121,16 +118,17 @@ class LevelSpace:
 
     def record(self, level: Level, b: int, **places) -> np.ndarray:
         """What the kernels of the level get, with the `places` of what does not belong to it."""
-        n_scales = 0 if level.part is None else places["parameters"].size // 2
+        pooling = level.pooling or Pooling(NOTHING, 0.0)
+        n_scales = 0 if level.pooling is None else places["parameters"].size // 2
         counts = (
             b, level.n, level.stride, level.has_one, level.groups(b), n_scales, level.pools == BOTH, level.number - 1,
             threshold(level.dropout),
         )  # fmt: skip
         return record_of(
             RECORD,
-            {name: places.get(name, getattr(self, name, None)) for name in ADDRESSES},
-            epsilon=getattr(level.part, "epsilon", 0.0),
-            momentum=getattr(level.part, "momentum", 0.0),
+            {name: places.get(name, vars(self).get(name)) for name in ADDRESSES},
+            epsilon=pooling.epsilon,
+            momentum=pooling.momentum,
             factor=1.0 / (1.0 - level.dropout),
             **dict(zip(COUNTS, counts, strict=True)),
         )
@@ -138,11 +136,11 @@ class LevelSpace:
 
 def launches(level: Level, which: dict, source: str, chunk, record) -> list:
     """The launches of the kernels of a level, forward or backward."""
-    b, found = int(record["b"][0]), []
+    b, kernels = int(record["b"][0]), []
     for name, pooled in which[level.pools]:
         grid, block = of_rows(level, b) if pooled == UNITS else _of_columns(level, b)
-        found.append(partial(kernel_of(source, name), grid, block, (chunk, record)))
-    return found
+        kernels.append(partial(kernel_of(source, name), grid, block, (chunk, record)))
+    return kernels
 
 
 def of_rows(level: Level, b: int, *, whole: bool = False) -> tuple:

@@ -19,7 +19,6 @@ from skminibatch.contract.kinds import declared
 from skminibatch.contract.plan import Plan, StepStats
 from skminibatch.contract.task import NetworkTask
 from skminibatch.contract.verbs import identity, n_slots
-from skminibatch.layers import NORMALIZATIONS, Identity
 
 # ``Batch`` in batch.cu and ``Moved`` in network.cu
 ADDRESSES_OF_BATCH = "inputs targets weights lengths raw derivatives lengths_before losses squares numbers".split()
@@ -56,13 +55,11 @@ def run_mlp(task: NetworkTask, plan: Plan, subset=None) -> StepStats:
 
 
 def has_kernels(stack, loss, penalty, optimizer, X) -> bool:
-    """Whether there are kernels: for parts in CUDA C++, the normalizations of this package, and sparse rows as they are."""
-    last, activations = stack.layers[-1], [layer.activation for layer in stack.layers]
-    plain = type(last.activation) is Identity and last.normalization is None and not last.dropout
-    ours = all(part is None or type(part) in NORMALIZATIONS.values() for part in stack.normalizations)
+    """Whether there are kernels: for parts in CUDA C++, layers that are pooled as kernels do, and sparse rows as they are."""
+    activations = [layer.activation for layer in stack.layers]
     written = all(has_cuda(part) for part in (loss, penalty, optimizer, *activations))
     readable = not is_sparse(X) or stack.entry is None
-    return plain and ours and written and readable and len(_kinds(stack)[0]) <= MOST_KINDS
+    return stack.fits_kernels and written and readable and len(_kinds(stack)[0]) <= MOST_KINDS
 
 
 def forget(stack) -> None:
@@ -239,7 +236,7 @@ class Network:
                 first, others = self._products(level, b, w, alone=has_head and level.number == last)
                 forward += first
                 backward[:0] = others
-            if level.number == last or (not level.number and level.part is None):
+            if level.number == last or (not level.number and level.pooling is None):
                 continue
             arguments = level.source(self.loss, self.dtype), chunk, self._record_of(level, b, w)
             if not (has_head and level.number == last - 1 and level.pools == NOTHING):
@@ -251,7 +248,7 @@ class Network:
             forward.append(partial(kernel_of(source, "head"), *sizes, (chunk, record, batch, weights)))
         else:
             forward.append(self._residuals(b, batch))
-        if last > 1 or levels[0].part is not None:
+        if last > 1 or levels[0].pooling is not None:
             backward.append(self._waiting(self.stream, self.side))
         return forward, backward
 
@@ -275,7 +272,7 @@ class Network:
         A, W, D, g = self._matrices(level, b, w)
         below, Z = self.levels[level.number - 1], _matrix(self.spaces[level.number].before, b, level.n)
         forward = [partial(self.products, A, W, Z)]
-        if level.number == 1 and below.part is None:
+        if level.number == 1 and below.pooling is None:
             return forward, [partial(self.products, A, D, g, "a")]
         earlier = _matrix(self.spaces[below.number].derivatives, b, below.n)
         on_side = [self._waiting(self.side, self.stream), partial(self.on_side, A, D, g, "a")]
@@ -319,7 +316,7 @@ class Network:
 
     def _batch(self, b: int) -> np.ndarray:
         first, last, input_space = self.levels[0], self.spaces[-1], self.spaces[0]
-        measured, plain = not self.stack.couples_rows, first.part is None
+        measured, plain = not self.stack.couples_rows, first.pooling is None
         arrays = {
             "inputs": input_space.after if plain else input_space.before,
             "targets": self.targets,

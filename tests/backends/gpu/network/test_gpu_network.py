@@ -20,7 +20,6 @@ from skminibatch.contract.task import NetworkTask
 from skminibatch.layers import (
     ACTIVATIONS,
     GELU,
-    NORMALIZATIONS,
     BatchNorm,
     Dense,
     GhostNorm,
@@ -37,14 +36,14 @@ from skminibatch.losses import LOSSES, EachOutput, Logistic, OneVsRest, Poisson,
 from skminibatch.models.network_gradients import Sum
 from skminibatch.optimizers import SGD, Adam, AdamW, Averaging, Momentum, Nesterov, ScheduleFree
 from skminibatch.penalties import ElasticNet
+from tests.backends import network_chunks
 from tests.backends.gpu.custom_parts import Focal, Halved, Lion, Smoothed, Stiff
 from tests.backends.linear_chunks import OUTPUTS, plan_of, targets_of
 from tests.backends.network_chunks import (
-    INSTANCES,
     NET,
     NETWORK_OPTIMIZERS,
     NOTHING,
-    Centered,
+    UNFIT,
     D,
     N,
     Swish,
@@ -56,7 +55,7 @@ from tests.backends.network_chunks import (
 from tests.emulated import cublas, cupy, nvrtc
 
 pytestmark = pytest.mark.skipif(cupy.COMPILER is None, reason=cupy.NO_COMPILER)
-PARTS = [*(part() for name, part in NORMALIZATIONS.items() if name != "instance"), *INSTANCES]
+PARTS = [part for part in network_chunks.PARTS if network_chunks.fits_kernels(part)]
 POOLING = [BatchNorm(), GhostNorm(4.0), HybridNorm(0.3)]
 
 
@@ -401,7 +400,9 @@ def test_what_has_no_kernels_is_known():
 
     assert known()
     assert known(stack_of(Softmax(), GhostNorm(), entry=LayerNorm()), OneVsRest(Logistic()), Averaging(AdamW()))
-    assert not known(stack_of(Softmax(), Centered()))
+    for normalization in UNFIT:
+        assert not known(stack_of(Softmax(), normalization))
+        assert not known(stack_of(Softmax(), entry=normalization))
     assert known(stack_of(Softmax(), activation=Swish()), Focal(), Lion())
     assert not known(optimizer=Own())
     assert not known(Stack((Dense(D, OUTPUTS, Tanh()),)))
@@ -414,7 +415,7 @@ def test_what_has_no_kernels_is_known():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("architecture", nvrtc.ARCHITECTURES)
 def test_kernels_compile_for_gpus(architecture, dtype):
-    level = Level(1, 8, BatchNorm(), GELU(), 0.1, True, ())
+    level = Level(1, 8, BatchNorm().pooling(8), GELU(), 0.1, True, ())
     some = {"Loss": EachOutput(Poisson()), "Optimizer": Averaging(AdamW()), "Penalty": NET}
     files = "rows.cu", "network/steps.cu", "network/batch.cu", "network/run.cu", "network/csr.cu"
     sources = [level.source(Softmax(), dtype), compile.source_of({}, structs(some, dtype), *files)]
