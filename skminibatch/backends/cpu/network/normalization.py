@@ -1,6 +1,6 @@
 """The compiled loops of the normalizations: the rows of a batch pooled, the units of a row pooled, and both.
 
-``Z`` (b, n) is normalised into ``standard`` (b, n), and scaled into ``out``; what the way back needs stands in ``inverse``:
+``Z`` (b, n) is normalised into ``standard`` (b, n), and scaled into ``out``; what the way back needs is in ``inverse``:
 one number for each group of rows and unit, for each row and block of units, or for each row and unit. On the way back,
 ``D`` (b, n) holds the derivatives by the output and becomes those by the input.
 """
@@ -19,7 +19,7 @@ NONE, ROWS, UNITS, BOTH = 0, 1, 2, 3
 
 @called
 def sum_of(weights, first, last):
-    """The weights of some rows."""
+    """The sum of the weights of the rows ``first`` to ``last - 1``."""
     total = 0.0
     for i in range(first, last):
         total += weights[i]
@@ -146,14 +146,14 @@ def units_backward(D, n_blocks, parameters, standard, inverse, own, g):
     for i in range(b):
         d, z = D[i], standard[i]
         if per == 1:
-            mine, of_gamma, of_beta = D.dtype.type(0), g[:n], g[n:]
+            of_row, of_gamma, of_beta = D.dtype.type(0), g[:n], g[n:]
             for j in range(n):
                 scale = d[j] * z[j]
                 of_gamma[j] += scale
                 of_beta[j] += d[j]
-                mine += scale * scale + d[j] * d[j]
+                of_row += scale * scale + d[j] * d[j]
                 d[j] *= parameters[j]
-            squares += mine
+            squares += of_row
         else:
             own[: 2 * n_scales] = 0
             for j in range(n):
@@ -216,7 +216,7 @@ def both_backward(D, Z, weights, parameters, standard, inverse, scratch, by_row,
     for i in range(b):
         row, d, z, factors = Z[i], D[i], standard[i], inverse[i * n : i * n + n]
         own, spread = by_row[i, 0], by_row[i, 1]
-        sum_mean, sum_variance, mine = zero, zero, zero
+        sum_mean, sum_variance, of_row = zero, zero, zero
         for j in range(n):
             of_gamma[j] += d[j] * z[j]
             of_beta[j] += d[j]
@@ -226,8 +226,8 @@ def both_backward(D, Z, weights, parameters, standard, inverse, scratch, by_row,
             of_variance[j] += by_variance
             sum_mean += by_mean
             sum_variance += by_variance
-            mine += by_mean * (mean[j] - own) + by_variance * (variance[j] - spread)
-        of_alpha += mine
+            of_row += by_mean * (mean[j] - own) + by_variance * (variance[j] - spread)
+        of_alpha += of_row
         for j in range(n):
             d[j] += factor * (sum_mean + (sum_variance + sum_variance) * (row[j] - own))
     for i in range(b):

@@ -71,6 +71,9 @@ def _built(kind, inner, numbers):
         1: lambda kind, inner, numbers: kind(numbers[0]),
         2: lambda kind, inner, numbers: kind(numbers[0], numbers[1]),
         3: lambda kind, inner, numbers: kind(numbers[0], numbers[1], numbers[2]),
+        4: lambda kind, inner, numbers: kind(numbers[0], numbers[1], numbers[2], numbers[3]),
+        5: lambda kind, inner, numbers: kind(numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]),
+        6: lambda kind, inner, numbers: kind(numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5]),
     }[len(kind.instance_class._fields)]
 
 

@@ -114,7 +114,7 @@ def _first_gradient(X, rows, A, D, g, marks, crew):
 
     def csr(X, rows, A, D, g, marks, crew):
         data, indices, indptr = X
-        d, found = g.shape[0], 0
+        d, n_touched = g.shape[0], 0
         if marks.size == 0:
             g[:] = 0
         for t in range(D.shape[0]):
@@ -122,14 +122,14 @@ def _first_gradient(X, rows, A, D, g, marks, crew):
                 x, j = data[q], indices[q]
                 if marks.size and marks[j] == 0:
                     marks[j] = 1
-                    marks[d + found] = j
-                    found += 1
+                    marks[d + n_touched] = j
+                    n_touched += 1
                     g[j] = 0
                 for k in range(D.shape[1]):
                     g[j, k] += x * D[t, k]
-        for i in range(found):
+        for i in range(n_touched):
             marks[marks[d + i]] = 0
-        return found if marks.size else -1
+        return n_touched if marks.size else -1
 
     return csr if isinstance(X, types.BaseTuple) else dense
 
@@ -139,9 +139,9 @@ def square_sum(g, start, stop):
     """The sum of the squares of some numbers."""
     total = 0.0
     for first in range(start, stop, PORTION):
-        part, some = g.dtype.type(0), g[first : min(first + PORTION, stop)]
-        for j in range(some.size):
-            part += some[j] * some[j]
+        part, portion = g.dtype.type(0), g[first : min(first + PORTION, stop)]
+        for j in range(portion.size):
+            part += portion[j] * portion[j]
         total += part
     return total
 
@@ -151,9 +151,9 @@ def row_products(A, D, lengths, has_intercept):
     """``sum_i |D_i|^2 (|A_i|^2 + 1)``; `lengths` are the squared lengths of the inputs where these are known."""
     total = 0.0
     for i in range(D.shape[0]):
-        mine = D.dtype.type(0)
+        square = D.dtype.type(0)
         for k in range(D.shape[1]):
-            mine += D[i, k] * D[i, k]
+            square += D[i, k] * D[i, k]
         if lengths.size:
             own = lengths[i]
         else:
@@ -161,7 +161,7 @@ def row_products(A, D, lengths, has_intercept):
             for k in range(A.shape[1]):
                 length += A[i, k] * A[i, k]
             own = np.float64(length)
-        total += mine * (own + has_intercept)
+        total += square * (own + has_intercept)
     return total
 
 

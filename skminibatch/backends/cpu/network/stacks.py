@@ -22,7 +22,7 @@ OVER = {pooling.ROWS: ROWS, pooling.UNITS: UNITS, pooling.BOTH: BOTH}
 
 
 class Network(NamedTuple):
-    """A stack and the parts that train it, as the kernel takes them; `operations` keeps what the addresses stand for."""
+    """A stack and the parts that train it, as the kernel takes them; `operations` keeps what the addresses belong to."""
 
     counts: np.ndarray
     numbers: np.ndarray

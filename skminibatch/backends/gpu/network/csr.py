@@ -56,11 +56,11 @@ def listed(chunk, arrays: dict, plan, source: str, *, has_one: bool) -> dict:
     is_first = xp.ones(size, bool)
     is_first[1:] = keys[1:] != keys[:-1]
     firsts = xp.flatnonzero(is_first).astype(np.int64)
-    found = keys[firsts]
+    distinct = keys[firsts]
     return {
         "values": values[order],
         "owners": owners[order],
-        "features": (found % width).astype(np.int32),
+        "features": (distinct % width).astype(np.int32),
         "firsts": xp.concatenate([firsts, xp.full(1, size, np.int64)]),
-        "of_steps": xp.searchsorted(found, xp.arange(n_steps + 1, dtype=np.int64) * width).astype(np.int64),
+        "of_steps": xp.searchsorted(distinct, xp.arange(n_steps + 1, dtype=np.int64) * width).astype(np.int64),
     }

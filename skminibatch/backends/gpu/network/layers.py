@@ -1,4 +1,4 @@
-"""Layers as the kernels take them: what stands around the product of each, its memory for a batch size, and its launches."""
+"""Layers as the kernels take them: what is done around the product of each, its memory for a batch size, and its launches."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ BACKWARD = {
 
 
 class Level(NamedTuple):
-    """What stands behind the product of a layer; of level 0, the normalization of the input, or nothing.
+    """What follows the product of a layer; of level 0, the normalization of the input, or nothing.
 
     ``stride``: of the rows of what the next layer gets, which are aligned and end with a one where that has an intercept,
     so that its product adds the intercept, and the product on the way back sums its gradient.

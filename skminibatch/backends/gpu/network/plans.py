@@ -42,7 +42,7 @@ class Chunk:
         self.n_steps = 0
 
     def load(self, plan: Plan, data: dict, stream) -> bool:
-        """Copy a plan and the places of the data; whether the plan stands at a new place, as it needed more room."""
+        """Copy a plan and the places of the data; whether the plan is at a new place, as it needed more room."""
         self.n_steps = plan.n_steps
         none, order = np.empty(0), plan.rows
         own = {

@@ -100,7 +100,7 @@ class Step:
 class Network:
     """A stack and the parts that train it on a device, for one thread of the host.
 
-    The parameters are kept beside those of the caller, so that graphs stay what they are when other ones are moved.
+    The parameters are copies of those of the caller, so that graphs stay what they are when other ones are moved.
     """
 
     def __init__(self, stack, loss, penalty, optimizer, dtype, is_sparse):
@@ -152,12 +152,12 @@ class Network:
         return record_of(MOVED, arrays, **counts, n_units=first.n_out, lazy=lazy, follows=follows), arrays
 
     def run(self, X, y, weights, plan, subset, params):
-        """Carry out a plan: without a word from the device from the first step until all steps are done."""
+        """Carry out a plan: nothing is read from the device from the first step until all steps are done."""
         xp, stream, sizes = device.cupy(), self.stream, plan.sizes
         stream.wait_event(xp.cuda.get_current_stream().record())
         with stream:
-            data = csr.arrays_of(X, plan, self.dtype) if self.is_sparse else {"X": self._placed(X)}
-            data |= {"y": self._placed(y), "weights": xp.ascontiguousarray(xp.asarray(weights, np.float64))}
+            data = csr.arrays_of(X, plan, self.dtype) if self.is_sparse else {"X": self._contiguous(X)}
+            data |= {"y": self._contiguous(y), "weights": xp.ascontiguousarray(xp.asarray(weights, np.float64))}
             data["subset"] = xp.asarray(subset)
             moves = self.chunk.load(plan, data, stream)
             if self.is_sparse:
@@ -175,7 +175,7 @@ class Network:
             stream.synchronize()
         return stats
 
-    def _placed(self, array):
+    def _contiguous(self, array):
         xp = device.cupy()
         return xp.ascontiguousarray(xp.asarray(array, self.dtype))
 
@@ -207,18 +207,18 @@ class Network:
         chunk, batch, moved = self.chunk.words, self._batch(b), self.moved
         n, kernel = self.stack.n_parameters, partial(kernel_of, self.source)
         each = (-(-n // THREADS), 1), (THREADS, 1), (chunk, moved)
-        found = [partial(kernel("find_point"), *each)] if self.point.size else []
+        of_step = [partial(kernel("find_point"), *each)] if self.point.size else []
         for launches_of_layers in self._through_layers(b, batch):
-            found += launches_of_layers
+            of_step += launches_of_layers
         n_blocks = min(MOST_BLOCKS, -(-n // (4 * THREADS)))
-        found += [
+        of_step += [
             self._waiting(self.side, self.stream),
             partial(_on, self.side, self._bring(batch)),
             partial(kernel("account"), (n_blocks, 1), (THREADS, 1), (chunk, batch, moved)),
             partial(kernel("take_step"), *each),
             self._waiting(self.stream, self.side),
         ]
-        return found
+        return of_step
 
     def _bring(self, batch):
         """The launch that gathers the rows of the step that is next."""
@@ -261,7 +261,7 @@ class Network:
         return partial(kernel_of(self.source, "residuals"), grid, (128, 1), arguments, shared_mem=n_rows * row_bytes)
 
     def _has_head(self, b: int) -> bool:
-        """Whether one kernel does what stands around the loss: behind a hidden layer, for few outputs."""
+        """Whether one kernel does all around the loss: behind a hidden layer, for few outputs."""
         n, n_outputs = self.levels[-2].n, self.levels[-1].n
         return len(self.levels) > 2 and n_outputs <= FEW_OUTPUTS and b * n * n_outputs <= SMALL_PRODUCT
 
