@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from numbers import Integral, Real
+from typing import cast
 
 import numpy as np
 from sklearn.utils._param_validation import Interval, Options, StrOptions, validate_parameter_constraints
@@ -118,12 +119,12 @@ class MLPEstimator(BaseMiniBatchEstimator):
 
     def _checked_model(self, target, X, device: str, sampler, partial: bool = False) -> MLPModel:
         """The model, if its parts go together and with what training goes on from."""
-        model = super()._checked_model(target, X, device, sampler, partial)
+        model = cast(MLPModel, super()._checked_model(target, X, device, sampler, partial))
         pairs.check_rate_of_network(model, self.learning_rate, self.solver)
         fitted = getattr(self, "_fitted", None) if partial or self.warm_start else None
         if fitted is None:
             return model
-        before = fitted.model.stack
+        before = cast(MLPModel, fitted.model).stack
         if identity((before.layers, before.entry)) == identity((model.stack.layers, model.stack.entry)):
             return replace(model, stack=before)  # with what was prepared of it
         if before.places != model.stack.places:
