@@ -6,7 +6,9 @@ import importlib
 import inspect
 import re
 import sys
+from typing import NamedTuple
 
+import numpy as np
 import pytest
 from numpydoc.docscrape import NumpyDocString
 from sklearn.utils._param_validation import StrOptions
@@ -113,3 +115,23 @@ def test_a_summary_is_one_sentence_of_one_line():
             first, *rest = inspect.getdoc(part).split("\n")
             assert first.endswith("."), part
             assert not rest or not rest[0], part
+
+
+class LogCosh(NamedTuple):
+    """``log cosh(raw - y)``."""
+
+    scale: float = 1.0
+
+    def value(self, raw, y):
+        return np.log(np.cosh(raw - y))
+
+    def gradient(self, raw, y):
+        return np.tanh(raw - y)
+
+
+def test_a_new_part_is_listed_because_it_is_registered(monkeypatch):
+    monkeypatch.setitem(skminibatch.losses.LOSSES, "log_cosh", LogCosh)
+    path = f"{LogCosh.__module__}.LogCosh"
+    row = f"| `'log_cosh'` | {{py:class}}`LogCosh(scale=1.0) <{path}>` | regression | ``log cosh(raw - y)`` |"
+    assert row in LISTS.tables()["losses"].splitlines()
+    assert f"   ~{path}\n" in LISTS.api()
