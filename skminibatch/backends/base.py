@@ -168,7 +168,8 @@ def gradient_dense(task: LinearTask):
     X, w, coordinates = task.X, task.params[0], task.coordinates
     Z = X if coordinates is None else (X - coordinates.center) * coordinates.scale
     of_rows = residuals(task.loss, Z @ w[:, :-1].T + w[:, -1], task.y, task.weights)
-    task.table[:, 1:] = of_rows
+    if task.table is not None:
+        task.table[:, 1:] = of_rows
     sums = np.column_stack([of_rows.T.astype(np.float64) @ Z, of_rows.sum(axis=0, dtype=np.float64)])
     return sums, np.sum(Z * Z, axis=1, dtype=np.float64)
 

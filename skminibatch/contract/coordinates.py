@@ -59,7 +59,7 @@ class Coordinates(NamedTuple):
 
     def same_as(self, other: Coordinates | AsGiven) -> bool:
         """Whether rows are the same in both."""
-        return np.array_equal(self.scale, other.scale) and np.array_equal(self.center, other.center)
+        return _same(self, other)
 
 
 class AsGiven(NamedTuple):
@@ -98,7 +98,11 @@ class AsGiven(NamedTuple):
         return X.astype(np.float64, copy=False)
 
     def same_as(self, other: Coordinates | AsGiven) -> bool:
-        return np.array_equal(self.scale, other.scale) and np.array_equal(self.center, other.center)
+        return _same(self, other)
+
+
+def _same(one: Coordinates | AsGiven, other: Coordinates | AsGiven) -> bool:
+    return np.array_equal(one.scale, other.scale) and np.array_equal(one.center, other.center)
 
 
 def converted(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
+from typing import ClassVar
 
 import numpy as np
 from sklearn.utils import check_array, check_random_state
@@ -66,7 +67,7 @@ class Record:
     'micro-batches' of a few of the rows, each normalised by its own statistics.
     """
 
-    UNKNOWN_OF_MICRO_BATCHES = ()  # fields that are NaN there
+    UNKNOWN_OF_MICRO_BATCHES: ClassVar[tuple[str, ...]] = ()  # fields that are NaN there
 
     confidence_interval: tuple[float, float]
     confidence_level: float
@@ -186,7 +187,9 @@ class Sample:
             raise ValueError(f"{function} needs a linear model: {why}")
         return self.gradients
 
-    def facts(self, interval: tuple[float, float], level: float, n_samples: int | None = None) -> tuple:
+    def facts(
+        self, interval: tuple[float, float], level: float, n_samples: int | None = None
+    ) -> tuple[tuple[float, float], float, int, str]:
         """What every `Record` begins with."""
         n_samples = self.rows.size if n_samples is None else n_samples
         return interval, level, n_samples, "micro-batches" if self.model.couples_rows else "rows"

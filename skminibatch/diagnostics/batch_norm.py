@@ -129,22 +129,23 @@ def batch_norm_gradient_bias(
     >>> bool(abs(found.bias - found.predicted) < 0.05 > abs(found.corrected))
     True
     """
+    unit: np.ndarray | None = None
     if x is not None:
-        x = column_or_1d(check_array(x, ensure_2d=False, dtype=np.float64, input_name="x"))
-        if x.size < batch_size:
-            raise ValueError(f"x has {x.size} values, fewer than batch_size={batch_size}.")
-        if np.all(x == x[0]):
+        unit = column_or_1d(check_array(x, ensure_2d=False, dtype=np.float64, input_name="x"))
+        if unit.size < batch_size:
+            raise ValueError(f"x has {unit.size} values, fewer than batch_size={batch_size}.")
+        if np.all(unit == unit[0]):
             raise ValueError("x is constant: it cannot be normalised.")
     rng = check_random_state(random_state)
     layer = BatchNorm(epsilon=0.0) if ghost_size is None else GhostNorm(size=float(ghost_size), epsilon=0.0)
     counts = np.diff(layer.pooling(1).bounds(batch_size))
     factor = float(1.0 / np.average((counts - 1.0) / (counts + 1.0), weights=counts))
-    exact = gamma**3 * (3.0 if x is None else float(np.mean(((x - x.mean()) / x.std()) ** 4)))
-    gradients, at_once = [], max(1, AT_ONCE // batch_size)
+    exact = gamma**3 * (3.0 if unit is None else float(np.mean(((unit - unit.mean()) / unit.std()) ** 4)))
+    portions, at_once = [], max(1, AT_ONCE // batch_size)
     for start in range(0, n_batches, at_once):
-        values = _drawn(x, batch_size, min(at_once, n_batches - start), rng)
-        gradients.append(gradients_of_scales(layer, values, gamma))
-    gradients = np.concatenate(gradients)
+        values = _drawn(unit, batch_size, min(at_once, n_batches - start), rng)
+        portions.append(gradients_of_scales(layer, values, gamma))
+    gradients = np.concatenate(portions)
     mean = gradients.mean()
     without_each = (gradients.sum() - gradients) / (n_batches - 1) - exact
     return BatchNormGradientBias(

@@ -162,10 +162,10 @@ def _in_metric(sample: Sample, groups, hessian, of_penalty: np.ndarray) -> Gradi
 
 def changes_without_each(sample: Sample, groups, gradient: np.ndarray, noise: Covariance) -> np.ndarray:
     """How (G' H G, tr(H Sigma), tr(H)) change with the Hessian of all groups but one, for each group, (3, k)."""
-    curvatures = []
+    changes = []
     for rows in groups:
         of_group = sample.gradients.on(rows)
         hessian, trace = hessian_for_products(of_group), of_group.hessian_trace()
-        curvatures.append((gradient @ (hessian @ gradient), noise.along(hessian), trace))
-    curvatures = np.array(curvatures)
+        changes.append((gradient @ (hessian @ gradient), noise.along(hessian), trace))
+    curvatures = np.array(changes)
     return (mean_without_each(curvatures, groups) - np.average(curvatures, axis=0, weights=sizes_of(groups))).T

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Integral
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -135,7 +136,7 @@ class GradientVariance(Record):
         the second moment of a gradient by ``tau^2``, and its variance by at least as much.
     """
 
-    UNKNOWN_OF_MICRO_BATCHES = ("by_importance", "tau")
+    UNKNOWN_OF_MICRO_BATCHES: ClassVar[tuple[str, ...]] = ("by_importance", "tau")
 
     batch_sizes: np.ndarray
     with_replacement: np.ndarray
@@ -439,10 +440,14 @@ def adam_signal_to_noise(
     square, interval = np.inf, (np.inf, np.inf)
     if trace > 0:
         square, interval = float(ratio(square_norm, trace)), sample.interval_of_ratio(statistics, confidence_level)
+
+    def root(number: float) -> float:
+        return float(np.sqrt(max(number, 0.0)))
+
     with np.errstate(divide="ignore", invalid="ignore"):
         per_coordinate = np.where(mean == 0, 0.0, np.abs(mean) / np.sqrt(variance))
     return AdamSignalToNoise(
-        *sample.facts(tuple(float(np.sqrt(max(limit, 0.0))) for limit in interval), confidence_level),
-        float(np.sqrt(max(square, 0.0))),
+        *sample.facts((root(interval[0]), root(interval[1])), confidence_level),
+        root(square),
         sample.gradients.by_coordinate(per_coordinate),
     )

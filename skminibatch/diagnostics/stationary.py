@@ -216,8 +216,8 @@ def noise_anisotropy(
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
     hessian, groups, p = hessian_for_products(sample.gradients), sample.micro_batches(), sample.model.n_parameters
     mean, rows_of_groups = sample.gradients.loss_gradient(), written_rows(sample, groups)
-    parts = [np.mean(curvatures_along(sample, hessian, rows, mean), axis=1) for rows in rows_of_groups]
-    parts = sample.per_row * np.array(parts)
+    of_groups = [np.mean(curvatures_along(sample, hessian, rows, mean), axis=1) for rows in rows_of_groups]
+    parts = sample.per_row * np.array(of_groups)
     along, total = np.average(parts, axis=0, weights=sizes_of(groups))
     curvature = sample.gradients.hessian_trace()
     if total <= 0 or curvature <= 0:

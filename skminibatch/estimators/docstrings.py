@@ -38,7 +38,7 @@ class Entry(NamedTuple):
 
 def entries(text: str) -> dict[str, Entry]:
     """The entries of a text in numpydoc's form, by name; defaults are left to the signature."""
-    parsed = {}
+    parsed: dict[str, Entry] = {}
     for block in re.split(r"\n(?=\S)", text.strip("\n")):
         heading, lines = block.split("\n", 1)
         names, kind = heading.split(" : ", 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from joblib import effective_n_jobs
 from sklearn.utils import check_consistent_length, column_or_1d
@@ -238,7 +240,7 @@ def strata(part, given, X, y, target) -> np.ndarray | None:
     return given
 
 
-def by_layer(value, n_hidden: int, parameter: str) -> list[tuple[str, object]]:
+def by_layer(value, n_hidden: int, parameter: str) -> list[tuple[str, Any]]:
     """What a parameter is for each hidden layer, one for all or a list with one for each, after its name in an error."""
     if not isinstance(value, list):
         return [(parameter, value)] * n_hidden

@@ -21,7 +21,10 @@ class RegressionTarget(NamedTuple):
     n_outputs: int
     multi_output: bool
 
-    has_classes = False  # to which each row belongs
+    @property
+    def has_classes(self) -> bool:
+        """Whether each row belongs to one of several classes."""
+        return False
 
     @classmethod
     def of(cls, y: np.ndarray) -> RegressionTarget:

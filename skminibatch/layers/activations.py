@@ -12,14 +12,13 @@ from typing import NamedTuple
 import numpy as np
 
 from skminibatch.contract.domains import FINITE, POSITIVE
+from skminibatch.contract.kinds import declares
 from skminibatch.contract.verbs import exp_of_negative, log_of_one_plus, normal_share, positive, where
 
 
+@declares(spread=1.0, balanced=True)
 class Identity(NamedTuple):
     """``z``."""
-
-    spread = 1.0
-    balanced = True
 
     def activate(self, z):
         return z
@@ -28,11 +27,9 @@ class Identity(NamedTuple):
         return 1.0
 
 
+@declares(spread=16.0, balanced=True)
 class Sigmoid(NamedTuple):
     """``1 / (1 + exp(-z))``; the slope at zero is a quarter, so that initial weights are four times as large."""
-
-    spread = 16.0
-    balanced = True
 
     def activate(self, z):
         e = exp_of_negative(where(positive(z), -z, z))
@@ -42,12 +39,11 @@ class Sigmoid(NamedTuple):
         return a * (1.0 - a)
 
 
+@declares(
+    spread=1.0, balanced=True, cuda={"activate": "return tanh(z);"}
+)  # in single precision, the formula loses the digits of a small z
 class Tanh(NamedTuple):
     """``tanh(z)``."""
-
-    spread = 1.0
-    balanced = True
-    cuda = {"activate": "return tanh(z);"}  # in single precision, the formula loses the digits of a small z
 
     def activate(self, z):
         e = exp_of_negative(where(positive(z), -2.0 * z, 2.0 * z))
@@ -57,15 +53,13 @@ class Tanh(NamedTuple):
         return 1.0 - a * a
 
 
+@declares(spread=1.0, balanced=True)
 class ReLU(NamedTuple):
     """``max(z, 0)`` (Nair and Hinton 2010); the slope at zero is zero, and NaN stays NaN.
 
     Initial weights are scikit-learn's: a signal is halved in each layer, which a deep network needs a normalization for, but
     networks of one to three layers end better than with those that keep it.
     """
-
-    spread = 1.0
-    balanced = True
 
     def activate(self, z):
         return where(positive(-z), 0.0, z)
@@ -74,12 +68,11 @@ class ReLU(NamedTuple):
         return where(positive(z), 1.0, 0.0)
 
 
+@declares(domains={"leak": FINITE}, balanced=False)
 class LeakyReLU(NamedTuple):
     """``z`` above zero, ``leak z`` below (Maas, Hannun and Ng 2013)."""
 
     leak: float = 0.01
-    domains = {"leak": FINITE}
-    balanced = False
 
     @property
     def spread(self) -> float:
@@ -93,14 +86,16 @@ class LeakyReLU(NamedTuple):
         return where(positive(z), 1.0, self.leak)
 
 
+@declares(
+    domains={"alpha": POSITIVE},
+    spread=1.5,
+    balanced=False,
+    cuda={"activate": "return z > T(0) ? z : alpha * expm1(z);"},
+)  # as that of Tanh
 class ELU(NamedTuple):
     """``z`` above zero, ``alpha (exp(z) - 1)`` below (Clevert, Unterthiner and Hochreiter 2016)."""
 
     alpha: float = 1.0
-    domains = {"alpha": POSITIVE}
-    spread = 1.5
-    balanced = False
-    cuda = {"activate": "return z > T(0) ? z : alpha * expm1(z);"}  # as that of Tanh
 
     def activate(self, z):
         return where(positive(z), z, self.alpha * (exp_of_negative(where(positive(z), 0.0 * z, z)) - 1.0))
@@ -109,11 +104,9 @@ class ELU(NamedTuple):
         return where(positive(z), 1.0, a + self.alpha)
 
 
+@declares(spread=2.0, balanced=False)
 class GELU(NamedTuple):
     """``z Phi(z)`` with the normal distribution function (Hendrycks and Gimpel 2016); no approximation by tanh."""
-
-    spread = 2.0
-    balanced = False
 
     def activate(self, z):
         return z * normal_share(z)
@@ -122,11 +115,9 @@ class GELU(NamedTuple):
         return normal_share(z) + z * np.exp(-0.5 * z * z) * 0.3989422804014327
 
 
+@declares(spread=2.0, balanced=False)
 class SiLU(NamedTuple):
     """``z / (1 + exp(-z))`` (Elfwing, Uchibe and Doya 2018; also called swish)."""
-
-    spread = 2.0
-    balanced = False
 
     def activate(self, z):
         e = exp_of_negative(where(positive(z), -z, z))
@@ -138,11 +129,9 @@ class SiLU(NamedTuple):
         return share + a * (1.0 - share)
 
 
+@declares(spread=2.0, balanced=False)
 class Softplus(NamedTuple):
     """``log(1 + exp(z))`` (Dugas et al. 2001)."""
-
-    spread = 2.0
-    balanced = False
 
     def activate(self, z):
         return where(positive(z), z, 0.0) + log_of_one_plus(exp_of_negative(where(positive(z), -z, z)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,11 +25,11 @@ class BatchNorm(NamedTuple):
     momentum: float = 0.1
     exact: bool = False
 
-    def start(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+    def start(self: Any, n: int) -> tuple[np.ndarray, np.ndarray]:
         """(parameters, running statistics) of n units."""
         return unit_scale(n), Running.start(n)
 
-    def sizes(self, n: int) -> dict[str, int]:
+    def sizes(self: Any, n: int) -> dict[str, int]:
         """How many numbers each of them is, by name."""
         return scale_sizes(n) | Running.sizes(n)
 
@@ -37,11 +37,11 @@ class BatchNorm(NamedTuple):
         """All rows of a batch together."""
         return Pooling(ROWS, self.epsilon, momentum=self.momentum)
 
-    def affine(self, numbers):
+    def affine(self: Any, numbers):
         """(scale, shift) of each unit in predictions."""
         return Running.affine(numbers, self.epsilon)
 
-    def forward(self, X, parameters, running, weights, train: bool):
+    def forward(self: Any, X, parameters, running, weights, train: bool):
         """(y, backward); `running` is updated in place while training, unless it is None."""
         if not train:
             return from_running(X, parameters, running, self.epsilon)

@@ -133,7 +133,8 @@ class Running:
     @staticmethod
     def moments(running: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(mean, variance) of the units."""
-        return tuple(running[1:].reshape(2, -1))
+        mean, variance = running[1:].reshape(2, -1)
+        return mean, variance
 
     @staticmethod
     def affine(numbers: dict[str, np.ndarray], epsilon: float) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,11 +21,11 @@ class LayerNorm(NamedTuple):
 
     epsilon: float = 1e-5
 
-    def start(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+    def start(self: Any, n: int) -> tuple[np.ndarray, np.ndarray]:
         """(parameters, running statistics) of n units."""
         return unit_scale(n), np.empty(0)
 
-    def sizes(self, n: int) -> dict[str, int]:
+    def sizes(self: Any, n: int) -> dict[str, int]:
         """How many numbers each of them is, by name."""
         return scale_sizes(n)
 
@@ -33,6 +33,6 @@ class LayerNorm(NamedTuple):
         """All units of a row together."""
         return Pooling(UNITS, self.epsilon)
 
-    def forward(self, X, parameters, running, weights, train: bool):
+    def forward(self: Any, X, parameters, running, weights, train: bool):
         """(y, backward)."""
         return normalized_units(X, parameters, self.pooling(X.shape[1]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -310,7 +310,7 @@ def _by_rows(place: slice, back):
     return wider
 
 
-def _square_lengths(rows) -> np.ndarray:
+def _square_lengths(rows: Any) -> Any:
     """Squared Euclidean lengths of rows, of the real part."""
     if is_sparse(rows):
         return rows.multiply(rows) @ np.ones_like(rows.data, float, shape=rows.shape[1])

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from skminibatch.contract.kinds import declares
+from skminibatch.contract.typing import AnyPart
 from skminibatch.contract.verbs import gradient, second_derivative, stiffness, value
 
 
@@ -14,7 +15,7 @@ from skminibatch.contract.verbs import gradient, second_derivative, stiffness, v
 class OneVsRest(NamedTuple):
     """Sum over the classes of a margin loss, +1 for the class of the row and -1 for the others; `y` is an index."""
 
-    loss: tuple
+    loss: AnyPart
 
     def value_gradient(self, raw, y, out):
         total = 0.0
@@ -39,7 +40,7 @@ class OneVsRest(NamedTuple):
 class EachOutput(NamedTuple):
     """Sum over the outputs of a loss, each against its own column of `y` (multi-output, multilabel)."""
 
-    loss: tuple
+    loss: AnyPart
 
     def value_gradient(self, raw, y, out):
         total = 0.0

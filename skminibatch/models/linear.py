@@ -15,6 +15,7 @@ from skminibatch.contract.coordinates import AsGiven, Coordinates, converted
 from skminibatch.contract.kinds import InvalidPart, declared
 from skminibatch.contract.plan import Plan, StepStats
 from skminibatch.contract.task import LinearTask
+from skminibatch.contract.typing import AnyPart
 from skminibatch.contract.verbs import n_slots, prox, result, stiffness, update
 from skminibatch.models.data import Data, raw_outputs, square_lengths_inside
 from skminibatch.models.protocol import Predictor
@@ -47,9 +48,9 @@ class LinearModel:
     `coef_dtype` of the predictor, (coefficients, intercepts).
     """
 
-    loss: tuple
-    penalty: tuple
-    optimizer: tuple
+    loss: AnyPart
+    penalty: AnyPart
+    optimizer: AnyPart
     device: str
     n_features: int
     n_outputs: int
@@ -86,7 +87,7 @@ class LinearModel:
 
     # -- the same model with something changed
 
-    def with_optimizer(self, optimizer: tuple) -> LinearModel:
+    def with_optimizer(self, optimizer: AnyPart) -> LinearModel:
         """The model with another optimizer."""
         return replace(self, optimizer=optimizer)
 
@@ -249,7 +250,7 @@ class LinearModel:
         return self.penalty.gradient(1.0) if penalty.quadratic else penalty.curvature
 
 
-def curvature_bounds(loss: tuple, y: np.ndarray, intercept: np.ndarray) -> np.ndarray:
+def curvature_bounds(loss: AnyPart, y: np.ndarray, intercept: np.ndarray) -> np.ndarray:
     """Bounds of the second derivatives of the losses of some rows, at constant raw outputs."""
     if declared(loss).curvature is not None or not declared(loss).brings("stiffness"):
         return np.full(len(y), stiffness(loss, intercept, y[0]))
@@ -258,7 +259,7 @@ def curvature_bounds(loss: tuple, y: np.ndarray, intercept: np.ndarray) -> np.nd
     return np.array([stiffness(loss, intercept, row) for row in y])
 
 
-def curvature_unit(loss: tuple, y: np.ndarray, intercept: np.ndarray) -> float:
+def curvature_unit(loss: AnyPart, y: np.ndarray, intercept: np.ndarray) -> float:
     """The curvature of the expected loss that is used for a loss of residuals with a kink; 1 for any other loss."""
     declares = declared(loss)
     if declares.curvature is not None or declares.task != "regression" or declares.brings("stiffness"):

@@ -12,6 +12,7 @@ from skminibatch.backends import map_on_device
 from skminibatch.contract.kinds import declared
 from skminibatch.contract.plan import Plan, StepStats
 from skminibatch.contract.task import NetworkTask
+from skminibatch.contract.typing import AnyPart
 from skminibatch.contract.verbs import n_slots, result
 from skminibatch.layers import Stack
 from skminibatch.layers.blocks import Running
@@ -33,9 +34,9 @@ class MLPModel:
     """
 
     stack: Stack
-    loss: tuple
-    penalty: tuple
-    optimizer: tuple
+    loss: AnyPart
+    penalty: AnyPart
+    optimizer: AnyPart
     device: str
     dtype: np.dtype
     n_threads: int = 1
@@ -80,7 +81,7 @@ class MLPModel:
 
     # -- the same model with something changed
 
-    def with_optimizer(self, optimizer: tuple) -> MLPModel:
+    def with_optimizer(self, optimizer: AnyPart) -> MLPModel:
         """The model with another optimizer."""
         return replace(self, optimizer=optimizer)
 

@@ -35,16 +35,17 @@ DIRECTIONS = 128  # at random, for the diagonals of larger ones
 AT_ONCE = 1 << 22  # numbers in the gradients that are written out at once
 
 
-@declares(slot_exponents=(1,))
-class Sum(NamedTuple):
-    """An optimizer that goes nowhere: its slot is the sum of the gradients."""
-
-    cuda = {
+@declares(
+    slot_exponents=(1,),
+    cuda={
         "update": """
             slots[0] += g;
             return T(0);
         """,
-    }
+    },
+)
+class Sum(NamedTuple):
+    """An optimizer that goes nowhere: its slot is the sum of the gradients."""
 
     def coefficients(self, rates, sizes, memory):
         return rates[:, None], memory
@@ -103,8 +104,9 @@ class NetworkGradients(Gradients):
         plan = Plan(explicit_order(self.rows), size * np.arange(count + 1), np.zeros((count, 1)))
         squares = model.run(plan, params, self.data).square_norms.sum()
         penalty, total = self.penalty_gradient(), params[1, : model.n_parameters].astype(np.float64)
-        sums = [np.array([number]) for number in (count, squares, total @ total, total @ total, total @ penalty)]
-        return GradientStatistics(*sums, *self._facts(penalty, None))
+        numbers = np.array([count, squares, total @ total, total @ total, total @ penalty])
+        sizes, squares, square_sums, products, pulls = numbers[:, None]
+        return GradientStatistics(sizes, squares, square_sums, products, pulls, *self._facts(penalty, None))
 
     def _facts(self, penalty: np.ndarray, population: float | None) -> tuple[float, float, float]:
         """The last three fields of `GradientStatistics`."""

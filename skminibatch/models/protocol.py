@@ -19,7 +19,7 @@ import numpy as np
 
 from skminibatch.contract.coordinates import Coordinates
 from skminibatch.contract.plan import Plan, StepStats
-from skminibatch.contract.typing import Part
+from skminibatch.contract.typing import AnyPart
 from skminibatch.models.data import Data
 
 Predictor: TypeAlias = tuple[np.ndarray, ...]
@@ -39,7 +39,7 @@ class Model(Protocol):
         """The penalty of the weights."""
 
     @property
-    def optimizer(self) -> Part:
+    def optimizer(self) -> AnyPart:
         """The optimizer, whose slots are in the params."""
 
     @property
@@ -106,7 +106,7 @@ class Model(Protocol):
 
     # -- the same model with something changed
 
-    def with_optimizer(self, optimizer: Part) -> Self:
+    def with_optimizer(self, optimizer: AnyPart) -> Self:
         """The model with another optimizer."""
 
     def with_device(self, device: str) -> Self:

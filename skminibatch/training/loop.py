@@ -165,12 +165,13 @@ def _evaluated(progress: Progress, data: Data, recipe: Recipe, state: TrainState
     predictor = model.predictor(progress.params, state.coefficients)
     if recipe.evaluation_rows is None:
         sizes, stats = Batches.joined(chunks)
-        weight = np.average(data.targets[1]) if data.weights.size else 1.0
+        weights = data.weights_of(slice(None) if data.rows is None else data.rows)
+        weight = np.average(weights) if weights.size else 1.0
         loss, penalty = float(stats.losses.sum() / (sizes.sum() * weight)), model.penalty_value(predictor)
     else:
         loss, penalty = model.objective(data, recipe.evaluation_rows, predictor)
     if not np.isfinite(loss + penalty):
-        raise Diverged(state.epoch, state.coefficients[0])
+        raise Diverged(state.epoch, np.nan if state.coefficients is None else state.coefficients[0])
     score = np.nan if recipe.validation is None else float(recipe.validation(*predictor))
     return replace(progress, state=state, predictor=predictor, loss=loss, penalty=penalty, score=score)
 
