@@ -120,7 +120,7 @@ class BatchCostModel:
     16
     """
 
-    def __init__(self, *, confidence_level: float = 0.95):
+    def __init__(self, *, confidence_level: float = 0.95) -> None:
         self.confidence_level = confidence_level
 
     @classmethod

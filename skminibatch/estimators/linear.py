@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy import sparse
@@ -106,7 +106,7 @@ class LinearEstimator(BaseMiniBatchEstimator):
             return raw_outputs(X, self.coef_, self.intercept_)
         return raw_outputs(X, *self._predictor())
 
-    def sparsify(self):
+    def sparsify(self) -> Self:
         """Store `coef_` as a SciPy sparse matrix, smaller and faster to predict with where most of it is zero.
 
         Returns
@@ -117,7 +117,7 @@ class LinearEstimator(BaseMiniBatchEstimator):
         self.coef_ = sparse.csr_matrix(np.atleast_2d(self.coef_) if not sparse.issparse(self.coef_) else self.coef_)
         return self
 
-    def densify(self):
+    def densify(self) -> Self:
         """Store `coef_` as an array again.
 
         Returns

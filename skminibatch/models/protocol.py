@@ -31,11 +31,11 @@ class Model(Protocol):
     # -- the parts
 
     @property
-    def loss(self) -> Part:
+    def loss(self) -> AnyPart:
         """The loss of a row by its raw outputs."""
 
     @property
-    def penalty(self) -> Part:
+    def penalty(self) -> AnyPart:
         """The penalty of the weights."""
 
     @property

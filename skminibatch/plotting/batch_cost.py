@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
+from skminibatch.contract.typing import RowsLike
 from skminibatch.cost_model.model import BatchCostModel
 from skminibatch.plotting.noise_scale import POINTS
 from skminibatch.plotting.training import _axes
@@ -50,11 +51,11 @@ class BatchCostDisplay:
     'batch size b'
     """
 
-    def __init__(self, *, cost_model: BatchCostModel):
+    def __init__(self, *, cost_model: BatchCostModel) -> None:
         self.cost_model = cost_model
 
     @classmethod
-    def from_cost_model(cls, cost_model: BatchCostModel, *, ax=None) -> Self:
+    def from_cost_model(cls, cost_model: BatchCostModel, *, ax: Any = None) -> Self:
         """Draw a fitted `BatchCostModel`.
 
         Parameters
@@ -72,7 +73,15 @@ class BatchCostDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator, X: ArrayLike, y: ArrayLike, *, batch_sizes: ArrayLike, target: float, ax=None, **measurement
+        cls,
+        estimator: Any,
+        X: RowsLike,
+        y: ArrayLike,
+        *,
+        batch_sizes: ArrayLike,
+        target: float,
+        ax: Any = None,
+        **measurement: Any,
     ) -> Self:
         """Measure an estimator, and draw what was found.
 
@@ -101,7 +110,7 @@ class BatchCostDisplay:
         model = BatchCostModel.measure(estimator, X, y, batch_sizes, target=target, **measurement)
         return cls.from_cost_model(model, ax=ax)
 
-    def plot(self, ax=None) -> Self:
+    def plot(self, ax: Any = None) -> Self:
         """Draw the time to the target.
 
         Parameters

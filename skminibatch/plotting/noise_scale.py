@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._plotting import _validate_style_kwargs
 
-from skminibatch.diagnostics import gradient_noise_scale
+from skminibatch.contract.typing import RowsLike
+from skminibatch.diagnostics import NoiseScale, gradient_noise_scale
 from skminibatch.plotting.training import _axes, _history
 
 POINTS = 200  # of a curve
@@ -59,7 +63,14 @@ class NoiseScaleDisplay:
     >>> display.figure_.savefig("noise_scale.png")  # doctest: +SKIP
     """
 
-    def __init__(self, *, noise_scale, confidence_interval=None, confidence_level=None, name=None):
+    def __init__(
+        self,
+        *,
+        noise_scale: np.ndarray | float,
+        confidence_interval: tuple[float, float] | None = None,
+        confidence_level: float | None = None,
+        name: str | None = None,
+    ) -> None:
         self.noise_scale = noise_scale
         self.confidence_interval = confidence_interval
         self.confidence_level = confidence_level
@@ -68,18 +79,18 @@ class NoiseScaleDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
-        y,
+        estimator: Any,
+        X: RowsLike,
+        y: ArrayLike,
         *,
-        sample_weight=None,
-        max_samples=None,
-        confidence_level=0.95,
-        random_state=None,
-        name=None,
-        ax=None,
-        **kwargs,
-    ):
+        sample_weight: ArrayLike | None = None,
+        max_samples: float | None = None,
+        confidence_level: float = 0.95,
+        random_state: Any = None,
+        name: str | None = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> Self:
         """Measure the noise scale where an estimator stands, and draw what follows.
 
         Parameters
@@ -127,7 +138,7 @@ class NoiseScaleDisplay:
         return cls.from_record(record, name=name, ax=ax, **kwargs)
 
     @classmethod
-    def from_record(cls, record, *, name=None, ax=None, **kwargs):
+    def from_record(cls, record: NoiseScale, *, name: str | None = None, ax: Any = None, **kwargs: Any) -> Self:
         """Draw what follows from a noise scale that was measured before.
 
         Parameters
@@ -154,7 +165,7 @@ class NoiseScaleDisplay:
         return display.plot(ax, **kwargs)
 
     @classmethod
-    def from_history(cls, estimator, *, name=None, ax=None, **kwargs):
+    def from_history(cls, estimator: Any, *, name: str | None = None, ax: Any = None, **kwargs: Any) -> Self:
         """Draw what follows from the noise scales that an estimator met while it was fitted.
 
         A step with batches of b rows makes ``1 / (1 + S / b)`` of the progress of a step without noise. The critical batch
@@ -198,8 +209,15 @@ class NoiseScaleDisplay:
         return cls(noise_scale=mean, name=name).plot(ax, **kwargs)
 
     def plot(
-        self, ax=None, *, name=None, steps_kwargs=None, examples_kwargs=None, critical_kwargs=None, interval_kwargs=None
-    ):
+        self,
+        ax: Any = None,
+        *,
+        name: str | None = None,
+        steps_kwargs: dict[str, Any] | None = None,
+        examples_kwargs: dict[str, Any] | None = None,
+        critical_kwargs: dict[str, Any] | None = None,
+        interval_kwargs: dict[str, Any] | None = None,
+    ) -> Self:
         """Draw steps and rows against the batch size.
 
         Parameters

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._param_validation import StrOptions, validate_parameter_constraints
@@ -74,12 +76,21 @@ class TrainingHistoryDisplay:
     >>> display.figure_.savefig("objective.png")  # doctest: +SKIP
     """
 
-    def __init__(self, *, history, name=None):
+    def __init__(self, *, history: dict[str, np.ndarray], name: str | None = None) -> None:
         self.history = history
         self.name = name
 
     @classmethod
-    def from_estimator(cls, estimator, *, quantity="objective", against="epoch", name=None, ax=None, curve_kwargs=None):
+    def from_estimator(
+        cls,
+        estimator: Any,
+        *,
+        quantity: str = "objective",
+        against: str = "epoch",
+        name: str | None = None,
+        ax: Any = None,
+        curve_kwargs: dict[str, Any] | None = None,
+    ) -> Self:
         """Draw a quantity of the history of a fitted estimator.
 
         Parameters
@@ -113,7 +124,15 @@ class TrainingHistoryDisplay:
         display = cls(history=_history(estimator), name=type(estimator).__name__ if name is None else name)
         return display.plot(ax, quantity=quantity, against=against, curve_kwargs=curve_kwargs)
 
-    def plot(self, ax=None, *, quantity="objective", against="epoch", name=None, curve_kwargs=None):
+    def plot(
+        self,
+        ax: Any = None,
+        *,
+        quantity: str = "objective",
+        against: str = "epoch",
+        name: str | None = None,
+        curve_kwargs: dict[str, Any] | None = None,
+    ) -> Self:
         """Draw a quantity.
 
         Entries that are not finite, such as the noise scale of batches of one row, leave a gap. Quantities that are

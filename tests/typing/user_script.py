@@ -29,5 +29,5 @@ robust.fit(X, X[:, 0])
 network = MiniBatchMLPRegressor(
     hidden_layer_sizes=(8,), normalization=BatchNorm(), solver=Adam(beta_1=0.8), device="base", max_iter=3
 )
-network.set_params(normalization=GroupNorm(2), tol=None).fit(X, X[:, 0])
+network.set_params(normalization=GroupNorm(2), tol=None, max_iter=3).fit(X, X[:, 0])
 noise: float = gradient_noise_scale(classifier, X, y).noise_scale
