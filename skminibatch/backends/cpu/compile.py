@@ -9,6 +9,8 @@ from pathlib import Path
 from numba import njit
 from numba.core.caching import NullCache
 
+from skminibatch.contract.kinds import inside
+
 OPTIONS = {
     # every flag that keeps NaN and infinity visible: with fastmath=True, isfinite() is always true
     "fastmath": {"reassoc", "contract", "nsz", "arcp"},
@@ -77,9 +79,8 @@ class Kernel:
 
 def is_ours(part) -> bool:
     """Whether a part and those inside it are of the package."""
-    return type(part).__module__.startswith("skminibatch.") and all(
-        is_ours(field) for field in part if isinstance(field, tuple)
-    )
+    within = inside(part)
+    return type(part).__module__.startswith("skminibatch.") and (within is None or is_ours(within))
 
 
 def with_cache(function):
