@@ -10,6 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 
+class InvalidPart(ValueError, TypeError):
+    """An object that is no part of the kind that is needed, or a part with a hyper-parameter outside its domain."""
+
+
 class Interval(NamedTuple):
     """Numbers from `low` to `high`; `closed` names the ends that belong to it ("left", "right", "both" or "neither").
 

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from skminibatch.contract.plan import NO_BOUND
+from skminibatch.contract import neutral
+from skminibatch.contract.domains import InvalidPart
 from skminibatch.contract.typing import AnyPart
 
 C = TypeVar("C", bound=type)
@@ -29,10 +30,6 @@ INHERITED = "inherited"  # its own, else that of the part inside
 OWN = "own"  # its own, else the default
 SHARED = "shared"  # its own if the part inside brings one too, else the default
 ADDED = "added"  # its own after that of the part inside
-
-
-class InvalidPart(ValueError, TypeError):
-    """An object that is no part of the kind that is needed, or a part with a hyper-parameter outside its domain."""
 
 
 class Ability(NamedTuple):
@@ -63,7 +60,7 @@ class Kind(NamedTuple):
         return ", ".join(text.split(": ")[0] for text in self.required.values())
 
 
-# -- the defaults that are formulas: neutral elements, compiled as any other formula of a part
+# -- the defaults that read other declarations
 
 
 def _bounded_by_curvature(self, raw, y):
@@ -72,28 +69,8 @@ def _bounded_by_curvature(self, raw, y):
     return 1.0 if curvature is None else float(curvature)
 
 
-def _no_second_derivative(self, raw, y):
-    raise InvalidPart(f"{type(self).__name__} has no second_derivative(raw, y), which a Hessian needs.")
-
-
 def _second_derivative_along(self, raw, y, direction):
     return declared(self).second_derivative(raw, y.reshape(raw.shape)) * direction
-
-
-def _no_hessian_product(self, raw, y, direction):
-    raise InvalidPart(f"{type(self).__name__} has no hessian_product(raw, y, direction), which a Hessian needs.")
-
-
-def _slots_as_they_are(self, w, slots, c):
-    return slots
-
-
-def _at_the_parameters(self, w, slots, c):
-    return w
-
-
-def _parameters_as_they_are(self, w, slots):
-    return w
 
 
 def _smooth_value(self, w):
@@ -106,50 +83,6 @@ def _penalty_curvature(self, w):
     if declared(self).quadratic:
         return self.gradient(1.0)
     raise InvalidPart(f"{type(self).__name__} has no second_derivative(w), which a Hessian needs.")
-
-
-def _no_automatic_rate(self):
-    raise InvalidPart(
-        f"learning_rate='auto' needs a solver with auto_multiple() or the class data auto_rate, which {type(self).__name__} "
-        "does not have: set a rate."
-    )
-
-
-def _unchanged_by_rows(self, n_rows):
-    return self
-
-
-def _no_bound(self, state):
-    return NO_BOUND
-
-
-def _memory_as_it_is(self, memory, gradients):
-    return memory
-
-
-def _smoothness_as_it_is(self, smoothness):
-    return smoothness
-
-
-def _single_rows(self, memory):
-    return 1
-
-
-def _none(self, argument):
-    return None
-
-
-def _rates_of_one(self, n):
-    return np.ones(self.start(n)[0].size)
-
-
-def _unnamed_sizes(self, n):
-    sizes = {name: array.size for name, array in zip(("parameters", "statistics"), self.start(n), strict=True)}
-    return {name: size for name, size in sizes.items() if size}
-
-
-def _nothing_derived(self, numbers):
-    return {}
 
 
 # -- the kinds
@@ -176,7 +109,7 @@ LOSS = Kind(
             SHARED,
         ),
         "second_derivative": Ability(
-            _no_second_derivative, "second_derivative(raw, y): of arrays, zero at kinks; for diagnostics", OWN
+            neutral.no_second_derivative, "second_derivative(raw, y): of arrays, zero at kinks; for diagnostics", OWN
         ),
         "hessian_product": Ability(
             _second_derivative_along, "hessian_product(raw, y, direction): second derivatives times a direction", OWN
@@ -205,7 +138,7 @@ ROWWISE_LOSS = Kind(
             SHARED,
         ),
         "hessian_product": Ability(
-            _no_hessian_product, "hessian_product(raw, y, direction): of several rows; for diagnostics", OWN
+            neutral.no_hessian_product, "hessian_product(raw, y, direction): of several rows; for diagnostics", OWN
         ),
         "baseline": Ability(None, "baseline(y, weights, n_outputs): the best constant raw outputs (K,)", OWN),
         "probabilities": Ability(None, "probabilities(raw): (n, K), where the loss gives those of all classes", OWN),
@@ -246,9 +179,9 @@ OPTIMIZER = Kind(
         "update": "update(w, g, slots, c): (w, slots, step) of one coordinate; `step` is what the proximal map gets",
     },
     {
-        "follow": Ability(_slots_as_they_are, "follow(w, slots, c): the slots after the proximal map", OWN),
-        "point": Ability(_at_the_parameters, "point(w, slots, c): where the gradient is taken", SHARED),
-        "result": Ability(_parameters_as_they_are, "result(w, slots): the parameters used for prediction", OWN),
+        "follow": Ability(neutral.slots_as_they_are, "follow(w, slots, c): the slots after the proximal map", OWN),
+        "point": Ability(neutral.at_the_parameters, "point(w, slots, c): where the gradient is taken", SHARED),
+        "result": Ability(neutral.parameters_as_they_are, "result(w, slots): the parameters used for prediction", OWN),
         "slot_exponents": Ability(
             (),
             "the unit of each slot: -1 scales as a parameter does, 1 as a gradient, 2 as its square",
@@ -269,9 +202,9 @@ OPTIMIZER = Kind(
             None, "the constant rate of learning_rate='auto'; None: `auto_multiple` over the smoothness"
         ),
         "auto_multiple": Ability(
-            _no_automatic_rate, "auto_multiple(): of learning_rate='auto', where rate and smoothness go"
+            neutral.no_automatic_rate, "auto_multiple(): of learning_rate='auto', where rate and smoothness go"
         ),
-        "for_rows": Ability(_unchanged_by_rows, "for_rows(n_rows): the optimizer for this number of rows"),
+        "for_rows": Ability(neutral.unchanged_by_rows, "for_rows(n_rows): the optimizer for this number of rows"),
         "for_batches": Ability(
             None,
             "for_batches(k): on batches k times as large, as close to the same path; the rules of Adam hold for it",
@@ -283,7 +216,7 @@ RATE_SCHEDULE = Kind(
     {"rates": "rates(samples, state): the rate of each step from the samples before it"},
     {
         "needs_horizon": Ability(False, "whether it ends with `fit`, so that a stream cannot use it"),
-        "safety": Ability(_no_bound, "safety(state): what bounds the rate of each batch, see `Plan`"),
+        "safety": Ability(neutral.no_bound, "safety(state): what bounds the rate of each batch, see `Plan`"),
         "at_standstill": Ability(
             None,
             "at_standstill(state): why training ends where it no longer improves, or an empty text where the rate is to fall, "
@@ -338,10 +271,14 @@ SAMPLER = Kind(
         "needs_strata": Ability(False, "whether `start` needs the stratum of each row"),
         "strata_from_targets": Ability(False, "whether the strata may come from the targets"),
         "strata": Ability(None, "strata(X): the stratum of each row, where `fit` is given none"),
-        "observe": Ability(_memory_as_it_is, "observe(memory, gradients): the memory, between chunks, see `Gradients`"),
+        "observe": Ability(
+            neutral.memory_as_it_is, "observe(memory, gradients): the memory, between chunks, see `Gradients`"
+        ),
         "needs_row_bounds": Ability(False, "whether `observe` reads bounds of the curvature of rows"),
-        "tempered": Ability(_smoothness_as_it_is, "tempered(smoothness): that of the weighted rows"),
-        "smallest_batch": Ability(_single_rows, "smallest_batch(memory): rows of the smallest batch that it draws"),
+        "tempered": Ability(neutral.smoothness_as_it_is, "tempered(smoothness): that of the weighted rows"),
+        "smallest_batch": Ability(
+            neutral.single_rows, "smallest_batch(memory): rows of the smallest batch that it draws"
+        ),
     },
 )
 ACTIVATION = Kind(
@@ -366,14 +303,20 @@ NORMALIZATION = Kind(
     },
     {
         "absorbs_intercept": Ability(False, "whether an intercept before it would have no effect"),
-        "pooling": Ability(_none, "pooling(n): the `Pooling` that `forward` follows, as kernels do; None: none does"),
-        "exact": Ability(False, "whether `fit` ends with the moments of all training rows in place of running ones"),
-        "rates": Ability(_rates_of_one, "rates(n): what the rate of each parameter is multiplied with"),
-        "sizes": Ability(
-            _unnamed_sizes, "sizes(n): names and numbers of the parameters, then of the running statistics"
+        "pooling": Ability(
+            neutral.none, "pooling(n): the `Pooling` that `forward` follows, as kernels do; None: none does"
         ),
-        "derived": Ability(_nothing_derived, "derived(numbers): more to show, by name, from what is named by `sizes`"),
-        "affine": Ability(_none, "affine(numbers): (scale, shift) of units in predictions; None: it is another map"),
+        "exact": Ability(False, "whether `fit` ends with the moments of all training rows in place of running ones"),
+        "rates": Ability(neutral.rates_of_one, "rates(n): what the rate of each parameter is multiplied with"),
+        "sizes": Ability(
+            neutral.unnamed_sizes, "sizes(n): names and numbers of the parameters, then of the running statistics"
+        ),
+        "derived": Ability(
+            neutral.nothing_derived, "derived(numbers): more to show, by name, from what is named by `sizes`"
+        ),
+        "affine": Ability(
+            neutral.none, "affine(numbers): (scale, shift) of units in predictions; None: it is another map"
+        ),
     },
 )
 KINDS: tuple[Kind, ...] = (

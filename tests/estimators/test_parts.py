@@ -11,10 +11,9 @@ from scipy import sparse
 from skminibatch import MiniBatchMLPClassifier, MiniBatchMLPRegressor, MiniBatchSGDClassifier, MiniBatchSGDRegressor
 from skminibatch.contract import kinds
 from skminibatch.contract.domains import POSITIVE, SHARE
-from skminibatch.contract.kinds import declared, declares
+from skminibatch.contract.kinds import declares
 from skminibatch.diagnostics import hessian_eigenvalues
 from skminibatch.estimators import parts
-from skminibatch.layers import ACTIVATIONS
 from skminibatch.losses import LOSSES
 from skminibatch.optimizers import OPTIMIZERS, Adam
 from skminibatch.penalties import ElasticNet
@@ -367,22 +366,12 @@ def test_the_curvature_of_a_penalty_is_part_of_the_hessian(regression):
     """That of the gradient along each coordinate; a penalty without a second derivative is named."""
     X, y = regression
     fitted = MiniBatchSGDRegressor(penalty=Saturating(), random_state=0, max_iter=3, tol=None, device="base").fit(X, y)
-    model, coef, intercept, data = fitted._examined(X, y, None)
-    rows, h = np.arange(len(y)), 1e-6
-    point = model.flat(coef, intercept)
-    for j, direction in enumerate(np.eye(point.size)):
-        up, down = (model.unflat(point + sign * h * direction, coef, intercept) for sign in (1, -1))
-        expected = (gradient_of(model, data, rows, up) - gradient_of(model, data, rows, down)) / (2 * h)
-        np.testing.assert_allclose(model.hessian_matrix(data, rows, coef, intercept)[j], expected, atol=1e-6)
+    examined, h = fitted._examined(X, y, None), 1e-6
+    H = examined.hessian_matrix()
+    for j, direction in enumerate(np.eye(len(H))):
+        up, down = (examined.at(examined.point + sign * h * direction) for sign in (1, -1))
+        gradients = [found.loss_gradient() + found.penalty_gradient() for found in (up, down)]
+        np.testing.assert_allclose(H[j], (gradients[0] - gradients[1]) / (2 * h), atol=1e-6)
     undeclared = MiniBatchSGDRegressor(penalty=Ridge(), learning_rate="constant", device="base").fit(X, y)
     with pytest.raises(ValueError, match="Ridge has no second_derivative"):
         hessian_eigenvalues(undeclared, X, y)
-
-
-def gradient_of(model, data, rows, predictor) -> np.ndarray:
-    """The gradient of the smooth part of the objective."""
-    return model.loss_gradient(data, rows, *predictor) + model.penalty_gradient(*predictor)
-
-
-def test_every_activation_is_declared():
-    assert all(declared(cls()).kind is kinds.ACTIVATION for cls in ACTIVATIONS.values())
