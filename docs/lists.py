@@ -196,13 +196,19 @@ def _file(kind: kinds.Kind) -> str:
 
 
 def write(folder: Path) -> None:
-    """Write the page of the API and the tables into the folder of the documentation; unchanged files keep their time."""
+    """Write the page of the API and the tables into the folder of the documentation; unchanged files keep their time.
+
+    Pages of names that no longer exist are removed: Sphinx would find them outside of every table of contents.
+    """
     files = {"api.rst": api(), **{f"generated/tables/{name}.md": text for name, text in tables().items()}}
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
+    for page in (folder / "generated").glob("*.rst"):  # of names that are gone
+        if f"   ~{page.stem}\n" not in files["api.rst"]:
+            page.unlink()
 
 
 if __name__ == "__main__":
