@@ -87,7 +87,7 @@ class WeightedRows(NamedTuple):
     def learned_by(self, estimator, some=slice(None)) -> None:
         """One pass over some of the rows."""
         labels = {}
-        if not hasattr(estimator, "n_updates_") and "classes" in inspect.signature(estimator.partial_fit).parameters:
+        if "n_updates_" not in vars(estimator) and "classes" in inspect.signature(estimator.partial_fit).parameters:
             several = self.y.ndim == 2 and self.y.shape[1] > 1
             labels = {"classes": np.arange(self.y.shape[1]) if several else np.unique(self.y)}
         weights = {} if self.sample_weight is None else {"sample_weight": self.sample_weight[some]}

@@ -403,14 +403,14 @@ class BatchCostModel:
         )
 
     def _check_is_fitted(self) -> None:
-        if not hasattr(self, "measurements_") or not hasattr(self, "confidence_intervals_"):
+        if not {"measurements_", "confidence_intervals_"} <= vars(self).keys():
             raise ValueError(
                 "This BatchCostModel instance is not fitted yet. Call 'fit' or 'measure' before using this model."
             )
 
     def __repr__(self):
         head = f"BatchCostModel(confidence_level={self.confidence_level!r})"
-        if not hasattr(self, "confidence_intervals_"):
+        if "confidence_intervals_" not in vars(self):
             return head
         lines = [
             f"  {name}_={getattr(self, f'{name}_'):.4g} ({low:.4g} to {high:.4g})"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import sparse
+from sklearn.base import is_classifier
 from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor, SGDClassifier, SGDRegressor
 from sklearn.utils.validation import check_is_fitted
 
@@ -15,13 +17,13 @@ from skminibatch.training.state import History, TrainState
 
 
 def _dense(coef):
-    return np.array(coef.toarray() if hasattr(coef, "toarray") else coef)
+    return np.array(coef.toarray() if sparse.issparse(coef) else coef)
 
 
 def with_attributes(estimator, ours, **attributes):
     """Their estimator with fitted attributes of ours."""
     for name in ("n_features_in_", "feature_names_in_", "n_iter_"):
-        if hasattr(ours, name):
+        if name in vars(ours):
             setattr(estimator, name, getattr(ours, name))
     for name, value in attributes.items():
         setattr(estimator, name, value)
@@ -70,7 +72,7 @@ def from_sklearn(ours, theirs):
     multi_output = coef.ndim == 2
     coef = np.atleast_2d(coef)
     target: ClassificationTarget | RegressionTarget
-    if hasattr(theirs, "classes_"):
+    if is_classifier(theirs):
         target = ClassificationTarget(np.array(theirs.classes_), False)
     else:
         target = RegressionTarget(coef.shape[0], multi_output)
@@ -87,7 +89,7 @@ def fitted_by(ours, theirs, target, model, n_features: int, *predictor):
     params, moments = model.start(predictor), Moments.none(n_features)
     ours._fitted = Fitted(target, model, params, TrainState(), seed, moments, None, None, History(), None)
     ours.n_features_in_ = n_features
-    if hasattr(theirs, "feature_names_in_"):
+    if "feature_names_in_" in vars(theirs):
         ours.feature_names_in_ = np.array(theirs.feature_names_in_)
     for name, value in ours._attributes(*predictor, target).items():
         setattr(ours, name, value)

@@ -96,7 +96,7 @@ class LinearEstimator(BaseMiniBatchEstimator):
         return coef, np.atleast_1d(self.intercept_)
 
     def __sklearn_is_fitted__(self):
-        return hasattr(self, "coef_")
+        return "coef_" in vars(self)
 
     def _raw(self, X) -> np.ndarray:
         """Raw outputs (n, K), on the host."""

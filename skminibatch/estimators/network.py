@@ -193,7 +193,7 @@ class MLPEstimator(BaseMiniBatchEstimator):
         return self._layers.flat(self.coefs_, self.intercepts_, self.normalizations_)
 
     def __sklearn_is_fitted__(self):
-        return hasattr(self, "coefs_")
+        return "coefs_" in vars(self)
 
     def _raw(self, X) -> np.ndarray:
         """Raw outputs (n, K), on the host."""

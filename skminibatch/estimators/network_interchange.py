@@ -46,7 +46,7 @@ def _network(theirs, ours, **attributes):
         solver="sgd" if ours.solver == "sgd" else "adam",
         **{name: getattr(ours, name) for name in SHARED},
     )
-    if hasattr(ours, "loss_curve_"):  # else it comes from scikit-learn, and no epoch was done
+    if "loss_curve_" in vars(ours):  # else it comes from scikit-learn, and no epoch was done
         # their alpha is divided by the batch size
         theirs.set_params(alpha=ours.alpha * ours.batch_size_, batch_size=ours.batch_size_)
         attributes |= {"loss_curve_": ours.loss_curve_.tolist(), "loss_": ours.loss_, "best_loss_": ours.best_loss_}

@@ -1,10 +1,9 @@
 """Losses: a dict from the name of the parameter `loss` to the part.
 
-A pointwise loss has ``value(raw, y)``, ``gradient(raw, y)`` and, for diagnostics, ``second_derivative(raw, y)``; a row-wise
-one ``value_gradient(raw, y, out)`` of a row and ``hessian_product(raw, y, direction)`` of several.
-Class data: ``curvature``, an upper bound of the second derivative, or None where there is none; ``task``;
-``link`` ("log" where predictions are ``exp(raw)``). On a GPU, the formulas of one row are translated
-to CUDA C++; one that has no translation runs in array operations (see ``backends/gpu/source.py``).
+A pointwise loss is the formula of one raw output: ``value(raw, y)`` and ``gradient(raw, y)``. A row-wise one takes the raw
+outputs of a row together: ``value_gradient(raw, y, out)``; the losses of several outputs are made of pointwise ones.
+What else a loss may bring, and what holds otherwise, is listed in `skminibatch.contract.kinds` (``LOSS``, ``ROWWISE_LOSS``):
+``curvature``, ``task``, ``link``, ``second_derivative`` for diagnostics, ``probability`` where it gives one, ...
 """
 
 from skminibatch.losses.logistic import Logistic, Softmax

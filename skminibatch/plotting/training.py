@@ -36,7 +36,7 @@ def _axes(display, ax):
 def _history(estimator) -> dict[str, np.ndarray]:
     """The history of a fitted estimator, its objective included."""
     check_is_fitted(estimator)
-    if not hasattr(estimator, "history_"):
+    if "history_" not in vars(estimator):
         raise ValueError(
             f"Expected 'estimator' to be an estimator of skminibatch, which has the attribute history_. Got "
             f"{type(estimator).__name__} instead; of a pipeline, pass the last step."

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from skminibatch.contract.kinds import SIZE_CHOICE, declared
+from skminibatch.contract.kinds import SIZE_CHOICE, declaration_of, declared
 from skminibatch.contract.typing import AnyPart
 from skminibatch.models.data import Data
 from skminibatch.models.linear import LinearModel
@@ -181,7 +181,7 @@ def _first_params(settings: Settings, model: Model, data: Data, previous: Fitted
     if previous is None or not settings.on_stream:
         predictor = previous.model.predictor(previous.params, None) if previous else None
         return model.start(settings.start(model, data, predictor))
-    if type(previous.model.optimizer) is type(model.optimizer):
+    if declaration_of(previous.model.optimizer) is declaration_of(model.optimizer):  # of one class, and so inside
         return previous.model.in_coordinates_of(model, previous.params)
     return model.start(previous.model.predictor(previous.params, previous.state.coefficients))
 

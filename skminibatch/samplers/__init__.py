@@ -1,11 +1,9 @@
 """Samplers: a dict from the name of the parameter `sampler` to the part.
 
-``start(n_rows, rows, seed, epoch, strata) -> memory`` and ``draw(memory, sizes) -> (order, weights or None, memory)``; the
-weights, one a position, keep the gradient unbiased (None where every row has the same chance). Optional: ``observe(memory,
-gradients) -> memory`` examines gradients of rows of its choice between chunks (see `skminibatch.models.gradients.Gradients`).
-Class data: ``one_population``, ``without_replacement``: how the rows of a batch are drawn, which their variance depends on;
-``from_targets``, of samplers that need strata: whether these may come from the targets. ``tempered(smoothness)``, of samplers
-whose weights make rows less stiff.
+``start(n_rows, rows, seed, epoch, strata)`` returns a memory, and ``draw(memory, sizes)`` the order of the rows of the next
+steps, their weights or None, and the memory; weights, one per position, keep the gradient unbiased (None where every row has
+the same chance). What else a sampler may bring, and what holds otherwise, is listed in `skminibatch.contract.kinds`
+(``SAMPLER``): how the rows of a batch are drawn, whether it needs strata, ``observe`` to measure gradients between chunks, ...
 """
 
 from skminibatch.samplers.importance import Importance

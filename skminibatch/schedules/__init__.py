@@ -1,7 +1,9 @@
 """Schedules of the learning rate and of the batch size: dicts from the names of the parameters to the parts.
 
 ``rates(samples, state)`` takes the samples seen before each of S steps, float64, and the state of training (``step``,
-``reductions``, ``smoothness``), and returns the S rates. For the sizes of batches see `skminibatch.schedules.sizes`.
+``reductions``, ``smoothness``), and returns the S rates. For the sizes of batches see `skminibatch.schedules.sizes`, for rates
+that follow these `skminibatch.schedules.scaling`. What else each kind may bring, and what holds otherwise, is listed in
+`skminibatch.contract.kinds` (``RATE_SCHEDULE``, ``SIZE_SCHEDULE``, ``SIZE_CHOICE``, ``SCALING_RULE``).
 """
 
 from skminibatch.contract.deprecation import renamed

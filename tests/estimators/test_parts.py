@@ -375,3 +375,12 @@ def test_the_curvature_of_a_penalty_is_part_of_the_hessian(regression):
     undeclared = MiniBatchSGDRegressor(penalty=Ridge(), learning_rate="constant", device="base").fit(X, y)
     with pytest.raises(ValueError, match="Ridge has no second_derivative"):
         hessian_eigenvalues(undeclared, X, y)
+
+
+def test_an_average_of_another_optimizer_starts_anew(binary):
+    """On a stream, slots are kept for an optimizer of the same class, and of the same one inside an average."""
+    settings = {"learning_rate": "constant", "eta0": 0.01, "average": True, "random_state": 0, "device": "base"}
+    classifier = MiniBatchSGDClassifier(solver="sgd", **settings).partial_fit(*binary, classes=[0, 1])
+    classifier.set_params(solver="adam").partial_fit(*binary)
+    assert classifier._fitted.params.shape[0] == 4
+    assert classifier.score(*binary) > 0.7
