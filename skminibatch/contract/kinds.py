@@ -12,7 +12,7 @@ good enough (see ``backends/gpu/source.py``).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from types import FunctionType, MethodType
 from typing import Any, NamedTuple, TypeVar
@@ -24,6 +24,7 @@ from skminibatch.contract.domains import InvalidPart
 from skminibatch.contract.typing import AnyPart
 
 C = TypeVar("C", bound=type)
+DATA = (bool, int, float, str, tuple, frozenset, type(None))  # of which class data are made
 
 # How a part around another one comes to an ability that it brings, and to one that it does not bring.
 INHERITED = "inherited"  # its own, else that of the part inside
@@ -394,6 +395,18 @@ class Declaration:
         self.cls, self.inside, self.kind = cls, inside, max(kinds, key=lambda kind: len(kind.required))
         brought = {name: has(cls, name) for name in self.kind.abilities}
         self._source = {name: self._source_of(name, brought[name]) for name in brought}
+        self.constants = dict(self._constants())
+        names = {"__slots__": (), "_declaration": self, "_brought": {name: self.brings(name) for name in brought}}
+        self.view = type("Declared", (Declared,), {**names, **self.constants})
+
+    def _constants(self) -> Iterator[tuple[str, Any]]:
+        """The members that are the same for all parts of the class: neither methods nor hyper-parameters."""
+        for name in (*self.kind.required, *self.kind.abilities):
+            source = self._source.get(name, "own")
+            if source == "inside" and self.inside is not None and name in self.inside.constants:
+                yield name, self.inside.constants[name]
+            elif source in ("own", "default") and isinstance(self[name], DATA):
+                yield name, self[name]
 
     def _source_of(self, name: str, brought: bool) -> str:
         around, inside = self.kind.abilities[name].around, self.inside
@@ -437,12 +450,17 @@ class Declaration:
 
 
 class Declared:
-    """What a part declares: its required members and its abilities, defaults filled in, as attributes."""
+    """What a part declares: its required members and its abilities, defaults filled in, as attributes.
 
-    __slots__ = ("_declaration", "_part")
+    Each declaration has a class of its own, with its constants as class data: the loop of training reads them in each epoch.
+    """
 
-    def __init__(self, part, declaration: Declaration):
-        self._part, self._declaration = part, declaration
+    __slots__ = ("_part",)
+    _declaration: Declaration
+    _brought: dict[str, bool]
+
+    def __init__(self, part):
+        self._part = part
 
     def __getattr__(self, name: str) -> Any:
         return self._declaration.of(self._part, name)
@@ -454,7 +472,7 @@ class Declared:
 
     def brings(self, ability: str) -> bool:
         """Whether the part brings an ability, so that not the default of its kind holds."""
-        return self._declaration.brings(ability)
+        return self._brought[ability]
 
 
 def declared(part) -> Declared:
@@ -469,14 +487,14 @@ def declared(part) -> Declared:
     >>> averaged.brings("follow"), averaged.brings("point")
     (True, False)
     """
-    return Declared(part, declaration_of(part))
+    return declaration_of(part).view(part)
 
 
 def declaration_of(part) -> Declaration:
     """The declaration of the class of a part and of those inside it."""
     cls: Any = type(part)
-    within = inside(part)
-    return declaration(cls, None if within is None else declaration_of(within))
+    name = field_inside(cls)
+    return declaration(cls) if name is None else declaration(cls, declaration_of(getattr(part, name)))
 
 
 @cache

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from skminibatch.contract.kinds import declared
 from skminibatch.contract.plan import Plan
 from skminibatch.models.protocol import Model
 from skminibatch.training.state import Recipe, TrainState
@@ -44,10 +43,10 @@ def next_sizes(recipe: Recipe, state: TrainState, n_left: int, n_part: int, smal
     follow the nominal sizes; where they depend on these, they stay within `SPREAD` in one chunk.
     """
     wanted, memory = recipe.sizes.sizes(state.sizes_memory, state, n_left, LONGEST_CHUNK)
-    schedule = declared(recipe.sizes)
+    schedule = recipe.declared.sizes
     nominal = np.minimum(wanted, min(schedule.largest, state.population))
     nominal = np.maximum(np.ceil(nominal * (1.0 - 1e-12)), 1.0).astype(np.int64)
-    fewest = declared(recipe.sampler).smallest_batch(state.sampler_memory)
+    fewest = recipe.declared.sampler.smallest_batch(state.sampler_memory)
     smallest = max(smallest, min(fewest, int(nominal.min())))
     sizes = epoch_sizes(n_left, nominal, smallest)
     n_steps = min(len(sizes), int(np.searchsorted(np.cumsum(sizes), n_part)) + 1)
@@ -65,14 +64,13 @@ def next_chunk(model: Model, recipe: Recipe, state: TrainState, n_left: int, n_p
     if recipe.smoothness is not None:
         state = state._replace(smoothness=recipe.smoothness.of_batch(float(nominal.mean()), state.population))
     rates = shares * np.asarray(recipe.schedule.rates(samples.astype(float), state), float)
-    if recipe.scaling is not None:
-        rates = rates * recipe.scaling.factor(
-            nominal, recipe.base_batch_size, state.statistic(declared(recipe.scaling).reads)
-        )
+    scaling = recipe.declared.scaling
+    if scaling is not None:
+        rates = rates * scaling.factor(nominal, recipe.base_batch_size, state.statistic(scaling.reads))
     coefficients, optimizer_memory = model.optimizer.coefficients(rates, sizes, state.optimizer_memory)
     coefficients = np.ascontiguousarray(coefficients, np.float64)
     order, weights, sampler_memory = recipe.sampler.draw(state.sampler_memory, sizes)
-    safety = declared(recipe.schedule).safety(state)
+    safety = recipe.declared.schedule.safety(state)
     plan = Plan(order, offsets, coefficients, weights, safety, recipe.clip_norm, (recipe.seed, state.step))
     state = state._replace(
         step=state.step + len(sizes),

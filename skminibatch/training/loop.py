@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skminibatch.contract.kinds import declared
 from skminibatch.contract.orders import rows_of
 from skminibatch.contract.plan import StepStats
 from skminibatch.models.data import Data
@@ -61,8 +60,8 @@ def run_part(
 
     Returns the state after them, the number of rows and the batches of each chunk.
     """
-    chunks, n_done, reads = [], 0, declared(recipe.sizes).reads
-    if declared(recipe.sampler).brings("observe"):
+    chunks, n_done, reads = [], 0, recipe.declared.sizes.reads
+    if recipe.declared.sampler.brings("observe"):
         gradients = gradients_of(model, data, model.predictor(params, state.coefficients))
         state = state._replace(sampler_memory=recipe.sampler.observe(state.sampler_memory, gradients))
     while n_done < n_part:
@@ -84,7 +83,7 @@ def run_part(
 
 def _drawn_from(recipe: Recipe, state: TrainState) -> float:
     """The rows from which a batch is drawn without replacement, see `Seen.of`."""
-    sampler = declared(recipe.sampler)
+    sampler = recipe.declared.sampler
     if not sampler.one_population:
         return np.nan
     return state.population if sampler.without_replacement else np.inf

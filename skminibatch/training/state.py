@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from skminibatch.contract.kinds import Declared, declared
 from skminibatch.contract.typing import AnyPart
 from skminibatch.models.protocol import Model, Predictor
 from skminibatch.statistics.batches import Seen
@@ -79,6 +81,21 @@ class Recipe:
     first_epochs: int = 0
     then: Callable | None = None
     seed: int = 0
+
+    @cached_property
+    def declared(self) -> DeclaredParts:
+        """What the parts declare: asked once, since the loop reads it in each epoch."""
+        scaling = None if self.scaling is None else declared(self.scaling)
+        return DeclaredParts(declared(self.sampler), declared(self.schedule), declared(self.sizes), scaling)
+
+
+class DeclaredParts(NamedTuple):
+    """What the parts of a recipe declare."""
+
+    sampler: Declared
+    schedule: Declared
+    sizes: Declared
+    scaling: Declared | None
 
 
 class History(dict):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from skminibatch.contract.kinds import declared
 from skminibatch.training.state import CONTINUE, LOWER_THE_RATE, Progress, Recipe, Verdict
 
 
@@ -45,7 +44,7 @@ class Watch:
 
     def _stalled(self, progress: Progress) -> Verdict:
         """The end, unless the schedule has a lower rate to continue with."""
-        schedule = declared(self.recipe.schedule)
+        schedule = self.recipe.declared.schedule
         if not schedule.brings("at_standstill"):
             return Verdict(self._lack_of_improvement(), converged=True)
         reason = schedule.at_standstill(progress.state)
