@@ -17,7 +17,7 @@ from timing import Epoch, Spread, alternate, milliseconds, seconds
 
 from skminibatch import MiniBatchMLPClassifier, MiniBatchSGDClassifier
 from skminibatch.backends import base
-from skminibatch.statistics.batches import Seen
+from skminibatch.statistics.batches import BatchStatistics
 from skminibatch.training import loop
 
 dense_kernels, sparse_kernels, network_kernel = (
@@ -58,7 +58,7 @@ N_ROWS, N_FEATURES = sized((20_480, 784), (320, 6))
 NETWORKS = {"rows": (None, [32, 256]), "micro-batches": ("batch", [32, 256])}
 
 
-class Unmeasured(Seen):
+class Unmeasured(BatchStatistics):
     """What steps say that measured nothing but the loss."""
 
     @classmethod
@@ -101,7 +101,7 @@ def without_statistics(dense_run, sparse_run):
         mock.patch.object(dense_kernels, "run", dense_run),
         mock.patch.object(sparse_kernels, "run_linear", sparse_run),
         mock.patch.object(base, "measured_from", lambda plan, table=None: plan.n_steps),
-        mock.patch.object(loop, "Seen", Unmeasured),
+        mock.patch.object(loop, "BatchStatistics", Unmeasured),
     ):
         yield
 

@@ -237,8 +237,8 @@ SIZE_SCHEDULE = Kind(
         "constant": Ability(False, "whether all sizes are `start`"),
         "reads": Ability(
             (),
-            "what the state has to show after each chunk: 'loss' and 'variance' (of rows) in ``state.seen``, 'rows' (those of "
-            "the last batch) in ``state.examined``",
+            "what the state has to show after each chunk: 'loss' and 'variance' (of rows) in ``state.batches``, 'rows' (those of "
+            "the last batch) in ``state.row_products``",
         ),
     },
 )

@@ -2,9 +2,10 @@
 
 ``sizes(memory, state, n_rows, n_steps)`` returns the sizes of the next steps, float64, no more than `n_rows` rows need and
 `n_steps` at most, and what it remembers. An adaptive schedule returns `every` steps of one size and then evaluates what it
-``reads`` of them: in ``state.seen`` (see `skminibatch.statistics.batches.Seen`) and, of the gradients of the rows of the last
-batch, in ``state.examined``. The first size is `start`. Sizes are rounded up and end at `largest` and at the number of rows;
-where a schedule ``anneals``, a growing batch standing for a falling rate, the rate falls from `largest` on.
+``reads`` of them: their statistics in ``state.batches`` (see `skminibatch.statistics.batches.BatchStatistics`) and, of the
+gradients of the rows of the last batch, ``state.row_products``. The first size is `start`. Sizes are rounded up and end at
+`largest` and at the number of rows; where a schedule ``anneals``, a growing batch replacing a falling rate, the rate falls
+from `largest` on.
 """
 
 from __future__ import annotations
@@ -137,9 +138,9 @@ class AdaDamp(NamedTuple):
 
     def sizes(self, memory, state, n_rows, n_steps):
         size = self.start
-        if state.seen is not None:
-            first, mean = memory or (state.seen.loss, state.seen.loss)
-            mean = 0.5 * (mean + state.seen.loss)
+        if state.batches is not None:
+            first, mean = memory or (state.batches.loss, state.batches.loss)
+            mean = 0.5 * (mean + state.batches.loss)
             memory = first, mean
             above = mean - self.optimum
             # no loss at all needs no end; a loss below the given optimum says that it was none
@@ -147,9 +148,9 @@ class AdaDamp(NamedTuple):
         return _steady(size, n_rows, min(self.every, n_steps)), memory
 
 
-def _tells(seen):
+def _shows_variance(batches):
     """Whether the last block shows how far rows differ."""
-    return seen is not None and np.isfinite(seen.variance) and np.isfinite(seen.signal)
+    return batches is not None and np.isfinite(batches.variance) and np.isfinite(batches.signal)
 
 
 def _sizes_of_a_test(self, memory, state, n_rows, n_steps):
@@ -178,11 +179,11 @@ class NormTest(NamedTuple):
     debias: bool = False
 
     def needed(self, state):
-        """The size that the last block asks for, None where it does not tell."""
-        if not _tells(state.seen):
+        """The size that the last block asks for, None where it shows none."""
+        if not _shows_variance(state.batches):
             return None
-        square_norm = state.seen.signal if self.debias else state.seen.square_norm
-        return needed_by_norm_test(state.seen.variance, square_norm, self.theta, state.population)
+        square_norm = state.batches.signal if self.debias else state.batches.square_norm
+        return needed_by_norm_test(state.batches.variance, square_norm, self.theta, state.population)
 
 
 @declares(sizes=_sizes_of_a_test, domains=ADAPTIVE | {"theta": POSITIVE, "nu": POSITIVE}, reads=("rows",))
@@ -202,10 +203,10 @@ class InnerProductTest(NamedTuple):
     largest: float = np.inf
 
     def needed(self, state):
-        """The size that the last batch asks for, None where it does not tell."""
-        if state.examined is None or not np.isfinite(state.examined).all():
+        """The size that the last batch asks for, None where it shows none."""
+        if state.row_products is None or not np.isfinite(state.row_products).all():
             return None
-        variance, inner_variance, square_norm = state.examined
+        variance, inner_variance, square_norm = state.row_products
         return needed_by_inner_product_test(variance, inner_variance, square_norm, self.theta, self.nu)
 
 
@@ -219,12 +220,12 @@ class _Averages(NamedTuple):
 
 def _sizes_that_follow(self, memory, state, n_rows, n_steps):
     """The size that is wanted for the averages so far, within a factor of `growth` of the last one."""
-    if _tells(state.seen):
-        new = _Averages(state.seen.variance, self.compared(state.seen), self.start)
+    if _shows_variance(state.batches):
+        new = _Averages(state.batches.variance, self.compared(state.batches), self.start)
         if memory is not None:
             new = _Averages(0.5 * (memory.variance + new.variance), 0.5 * (memory.other + new.other), memory.size)
         limit = min(self.largest, state.population)
-        wanted = np.clip(self.wanted(new, state.seen), new.size / self.growth, new.size * self.growth)
+        wanted = np.clip(self.wanted(new, state.batches), new.size / self.growth, new.size * self.growth)
         memory = new._replace(size=float(np.clip(wanted, min(self.smallest, limit), limit)))
     return _steady(self.start if memory is None else memory.size, n_rows, min(self.every, n_steps)), memory
 
@@ -243,14 +244,14 @@ class CABS(NamedTuple):
     smallest: float = 2.0
     largest: float = np.inf
 
-    def compared(self, seen):
+    def compared(self, batches):
         """What the variance is compared with: the loss."""
-        return seen.loss
+        return batches.loss
 
-    def wanted(self, averages, seen):
+    def wanted(self, averages, batches):
         """The size for these averages."""
         above = averages.other - self.optimum
-        return seen.rate * averages.variance / above if above > 0 else np.inf
+        return batches.rate * averages.variance / above if above > 0 else np.inf
 
 
 @declares(sizes=_sizes_that_follow, domains=ADAPTIVE | {"multiple": POSITIVE, "smallest": SEVERAL}, reads=("variance",))
@@ -268,11 +269,11 @@ class NoiseScaleSize(NamedTuple):
     smallest: float = 2.0
     largest: float = np.inf
 
-    def compared(self, seen):
+    def compared(self, batches):
         """What the variance is compared with: the square of the gradient."""
-        return seen.signal
+        return batches.signal
 
-    def wanted(self, averages, seen):
+    def wanted(self, averages, batches):
         """The size for these averages."""
         return self.multiple * averages.variance / averages.other if averages.other > 0 else np.inf
 

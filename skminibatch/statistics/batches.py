@@ -1,4 +1,4 @@
-"""What the data say about the step: the scale of the features and the smoothness of a batch."""
+"""Statistics of the gradients of the batches of some steps."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Seen(NamedTuple):
-    """What the batches of some steps say about the gradient (McCandlish et al. 2018, arXiv:1812.06162, appendix A).
+class BatchStatistics(NamedTuple):
+    """The loss and the noise of the gradient in the batches of some steps (McCandlish et al. 2018, arXiv:1812.06162, appendix A).
 
     ``tr(Sigma)`` and ``|G|^2`` are estimated without bias in each batch whose rows were measured, ``s^2`` and
     ``|g|^2 - (1 / b - 1 / n) s^2`` for n rows, and averaged before their ratio is taken. All are of the loss without its
@@ -41,11 +41,11 @@ class Seen(NamedTuple):
     rate: float
 
     @classmethod
-    def of(cls, sizes: np.ndarray, stats, population: float = np.inf) -> Seen:
+    def of(cls, sizes: np.ndarray, stats, population: float = np.inf) -> BatchStatistics:
         """From the sizes of some batches and the `StepStats` of their steps.
 
         `population` is the number of rows from which a batch is drawn without replacement; NaN where its rows are not
-        drawn from one population, so that they do not tell the variance.
+        drawn from one population, so that they do not show the variance.
         """
         loss, rate = float(stats.losses.sum() / sizes.sum()), float(stats.rates[-1])
         normed = ~np.isnan(stats.square_norms)
@@ -59,7 +59,7 @@ class Seen(NamedTuple):
         signal, temperatures = _mean(norms - (1.0 / b - 1.0 / population) * variance), rates * variance / b
         return cls(loss, square_norm, _mean(variance), signal, _mean(rates * temperatures), _mean(temperatures), rate)
 
-    def with_noise(self, signal: float, variance: float, sizes: np.ndarray, rates: np.ndarray) -> Seen:
+    def with_noise(self, signal: float, variance: float, sizes: np.ndarray, rates: np.ndarray) -> BatchStatistics:
         """With estimates of ``|G|^2`` and ``tr(Sigma)`` from elsewhere, for the sizes and rates of these batches."""
         temperature = float(np.mean(rates * variance / sizes))
         update_variance = float(np.mean(rates**2 * variance / sizes))
@@ -67,7 +67,7 @@ class Seen(NamedTuple):
 
     @property
     def noise_scale(self) -> float:
-        """``tr(Sigma) / |G|^2``: infinite where the noise hides the gradient, NaN where there is no variance to tell."""
+        """``tr(Sigma) / |G|^2``: infinite where the noise hides the gradient, NaN where no variance was measured."""
         if np.isnan(self.variance):
             return np.nan
         return self.variance / self.signal if self.signal > 0 else np.inf

@@ -14,7 +14,7 @@ from skminibatch.contract.plan import StepStats
 from skminibatch.models.data import Data
 from skminibatch.models.protocol import Model
 from skminibatch.models.view import gradients_of
-from skminibatch.statistics.batches import Seen
+from skminibatch.statistics.batches import BatchStatistics
 from skminibatch.training.chunks import next_chunk
 from skminibatch.training.noise import noise_of_micro_batches
 from skminibatch.training.state import CHECKED_OFTEN, Diverged, History, Progress, Recipe, TrainState, Verdict
@@ -73,16 +73,16 @@ def run_part(
         n_done += int(plan.offsets[-1])
         state = after
         if "loss" in reads or "variance" in reads:
-            state = state._replace(seen=Seen.of(sizes, stats, _drawn_from(recipe, state)))
+            state = state._replace(batches=BatchStatistics.of(sizes, stats, _drawn_from(recipe, state)))
         if "rows" in reads and sizes[-1] > 1:
             gradients = gradients_of(model, data, model.predictor(params, state.coefficients))
-            state = state._replace(examined=gradients.on(rows_of(plan.rows, *plan.offsets[-2:])).products())
+            state = state._replace(row_products=gradients.on(rows_of(plan.rows, *plan.offsets[-2:])).products())
         chunks.append(Batches(sizes, stats))
     return state, n_done, chunks
 
 
 def _drawn_from(recipe: Recipe, state: TrainState) -> float:
-    """The rows from which a batch is drawn without replacement, see `Seen.of`."""
+    """The rows from which a batch is drawn without replacement, see `BatchStatistics.of`."""
     sampler = recipe.declared.sampler
     if not sampler.one_population:
         return np.nan
@@ -178,25 +178,25 @@ def _evaluated(progress: Progress, data: Data, recipe: Recipe, state: TrainState
 def _record(progress: Progress, data: Data, recipe: Recipe, batches: Batches, clock: Clock) -> None:
     """Add an epoch to the history and count it."""
     (sizes, stats), state = batches, progress.state
-    seen = Seen.of(sizes, stats, _drawn_from(recipe, state))
+    statistics = BatchStatistics.of(sizes, stats, _drawn_from(recipe, state))
     if progress.model.couples_rows:
         gradients = gradients_of(progress.model, data, progress.predictor)
         noise = noise_of_micro_batches(gradients, sizes.mean(), state.samples, recipe.seed)
-        seen = seen if noise is None else seen.with_noise(*noise, sizes, stats.rates)
+        statistics = statistics if noise is None else statistics.with_noise(*noise, sizes, stats.rates)
     progress.history.append(
         epoch=state.epoch + 1,
         samples=state.samples,
         updates=state.step,
-        rate=seen.rate,
+        rate=statistics.rate,
         batch_size=float(sizes.mean()),
         loss=progress.loss,
         penalty=progress.penalty,
         validation_score=progress.score,
-        gradient_norm=float(np.sqrt(seen.square_norm)),
-        noise_scale=seen.noise_scale,
-        update_variance=seen.update_variance,
-        temperature=seen.temperature,
+        gradient_norm=float(np.sqrt(statistics.square_norm)),
+        noise_scale=statistics.noise_scale,
+        update_variance=statistics.update_variance,
+        temperature=statistics.temperature,
         seconds=clock.total(),
     )
-    noise_scale = state.noise_scale if np.isnan(seen.noise_scale) else seen.noise_scale
+    noise_scale = state.noise_scale if np.isnan(statistics.noise_scale) else statistics.noise_scale
     progress.state = state._replace(epoch=state.epoch + 1, noise_scale=noise_scale)

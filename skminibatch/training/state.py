@@ -12,7 +12,7 @@ import numpy as np
 from skminibatch.contract.kinds import Declared, declared
 from skminibatch.contract.typing import AnyPart
 from skminibatch.models.protocol import Model, Predictor
-from skminibatch.statistics.batches import Seen
+from skminibatch.statistics.batches import BatchStatistics
 
 LONGEST_HISTORY = 500  # entries
 CHECKED_OFTEN, CHECKS = 2048, 6  # epochs of that many updates or more have that many checks, where these are cheap
@@ -25,8 +25,8 @@ class TrainState(NamedTuple):
     rate was lowered; ``smoothness`` is that of the batches to come and ``typical`` their usual stiffness, in units of
     ``unit``; ``batch_size`` and ``coefficients`` are those of the last step; ``noise_scale`` is that of the last epoch in
     which it was measured, ``peak_batch_size`` that of the start. For the schedule of batch sizes, ``population`` is the
-    number of rows, ``seen`` the statistics of the last chunk, where the schedule reads them, and ``examined``
-    ``(tr Sigma, Var(g_i . g), |g|^2)`` in its last batch, each given once.
+    number of rows, ``batches`` the statistics of the last chunk, where the schedule reads them, and ``row_products``
+    ``(tr Sigma, Var(g_i . g), |g|^2)`` of the rows of its last batch, each given once.
     """
 
     step: int = 0
@@ -40,8 +40,8 @@ class TrainState(NamedTuple):
     noise_scale: float = np.inf
     peak_batch_size: float = np.inf
     population: float = np.inf
-    seen: Seen | None = None
-    examined: tuple[float, float, float] | None = None
+    batches: BatchStatistics | None = None
+    row_products: tuple[float, float, float] | None = None
     coefficients: np.ndarray | None = None
     optimizer_memory: object = None
     sampler_memory: object = None

@@ -28,7 +28,7 @@ from skminibatch.schedules import (
     NormTest,
 )
 from skminibatch.schedules.sizes import needed_by_inner_product_test, needed_by_norm_test
-from skminibatch.statistics.batches import Seen
+from skminibatch.statistics.batches import BatchStatistics
 from skminibatch.statistics.gradients import GradientStatistics
 from skminibatch.statistics.smoothness import SmoothnessConstants
 from skminibatch.training.chunks import epoch_sizes
@@ -44,12 +44,12 @@ ADAPTIVE = [AutoSize(), AdaDamp(), NormTest(), NormTest(debias=True), InnerProdu
 each = pytest.mark.parametrize("name", SIZE_SCHEDULES)
 
 
-def state(step=0, epoch=0, seen=None, examined=None, population=np.inf):
-    return SimpleNamespace(step=step, epoch=epoch, seen=seen, examined=examined, population=population)
+def state(step=0, epoch=0, batches=None, row_products=None, population=np.inf):
+    return SimpleNamespace(step=step, epoch=epoch, batches=batches, row_products=row_products, population=population)
 
 
-def seen(loss=1.0, square_norm=1.0, variance=1.0, signal=1.0, rate=0.1):
-    return Seen(loss, square_norm, variance, signal, np.nan, np.nan, rate)
+def batches(loss=1.0, square_norm=1.0, variance=1.0, signal=1.0, rate=0.1):
+    return BatchStatistics(loss, square_norm, variance, signal, np.nan, np.nan, rate)
 
 
 def last_size(part, *looks):
@@ -110,7 +110,7 @@ def test_the_norm_test_knows_that_rows_are_finite():
 def test_cabs_on_an_isotropic_quadratic_asks_for_twice_rate_curvature_noise_scale():
     """F = h |w|^2 / 2 with the gradient h w: ``rate tr(Sigma) / F = 2 rate h S`` (Balles et al. 2017)."""
     h, square, trace, rate = 3.0, 2.0, 40.0, 0.05
-    look = {"seen": seen(loss=h * square / 2 + 7.0, variance=trace, signal=h**2 * square, rate=rate)}
+    look = {"batches": batches(loss=h * square / 2 + 7.0, variance=trace, signal=h**2 * square, rate=rate)}
     part = CABS(start=2.0, optimum=7.0, growth=100.0)
     expected = 2 * rate * h * trace / (h**2 * square)
     assert last_size(part, look, look) == pytest.approx(max(expected, 2.0), rel=1e-12)
@@ -121,31 +121,34 @@ def test_adadamp_is_damped_by_the_loss():
     """16 rows at a loss of 2.2, 704 at 0.05, and not 705 for rounding."""
     part = AdaDamp(start=16.0)
     memory = (2.2, 0.05)
-    sizes, _ = part.sizes(memory, state(seen=seen(loss=0.05)), 10**6, 10**4)
+    sizes, _ = part.sizes(memory, state(batches=batches(loss=0.05)), 10**6, 10**4)
     assert int(np.ceil(sizes[0] * (1 - 1e-12))) == 704
-    assert last_size(part, {}, {"seen": seen(loss=2.0)}, {"seen": seen(loss=3.0)}) == 16.0
-    assert last_size(part, {}, {"seen": seen(loss=0.0)}, {"seen": seen(loss=0.0), "population": 500.0}) == 500.0
+    assert last_size(part, {}, {"batches": batches(loss=2.0)}, {"batches": batches(loss=3.0)}) == 16.0
+    assert (
+        last_size(part, {}, {"batches": batches(loss=0.0)}, {"batches": batches(loss=0.0), "population": 500.0})
+        == 500.0
+    )
 
 
 def test_the_noise_scale_is_a_ratio_of_averages():
     part = NoiseScaleSize(multiple=2.0, growth=1000.0)
-    looks = [{"seen": seen(variance=v, signal=s), "population": 1e6} for v, s in ((10.0, 1.0), (30.0, 0.2))]
+    looks = [{"batches": batches(variance=v, signal=s), "population": 1e6} for v, s in ((10.0, 1.0), (30.0, 0.2))]
     assert last_size(part, *looks) == pytest.approx(2 * 20.0 / 0.6)
-    hidden = {"seen": seen(variance=10.0, signal=-1.0), "population": 300.0}
+    hidden = {"batches": batches(variance=10.0, signal=-1.0), "population": 300.0}
     assert last_size(part, hidden) == 300.0
     assert last_size(part._replace(growth=2.0), hidden) == 128.0
 
 
 @pytest.mark.parametrize("part", [part for part in ADAPTIVE if "growth" in part._fields], ids=repr)
-@pytest.mark.parametrize("single", [seen(square_norm=np.nan, variance=np.nan, signal=np.nan), None])
+@pytest.mark.parametrize("single", [batches(square_norm=np.nan, variance=np.nan, signal=np.nan), None])
 def test_without_a_variance_the_size_stays(part, single):
-    assert last_size(part, {}, {"seen": single}) == part.start
+    assert last_size(part, {}, {"batches": single}) == part.start
 
 
 def test_tests_never_shrink_and_grow_gently():
     for part, quiet, noisy in (
-        (NormTest(), {"seen": seen(variance=1e-9)}, {"seen": seen(variance=1e9)}),
-        (InnerProductTest(), {"examined": (1e-9, 1e-10, 1.0)}, {"examined": (1e9, 1e8, 1.0)}),
+        (NormTest(), {"batches": batches(variance=1e-9)}, {"batches": batches(variance=1e9)}),
+        (InnerProductTest(), {"row_products": (1e-9, 1e-10, 1.0)}, {"row_products": (1e9, 1e8, 1.0)}),
     ):
         assert last_size(part, {}, quiet) == 64.0
         assert last_size(part, {}, noisy, noisy, quiet) == 256.0
@@ -154,7 +157,7 @@ def test_tests_never_shrink_and_grow_gently():
 
 def test_the_unbiased_norm_test_goes_on_where_the_other_is_satisfied():
     """The square of the norm of a batch has the noise of the batch in it."""
-    look = {"seen": seen(variance=640.0, square_norm=10.0 + 0.1, signal=0.1)}
+    look = {"batches": batches(variance=640.0, square_norm=10.0 + 0.1, signal=0.1)}
     assert last_size(NormTest(theta=1.0), {}, look) == pytest.approx(64.0)
     assert last_size(NormTest(theta=1.0, debias=True), {}, look) == 128.0
 
@@ -259,8 +262,8 @@ def test_a_stream_that_never_ends_is_no_error(regression):
 @pytest.mark.parametrize("name", ["norm_test", "inner_product_test", "cabs", "noise_scale"])
 def test_measurements_that_overflow_say_nothing(name):
     part = SIZE_SCHEDULES[name]()
-    seen = Seen(1.0, np.inf, np.inf, np.nan, np.inf, np.inf, 0.1)
-    state = SimpleNamespace(seen=seen, examined=(np.inf, np.nan, np.inf), population=1000.0)
+    batches = BatchStatistics(1.0, np.inf, np.inf, np.nan, np.inf, np.inf, 0.1)
+    state = SimpleNamespace(batches=batches, row_products=(np.inf, np.nan, np.inf), population=1000.0)
     sizes, _ = part.sizes(None, state, 1000, 100)
     np.testing.assert_array_equal(sizes, 64.0)
 
