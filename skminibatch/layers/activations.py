@@ -39,9 +39,8 @@ class Sigmoid(NamedTuple):
         return a * (1.0 - a)
 
 
-@declares(
-    spread=1.0, balanced=True, cuda={"activate": "return tanh(z);"}
-)  # in single precision, the formula loses the digits of a small z
+# in single precision, the formula loses the digits of a small z
+@declares(spread=1.0, balanced=True, cuda={"activate": "return tanh(z);"})
 class Tanh(NamedTuple):
     """``tanh(z)``."""
 
@@ -86,12 +85,13 @@ class LeakyReLU(NamedTuple):
         return where(positive(z), 1.0, self.leak)
 
 
+# in single precision, the formula loses the digits of a small z
 @declares(
     domains={"alpha": POSITIVE},
     spread=1.5,
     balanced=False,
     cuda={"activate": "return z > T(0) ? z : alpha * expm1(z);"},
-)  # as that of Tanh
+)
 class ELU(NamedTuple):
     """``z`` above zero, ``alpha (exp(z) - 1)`` below (Clevert, Unterthiner and Hochreiter 2016)."""
 

@@ -9,19 +9,19 @@ extern "C" __global__ void __launch_bounds__(128) head(Chunk* chunk, Layer layer
     const int row = blockIdx.x * blockDim.y + threadIdx.y, n = layer.n, K = batch.n_outputs;
     const bool inside = row < layer.b, plain = !layer.groups;
     const Index i = inside ? row : 0;
-    const int mine = inside ? n : 0;
+    const int n_active = inside ? n : 0;
     const T* z = layer.before + i * n;
     T *a = layer.after + i * layer.stride, *d = layer.derivatives + i * n;
     T *raw = batch.raw + i * K, *out = batch.derivatives + i * K;
     double length = 0, square = 0, back = 0;
-    for (int j = threadIdx.x; j < mine; j += blockDim.x) {
+    for (int j = threadIdx.x; j < n_active; j += blockDim.x) {
         if (plain) a[j] = activation.activate(z[j]) * mask(i * n + j);
         length += double(a[j] * a[j]);
     }
     length = row_sum(length, memory) + layer.has_one;
     for (int k = 0; k < K; ++k) {
         T total = 0;
-        for (int j = threadIdx.x; j < mine; j += blockDim.x) total += a[j] * weights[Index(j) * K + k];
+        for (int j = threadIdx.x; j < n_active; j += blockDim.x) total += a[j] * weights[Index(j) * K + k];
         total = row_sum(total, memory);
         if (inside && threadIdx.x == 0) raw[k] = layer.has_one ? total + weights[Index(n) * K + k] : total;
     }
@@ -31,7 +31,7 @@ extern "C" __global__ void __launch_bounds__(128) head(Chunk* chunk, Layer layer
         square = residuals_of(loss, batch, int(i), raw, out);
     }
     __syncthreads();
-    for (int j = threadIdx.x; j < mine; j += blockDim.x) {
+    for (int j = threadIdx.x; j < n_active; j += blockDim.x) {
         T total = 0;
         for (int k = 0; k < K; ++k) total += out[k] * weights[Index(j) * K + k];
         if (plain) total = through(activation, z[j], total, mask(i * n + j));

@@ -3,8 +3,9 @@
 // What pools rows has blocks of 8 units and several rows: 8 numbers are what memory hands out at once. What pools units has a
 // warp or more for each row. The units of a layer are contiguous in all arrays but `after`, whose rows are `stride` apart.
 
-// A layer and a batch, packed by `network.Layer`; the input's normalization is a layer of its own. What a layer does not
-// need is null or zero. `lengths`, `lengths_before` and `squares` are null where gradients of rows are not measured.
+// A layer and a batch, packed by `LevelSpace.record` in layers.py; the input's normalization is a layer of its own. What a
+// layer does not need is null or zero. `lengths`, `lengths_before` and `squares` are null where gradients of rows are not
+// measured.
 struct Layer {
     T* before;               // products; standardised in place, but by the hybrid normalization
     T* derivatives;          // by what comes out of dropout, on the way back by `before`
@@ -83,7 +84,7 @@ extern "C" __global__ void __launch_bounds__(128) units_forward(const Chunk* chu
     const Mask mask(chunk, layer);
     const int i = blockIdx.x * blockDim.y + threadIdx.y, blocks = max(layer.groups, 1);
     const bool inside = i < layer.b;
-    const int width = layer.n / blocks, mine = inside ? width : 0, per = layer.groups ? layer.n / layer.n_scales : 1;
+    const int width = layer.n / blocks, n_active = inside ? width : 0, per = layer.groups ? layer.n / layer.n_scales : 1;
     const T *gamma = layer.parameters, *beta = layer.parameters + layer.n_scales;
     double length = 0;
     for (int block = 0; block < blocks; ++block) {
@@ -91,13 +92,13 @@ extern "C" __global__ void __launch_bounds__(128) units_forward(const Chunk* chu
         T *z = layer.before + first, mean = 0, factor = 1;
         if (layer.groups) {
             T total = 0, squares = 0;
-            for (int j = threadIdx.x; j < mine; j += blockDim.x) total += z[j];
+            for (int j = threadIdx.x; j < n_active; j += blockDim.x) total += z[j];
             mean = row_sum(total, memory) / T(width);
-            for (int j = threadIdx.x; j < mine; j += blockDim.x) squares += (z[j] - mean) * (z[j] - mean);
+            for (int j = threadIdx.x; j < n_active; j += blockDim.x) squares += (z[j] - mean) * (z[j] - mean);
             factor = T(1) / sqrt(row_sum(squares, memory) / T(width) + T(layer.epsilon));
             if (inside && threadIdx.x == 0) layer.inverse[Index(i) * blocks + block] = factor;
         }
-        for (int j = threadIdx.x; j < mine; j += blockDim.x) {
+        for (int j = threadIdx.x; j < n_active; j += blockDim.x) {
             const int unit = block * width + j;
             T y = z[j];
             if (layer.groups) {
@@ -171,13 +172,13 @@ extern "C" __global__ void __launch_bounds__(128) units_backward(const Chunk* ch
     __shared__ double memory[32];
     const int i = blockIdx.x * blockDim.y + threadIdx.y, width = layer.n / layer.groups, per = layer.n / layer.n_scales;
     const bool inside = i < layer.b;
-    const int mine = inside ? width : 0;
+    const int n_active = inside ? width : 0;
     double length = 0, squares = 0;
     for (int block = 0; block < layer.groups; ++block) {
         const Index first = Index(i) * layer.n + block * width;
         const T *z = layer.before + first, *gamma = layer.parameters;
         T *d = layer.derivatives + first, shift = 0, scale = 0, of_gamma = 0, of_beta = 0;
-        for (int j = threadIdx.x; j < mine; j += blockDim.x) {
+        for (int j = threadIdx.x; j < n_active; j += blockDim.x) {
             const T wide = d[j] * gamma[(block * width + j) / per];
             shift += wide;
             scale += wide * z[j];
@@ -193,7 +194,7 @@ extern "C" __global__ void __launch_bounds__(128) units_backward(const Chunk* ch
             if (threadIdx.x == 0) squares += double(of_gamma * of_gamma + of_beta * of_beta);
         }
         const T factor = inside ? layer.inverse[Index(i) * layer.groups + block] : T(0);
-        for (int j = threadIdx.x; j < mine; j += blockDim.x) {
+        for (int j = threadIdx.x; j < n_active; j += blockDim.x) {
             d[j] = factor * (d[j] * gamma[(block * width + j) / per] - shift - z[j] * scale);
             length += double(d[j] * d[j]);
         }
@@ -210,14 +211,14 @@ extern "C" __global__ void __launch_bounds__(128) units_backward(const Chunk* ch
 /* Mean and variance of the units of each row, for the hybrid one. */
 extern "C" __global__ void __launch_bounds__(128) row_moments(const Chunk* chunk, Layer layer) {
     __shared__ double memory[32];
-    const int i = blockIdx.x * blockDim.y + threadIdx.y, n = layer.n, mine = i < layer.b ? n : 0;
+    const int i = blockIdx.x * blockDim.y + threadIdx.y, n = layer.n, n_active = i < layer.b ? n : 0;
     const T* x = layer.before + Index(i) * n;
     T total = 0, squares = 0;
-    for (int j = threadIdx.x; j < mine; j += blockDim.x) total += x[j];
+    for (int j = threadIdx.x; j < n_active; j += blockDim.x) total += x[j];
     const T mean = row_sum(total, memory) / T(n);
-    for (int j = threadIdx.x; j < mine; j += blockDim.x) squares += (x[j] - mean) * (x[j] - mean);
+    for (int j = threadIdx.x; j < n_active; j += blockDim.x) squares += (x[j] - mean) * (x[j] - mean);
     const T variance = row_sum(squares, memory) / T(n);
-    if (mine && threadIdx.x == 0) layer.by_row[3 * Index(i)] = mean, layer.by_row[3 * Index(i) + 1] = variance;
+    if (n_active && threadIdx.x == 0) layer.by_row[3 * Index(i)] = mean, layer.by_row[3 * Index(i) + 1] = variance;
 }
 
 /* What a unit of a row is standardised by in the hybrid normalization. */
@@ -230,7 +231,7 @@ struct Mixture {
     }
 };
 
-/* Where a thread of a block of 8 units stands: its unit, the group of rows of its block, and which of their rows are its own. */
+/* The place of a thread in a block of 8 units: its unit, the group of rows of its block, and which of their rows are its own. */
 struct Place {
     int unit, units, group, own, stop;
     HD explicit Place(const Layer& layer) {

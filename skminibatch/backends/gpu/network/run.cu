@@ -23,19 +23,19 @@ HD bool touches(const Chunk* chunk, const Moved& moved, Index step, Index j) {
 /* The rows of the next batch, their targets and weights. A block for each row, of the longest batch. */
 extern "C" __global__ void bring(const Chunk* chunk, Batch batch) {
     __shared__ double scratch[32];
-    __shared__ Index found;
+    __shared__ Index drawn_row;
     const int i = blockIdx.x;
     const Index step = chunk->next;
     if (step >= chunk->n_steps) return;
     const Index at = chunk->offsets[step] + i;
     if (at >= chunk->offsets[step + 1]) return;
     if (threadIdx.x == 0) {
-        found = chunk->rows ? chunk->rows[at] : RowOrder(chunk->stored, chunk->subset, chunk->order).row_at(at);
-        const double weight = chunk->weights ? chunk->weights[found] : 1.0;
+        drawn_row = chunk->rows ? chunk->rows[at] : RowOrder(chunk->stored, chunk->subset, chunk->order).row_at(at);
+        const double weight = chunk->weights ? chunk->weights[drawn_row] : 1.0;
         batch.weights[i] = chunk->plan_weights ? weight * chunk->plan_weights[at] : weight;
     }
     __syncthreads();
-    const Index row = found;
+    const Index row = drawn_row;
     const Index first = chunk->rows ? chunk->indptr[row] : row * batch.n;
     const int n = chunk->rows ? int(chunk->indptr[row + 1] - first) : batch.n;
     const T* from = (chunk->rows ? chunk->data : chunk->X) + first;
@@ -55,7 +55,7 @@ extern "C" __global__ void bring(const Chunk* chunk, Batch batch) {
     }
 }
 
-/* Losses and derivatives. A thread takes a row of a block, which stands in shared memory where there is room (`n_rows` > 0). */
+/* Losses and derivatives. A thread takes a row of a block, which is in shared memory where there is room (`n_rows` > 0). */
 extern "C" __global__ void residuals(Chunk* chunk, Batch batch, int n_rows) {
     DYNAMIC_SHARED(memory);
     const int K = batch.n_outputs, apart = K | 1, first = blockIdx.x * max(n_rows, 1);  // uneven: rows in other banks
