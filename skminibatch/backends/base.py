@@ -38,15 +38,13 @@ from skminibatch.backends.arrays import is_sparse
 from skminibatch.contract.kinds import LOSS, LOSS_OF_ROWS, declared
 from skminibatch.contract.orders import rows_of
 from skminibatch.contract.plan import Plan, StepStats, bounded_rate, empty_stats
+from skminibatch.contract.steps import stepped
 from skminibatch.contract.task import LinearTask, NetworkTask
 from skminibatch.contract.verbs import (
     follow,
     gradient,
     point,
-    prox,
-    smooth_gradient,
     stiffness,
-    update,
     value,
     value_gradient,
 )
@@ -308,15 +306,8 @@ def _acting(task: LinearTask) -> Acting:
 
 def _step(penalty, optimizer, params, g, c, acting, touched):
     """Update `params` in place for the touched coordinates."""
-    w, slots, stretch = params[0].copy(), tuple(params[1:]), acting.stretch
-    c = (c[0] * acting.rates, *c[1:])
-    pull = np.where(acting.decayed, smooth_gradient(penalty, w * stretch) * stretch, 0.0).astype(w.dtype)
-    if declared(optimizer).decoupled:
-        w = w - c[0] * pull
-    else:
-        g = g + pull
-    w, slots, step = update(optimizer, w, g, slots, c)
-    w = np.where(acting.decayed, prox(penalty, w * stretch, step * stretch**2) / stretch, w)
+    w, slots, c = params[0].copy(), tuple(params[1:]), (c[0] * acting.rates, *c[1:])
+    w, slots = stepped(penalty, optimizer, w, g, slots, acting.stretch, acting.decayed, c)
     for old, new in zip(params, (w, *slots), strict=True):
         old[...] = np.where(touched, new, old)
     for old, new in zip(params[1:], follow(optimizer, params[0], tuple(params[1:]), c), strict=True):

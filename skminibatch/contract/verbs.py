@@ -97,6 +97,11 @@ def update(self, w, g, slots, c):
     return self.update(w, g, slots, c)
 
 
+def decoupled(self):
+    """Whether the smooth part of the penalty shrinks the parameters instead of entering the gradient of an optimizer."""
+    return declared(self).decoupled
+
+
 def follow(self, w, slots, c):
     """The slots after the proximal step (averages follow the iterate here)."""
     return declared(self).follow(w, slots, c)

@@ -10,8 +10,7 @@ from numba.extending import overload
 
 from skminibatch.backends.cpu.compile import INLINED, inlined
 from skminibatch.backends.cpu.intrinsics import power_of_two, select
-from skminibatch.contract import kinds, plan, verbs
-from skminibatch.contract.verbs import prox, smooth_gradient, update
+from skminibatch.contract import kinds, plan, steps, verbs
 
 # the Taylor coefficients of exp and of artanh, in two chains: one waits half as long for its own last result
 _EVEN = tuple(1.0 / math.factorial(n) for n in range(10, -1, -2))
@@ -33,26 +32,20 @@ def row_weight(weights, plan_weights, row, position):
     return weight * plan_weights[position] if plan_weights.size else weight
 
 
-@inlined
-def stepped(penalty, optimizer, w, g, slots, stretch, c):
-    """A coordinate and its slots after a step with the gradient `g` of the loss, before an average follows."""
-    pull = smooth_gradient(penalty, w * stretch) * stretch
-    if decoupled(optimizer):
-        w -= c[0] * pull
-    else:
-        g += pull
-    w, slots, step = update(optimizer, w, g, slots, c)
-    return prox(penalty, w * stretch, step * stretch * stretch) / stretch, slots
+@overload(steps.regularised, jit_options=INLINED)
+def _regularised(penalty, optimizer, w, g, stretch, decayed, c):
+    return steps.regularised
 
 
-def decoupled(optimizer):
-    """Whether the square of the penalty shrinks the parameters instead of entering the gradient."""
+@overload(steps.stepped, jit_options=INLINED)
+def _stepped(penalty, optimizer, w, g, slots, stretch, decayed, c):
+    return steps.stepped
 
 
-@overload(decoupled, jit_options=INLINED)
-def _decoupled(optimizer):
-    flag = bool(declaration_of(optimizer)["decoupled"])
-    return lambda optimizer: flag
+@overload(verbs.decoupled, jit_options=INLINED)
+def _decoupled(self):
+    flag = bool(declaration_of(self)["decoupled"])
+    return lambda self: flag
 
 
 def declaration_of(part) -> kinds.Declaration:

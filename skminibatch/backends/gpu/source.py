@@ -32,11 +32,18 @@ from skminibatch.backends.gpu.translation.formulas import body
 from skminibatch.backends.gpu.translation.signatures import functions_of, signature
 from skminibatch.contract import kinds
 from skminibatch.contract.orders import ROUNDS, RowOrder
+from skminibatch.contract.steps import regularised, stepped
 
 NUMBER_TYPES = {"float32": "float", "float64": "double"}
 ORDER_NUMBERS = len(RowOrder._fields) - 1 + ROUNDS  # of an order, its keys last: what ``RowOrder`` in ``rows.cu`` reads
 COLUMN_TYPES = {"int32": "int", "int64": "long long"}  # of the indices of sparse rows
 
+STEPS = {
+    regularised: "void regularised(const Penalty& penalty, const Optimizer& optimizer, T& w, T& g, T stretch, "
+    "bool decayed, const T* c)",
+    stepped: "void stepped(const Penalty& penalty, const Optimizer& optimizer, T& w, T g, T* slots, T stretch, "
+    "bool decayed, const T* c)",
+}
 OF_ONE_OUTPUT = """
 HD T value_gradient(const T* raw, const T* y, T* out, int) const {
     T loss = value(raw[0], y[0]);
@@ -125,7 +132,18 @@ def structs(parts: dict, dtype) -> str:
     for name, part in parts.items():
         lines += _declarations(part, declared)
         lines.append(f"typedef {declared[_layout(part)]} {name};")
+    if {"Penalty", "Optimizer"} <= parts.keys():
+        lines += _steps(parts)
     return "\n".join(lines) + "\n"
+
+
+def _steps(parts: dict) -> list[str]:
+    """The functions of ``contract/steps.py`` for the parts of these names."""
+    signatures = {formula: signature(declaration) for formula, declaration in STEPS.items()}
+    return [
+        f"HD {declaration} {{\n{body(formula, signatures[formula], parts['Optimizer'], parts, signatures)}\n}}"
+        for formula, declaration in STEPS.items()
+    ]
 
 
 def _leaves(part) -> list:

@@ -18,7 +18,6 @@ from skminibatch.backends.cpu.formulas import (
     coefficients_at,
     row_weight,
     slots_at,
-    stepped,
     store_slots,
 )
 from skminibatch.backends.cpu.intrinsics import store_release
@@ -35,6 +34,7 @@ from skminibatch.backends.cpu.rows import (
     start_cursor,
     unpacked,
 )
+from skminibatch.contract.steps import stepped
 from skminibatch.contract.verbs import follow, gradient, point, stiffness, update, value, value_gradient
 
 
@@ -299,7 +299,7 @@ def take_step(penalty, optimizer, params, k, A, row, factor, last, c, following,
     for j in range(d):
         stretch = scaled(params.dtype.type(1), stretches, j)
         g = scaled(A[row, j] * factor, scale, j)
-        w, slots = stepped(penalty, optimizer, params[0, k, j], g, slots_at(optimizer, params, k, j), stretch, c)
+        w, slots = stepped(penalty, optimizer, params[0, k, j], g, slots_at(optimizer, params, k, j), stretch, True, c)
         slots = follow(optimizer, w, slots, c)
         params[0, k, j] = w
         store_slots(optimizer, params, k, j, slots)

@@ -9,8 +9,9 @@ import numpy as np
 from numba.extending import overload
 
 from skminibatch.backends.cpu.compile import INLINED, inlined
-from skminibatch.backends.cpu.formulas import coefficients_at, decoupled, slots_at, store_slots
-from skminibatch.contract.verbs import follow, point, smooth_gradient, update
+from skminibatch.backends.cpu.formulas import coefficients_at, slots_at, store_slots
+from skminibatch.contract.steps import regularised
+from skminibatch.contract.verbs import follow, point, update
 
 
 @inlined
@@ -22,14 +23,11 @@ def transition(penalty, optimizer, coefficients, s, rate, A, G, e, unit, stretch
         unit[:] = 0
         if i < m:
             unit[i] = 1
-        w = unit[0, 0, 0]
-        pull = smooth_gradient(penalty, w * stretch) * stretch if i < m else 1.0
-        if i < m and decoupled(optimizer):
-            w -= rate * pull
-            pull = 0.0
+        w, g = unit[0, 0, 0], 1.0
         if i < m:
-            e[i] = point(optimizer, unit[0, 0, 0], slots_at(optimizer, unit, 0, 0), c)
-        w, slots, _ = update(optimizer, w, pull, slots_at(optimizer, unit, 0, 0), c)
+            e[i] = point(optimizer, w, slots_at(optimizer, unit, 0, 0), c)
+            w, g = regularised(penalty, optimizer, w, 0.0, stretch, True, c)
+        w, slots, _ = update(optimizer, w, g, slots_at(optimizer, unit, 0, 0), c)
         store_slots(optimizer, unit, 0, 0, follow(optimizer, w, slots, c))
         unit[0, 0, 0] = w
         for row in range(m):

@@ -29,7 +29,6 @@ from skminibatch.backends.cpu.formulas import (
     row_weight,
     slot_count,
     slots_at,
-    stepped,
     store_slots,
 )
 from skminibatch.backends.cpu.intrinsics import prefetch
@@ -37,6 +36,7 @@ from skminibatch.backends.cpu.linear.dense import residuals_of, scaled, take_cha
 from skminibatch.backends.cpu.linear.lazy import catch_up, kind_of, make_explicit, multiply, solve, transition
 from skminibatch.backends.cpu.linear.sparse_arguments import Axes, Batch, Limits, Maps, Thresholds
 from skminibatch.backends.cpu.rows import find_rows, unpacked
+from skminibatch.contract.steps import stepped
 from skminibatch.contract.verbs import follow, point, update
 
 CONDITION = 1e6  # of P, above which a sweep is due
@@ -418,6 +418,6 @@ def step_coordinate(penalty, optimizer, params, j, g, ratio, c, stretch, average
     """Update one touched coordinate of all outputs."""
     for k in range(params.shape[1]):
         slots = slots_at(optimizer, params, k, j)
-        w, slots = stepped(penalty, optimizer, params[0, k, j], g[j, k] * ratio, slots, stretch, c)
+        w, slots = stepped(penalty, optimizer, params[0, k, j], g[j, k] * ratio, slots, stretch, True, c)
         params[0, k, j] = w
         store_slots(optimizer, params, k, j, slots if averaged else follow(optimizer, w, slots, c))

@@ -18,10 +18,11 @@ from numba.core.ccallback import CFunc
 from numba.extending import overload
 
 from skminibatch.backends.cpu.compile import CALLED, INLINED, is_ours, with_cache
-from skminibatch.backends.cpu.formulas import coefficients_at, declaration_of, slots_at, stepped, store_slots
+from skminibatch.backends.cpu.formulas import coefficients_at, declaration_of, slots_at, store_slots
 from skminibatch.backends.cpu.intrinsics import cube_at, matrix_at, vector_at
 from skminibatch.contract import verbs
 from skminibatch.contract.kinds import LOSS, declared, inside
+from skminibatch.contract.steps import stepped
 from skminibatch.contract.verbs import activate, follow, gradient, point, slope, update, value, value_gradient
 
 _ADDRESS, _COUNT, _NUMBER = types.int64, types.int64, types.float64
@@ -190,7 +191,7 @@ def _update_of(kind, inner, penalty_kind, number):
         share, one = number(factor), number(1.0)
         if decayed:
             for j in range(n):
-                w, slots = stepped(penalty, part, P[0, 0, j], G[j] * share, slots_at(part, P, 0, j), one, c)
+                w, slots = stepped(penalty, part, P[0, 0, j], G[j] * share, slots_at(part, P, 0, j), one, True, c)
                 slots = follow(part, w, slots, c)
                 P[0, 0, j] = w
                 store_slots(part, P, 0, j, slots)

@@ -158,13 +158,9 @@ struct State {
         params[i] = w;
         for (int s = 0; s < Optimizer::n_slots; ++s) params[(1 + s) * width + i] = slots[s];
     }
-    /* A step along the gradient g of the loss, and along that of the penalty. */
+    /* A step along the gradient g of the loss, and along that of the penalty: contract/steps.py in CUDA C++. */
     HD void move(const Penalty& penalty, const Optimizer& optimizer, T g, const T* c, T stretch, bool decayed) {
-        const T pull = decayed ? penalty.gradient(w * stretch) * stretch : T(0);
-        if (Optimizer::decoupled) w -= c[0] * pull;
-        else g += pull;
-        const T step = optimizer.update(w, g, slots, c);
-        if (decayed) w = penalty.prox(w * stretch, step * stretch * stretch) / stretch;
+        stepped(penalty, optimizer, w, g, slots, stretch, decayed, c);
     }
 };
 

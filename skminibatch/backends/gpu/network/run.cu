@@ -138,14 +138,8 @@ extern "C" __global__ void take_step(const Chunk* chunk, Moved moved) {
     c[0] = T(rate);
     for (int k = 0; k < Optimizer::n_slots; ++k) slots[k] = moved.params[j + (k + 1) * moved.stride];
     if (touched || !moved.lazy) {
-        T g = touched ? T(double(moved.gradient[j]) * chunk->factor) : T(0);
-        const T pull = decayed ? penalty.gradient(w) : T(0);
-        if (Optimizer::decoupled)
-            w -= c[0] * pull;
-        else
-            g += pull;
-        const T taken = optimizer.update(w, g, slots, c);
-        if (decayed) w = penalty.prox(w, taken);
+        const T g = touched ? T(double(moved.gradient[j]) * chunk->factor) : T(0);
+        stepped(penalty, optimizer, w, g, slots, T(1), decayed, c);  // contract/steps.py in CUDA C++
         moved.params[j] = w;
     }
     optimizer.follow(w, slots, c);

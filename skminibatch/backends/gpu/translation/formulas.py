@@ -376,6 +376,8 @@ class _Translation:
         match called, values:
             case ((verbs.where | np.where), [condition, yes, no]):
                 return choice(condition, yes, no)
+            case verbs.decoupled, [Part(name=name)]:
+                return Number(f"{name}.decoupled", "bool")
             case verbs.positive, [value]:
                 return comparison([value, ZERO], [ast.Gt()])
             case ((builtins.int | builtins.float), [value]):
@@ -421,14 +423,14 @@ class _Translation:
             if parameter.is_changed:
                 results.append([Number(f"{copy}[{i}]") for i in range(len(value))])
             return copy
+        if parameter.type in self.parts and isinstance(value, Part):
+            return value.name
         if parameter.mark == "&":
             copy = self._once()
             self.lines.append(f"{parameter.type} {copy} = {cast(value, parameter.type).text};")
             results.append(Number(copy))
             return copy
         if parameter.mark == "*" and isinstance(value, Array) and parameter.is_changed <= value.is_changed:
-            return value.name
-        if parameter.type in self.parts and isinstance(value, Part):
             return value.name
         return cast(value, parameter.type).text
 
