@@ -36,7 +36,7 @@ FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 GROUND = FLOORS[-1] | FLOORS[-2] | {"statistics", "cost_model"}
 INNER = set("backends contract estimators models preparation statistics training".split())  # not for users
 THIRD_PARTY = set("numpy scipy sklearn joblib numba llvmlite cupy matplotlib pandas dask torch".split())
-LONGEST_MODULE, LONGEST_CLASS, LONGEST_FUNCTION = 400, 344, 60  # lines of code
+LONGEST_MODULE, LONGEST_CLASS, LONGEST_FUNCTION = 400, 300, 60  # lines of code
 MOST_FLOORS, MOST_HASATTR = 12, 5
 
 
