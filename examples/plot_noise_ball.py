@@ -1,4 +1,4 @@
-"""Why does SGD with a constant step stop to improve, and what helps? It wanders in a ball as large as its step.
+"""Why does SGD with a constant step stop improving, and what helps? It wanders in a ball as large as its step.
 
 Least squares on the diabetes data of scikit-learn, whitened so that every direction has the same curvature, one row a step,
 drawn with replacement. With a constant step the objective comes to rest above its minimum by about eta tr(C) / (4 b), where

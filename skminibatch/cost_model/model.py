@@ -187,7 +187,7 @@ class BatchCostModel:
         Notes
         -----
         Steps and their times are those of `partial_fit`. Steps are counted on rows in random order, pass by pass. The
-        objective is looked at after 256 rows or one batch, and again whenever the rows have grown by a twelfth; the step of
+        objective is evaluated after 256 rows or one batch, and again whenever the rows have grown by a twelfth; the step of
         the crossing is interpolated.
 
         The time of a step is that of as many passes as a run takes at that size, each one call with all rows, over their

@@ -96,7 +96,7 @@ class NoiseScaleDisplay:
         Parameters
         ----------
         estimator : object
-            An estimator of this package, fitted or not: one that is not is looked at where `fit` would start.
+            An estimator of this package, fitted or not; for an unfitted one, the initial parameters are used.
         X : {array-like, CSR matrix} of shape (n_samples, n_features)
             Rows to look at.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
