@@ -393,7 +393,10 @@ def test_contradictions(estimator, method, match, binary):
         ({"solver": "schedule_free", "average": True}, "average=True cannot be combined with solver"),
         ({"activation": ["relu", "tanh"]}, "activation has 2 entries, but hidden_layer_sizes has 1 layers"),
         ({"dropout": [0.1, 0.1]}, "dropout has 2 entries, but hidden_layer_sizes has 1 layers"),
-        ({"hidden_layer_sizes": (4, 4), "activation": ["relu", "step"]}, r"'activation\[1\]' parameter of MiniBatchMLP"),
+        (
+            {"hidden_layer_sizes": (4, 4), "activation": ["relu", "step"]},
+            r"'activation\[1\]' parameter of MiniBatchMLP",
+        ),
         ({"hidden_layer_sizes": (4, 4), "activation": ["relu", ELU(0.0)]}, r"ELU in the 'activation\[1\]' parameter"),
         ({"hidden_layer_sizes": (4, 4), "dropout": [0.1, 1.0]}, r"'dropout\[1\]' parameter of MiniBatchMLP"),
         ({"normalization": "instance"}, r"use normalization=InstanceNorm\(n_channels=...\)"),
