@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
-from typing import ClassVar
 
 import numpy as np
 from sklearn.utils import check_array, check_random_state
@@ -19,6 +18,7 @@ from skminibatch.models.protocol import Model
 from skminibatch.statistics.gradients import GradientStatistics, jackknife, mean_without_each, sizes_of
 
 NO_NOISE = 1e-150  # of the square of the gradient
+NO_FIELDS: tuple[str, ...] = ()  # a constant: an annotation in the class would make a field of it
 MICRO_BATCHES = 64  # of which one at a time is left out for an interval
 
 _ROWS = """\
@@ -67,7 +67,7 @@ class Record:
     'micro-batches' of a few of the rows, each normalised by its own statistics.
     """
 
-    UNKNOWN_OF_MICRO_BATCHES: ClassVar[tuple[str, ...]] = ()  # fields that are NaN there
+    UNKNOWN_OF_MICRO_BATCHES = NO_FIELDS  # those that are NaN there
 
     confidence_interval: tuple[float, float]
     confidence_level: float

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Integral
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -136,7 +135,7 @@ class GradientVariance(Record):
         the second moment of a gradient by ``tau^2``, and its variance by at least as much.
     """
 
-    UNKNOWN_OF_MICRO_BATCHES: ClassVar[tuple[str, ...]] = ("by_importance", "tau")
+    UNKNOWN_OF_MICRO_BATCHES = ("by_importance", "tau")
 
     batch_sizes: np.ndarray
     with_replacement: np.ndarray

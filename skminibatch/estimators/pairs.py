@@ -31,7 +31,7 @@ def check_table(model, sampler, *, sparse: bool, clip_norm, partial: bool) -> No
         )
     if sparse and is_lazy(model.optimizer, model.penalty):
         raise ValueError(
-            "solver='saga' does not support an l1 penalty, or another one that is not quadratic, on sparse data, where it would "
+            "solver='saga' does not support an l1 penalty on sparse data, or another one that is not quadratic: it would "
             "have to visit every feature in every step. Use dense data, or another solver."
         )
 

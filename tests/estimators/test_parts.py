@@ -356,7 +356,7 @@ def test_saga_on_sparse_rows_needs_a_quadratic_penalty(regression):
     X, y = sparse.csr_matrix(regression[0]), regression[1]
     for penalty in (Saturating(), Shrunk()):
         with pytest.raises(
-            ValueError, match="solver='saga' does not support an l1 penalty, or another one that is not"
+            ValueError, match="solver='saga' does not support an l1 penalty on sparse data, or another one that is not"
         ):
             MiniBatchSGDRegressor(penalty=penalty, solver="saga").fit(X, y)
     MiniBatchSGDRegressor(penalty=DeclaredRidge(), solver="saga", max_iter=2, tol=None, device="base").fit(X, y)
