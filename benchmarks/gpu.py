@@ -127,14 +127,14 @@ def spread(values):
 def of_device(sizes):
     """Bytes read and written in a second by a copy, to the device from the host, and operations in a second of products."""
     cupy = device.cupy()
-    from skminibatch.backends.gpu.placement import moved
+    from skminibatch.backends.gpu.placement import to_gpu
 
     found = {"name": "device"}
     source = cupy.zeros(sizes.copied // 4, np.float32)
     target = cupy.empty(sizes.copied // 4, np.float32)
     found["copy_bytes_per_second"] = rate(several(lambda: cupy.copyto(target, source), sizes.repeats), 2 * sizes.copied)
     host = np.zeros(sizes.copied // 4, np.float32)
-    found["host_to_device_bytes_per_second"] = rate(several(lambda: moved(host), 3), sizes.copied, "wall_seconds")
+    found["host_to_device_bytes_per_second"] = rate(several(lambda: to_gpu(host), 3), sizes.copied, "wall_seconds")
     for dtype in (np.float32, np.float64):
         A = cupy.ones((sizes.product, sizes.product), dtype)
         seconds = several(lambda A=A: A @ A, sizes.repeats)
