@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 
 import numpy as np
@@ -33,14 +34,20 @@ class GradientsOf:
         nothing = np.zeros(len(parts))
         return GradientStatistics(np.array([len(p) for p in parts], float), squares, square_sums, nothing, nothing)
 
-    def row_factors(self, rows):
-        return np.ones(len(rows))
+    def on(self, rows):
+        """The same of some rows."""
+        part = copy.copy(self)
+        part.rows = rows
+        return part
 
-    def row_squares(self, rows, factors):
-        return np.sum(self.gradients[rows] ** 2, axis=1)
+    def row_factors(self):
+        return np.ones(len(self.rows))
 
-    def row_bounds(self, rows):
-        return np.sum(self.gradients[rows] ** 2, axis=1)
+    def row_squares(self, factors):
+        return np.sum(self.gradients[self.rows] ** 2, axis=1)
+
+    def row_bounds(self):
+        return np.sum(self.gradients[self.rows] ** 2, axis=1)
 
 
 def uneven(rng, n_rows=2000):
