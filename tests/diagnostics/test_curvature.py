@@ -13,11 +13,12 @@ from sklearn.base import clone
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
 from skminibatch.diagnostics import (
     _hessian,
-    curvature,
     expected_improvement,
     hessian_eigenvalues,
+    improvement,
     noise_anisotropy,
     smoothness,
+    stationary,
     stationary_covariance,
 )
 from skminibatch.diagnostics._sample import Sample
@@ -361,7 +362,8 @@ def test_intervals_from_few_gradients_cover(monkeypatch):
     """Two of the ten rows of each group, for all rows of the data."""
     monkeypatch.setattr(_hessian, "MOST_GRADIENTS", 128)
     monkeypatch.setattr(_hessian, "written_rows", _hessian.few_of_each)
-    monkeypatch.setattr(curvature, "written_rows", _hessian.few_of_each)
+    for module in (improvement, stationary):
+        monkeypatch.setattr(module, "written_rows", _hessian.few_of_each)
     w, model = np.array([0.6, -0.3, 0.4]), at(np.array([0.6, -0.3]), 0.4, alpha=0.0)
     rng, inside = np.random.default_rng(2), []
     X, y = rng.standard_normal((4000, 2)), rng.standard_normal(4000)

@@ -159,12 +159,12 @@ class Fair(NamedTuple):
 
     loss: float = 1.0
 
-    def value(self, raw, y):
-        r = np.abs(raw - y) / self.loss
+    def value(self, prediction: float, target: float) -> float:  # with names and types of its own
+        r = np.abs(prediction - target) / self.loss
         return self.loss**2 * (r - np.log1p(r))
 
-    def gradient(self, raw, y):
-        return (raw - y) / (1.0 + np.abs(raw - y) / self.loss)
+    def gradient(self, prediction: float, target: float) -> float:
+        return (prediction - target) / (1.0 + np.abs(prediction - target) / self.loss)
 
 
 @pytest.mark.parametrize("storage", ["dense", "csr"])
@@ -234,8 +234,8 @@ class Signs(NamedTuple):
     def coefficients(self, rates, sizes, memory):
         return rates[:, None], memory
 
-    def update(self, w, g, slots, c):
-        return w - c[0] * np.sign(g), slots, c[0]
+    def update(self, parameter: float, derivative: float, state: tuple, rate: tuple) -> tuple:
+        return parameter - rate[0] * np.sign(derivative), state, rate[0]
 
 
 @pytest.mark.parametrize(("storage", "penalty", "average"), [("dense", "l2", True), ("csr", "l1", False)])
@@ -301,14 +301,14 @@ class Shrunk(NamedTuple):
 
     strength: float = 0.3
 
-    def value(self, w):
-        return self.strength * np.abs(w)
+    def value(self, theta: float) -> float:
+        return self.strength * np.abs(theta)
 
-    def gradient(self, w):
-        return 0.0 * w
+    def gradient(self, theta: float) -> float:
+        return 0.0 * theta
 
-    def prox(self, w, step):
-        return np.sign(w) * np.maximum(np.abs(w) - step * self.strength, 0.0)
+    def prox(self, theta: float, length: float) -> float:
+        return np.sign(theta) * np.maximum(np.abs(theta) - length * self.strength, 0.0)
 
 
 @pytest.mark.parametrize(

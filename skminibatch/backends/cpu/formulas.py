@@ -56,6 +56,11 @@ def declaration_of(part) -> kinds.Declaration:
     return kinds.declaration(cls, within)
 
 
+def formula(verb):
+    """Decorator: what a verb calls is a method of the class of a part, whose author may name and annotate its arguments."""
+    return overload(verb, jit_options=INLINED, strict=False)
+
+
 @overload(verbs.exp_of_negative, jit_options=INLINED)
 def _exp_of_negative(x):
     def polynomial(x):
@@ -89,22 +94,22 @@ def _log_of_one_plus(x):
     return series
 
 
-@overload(verbs.value, jit_options=INLINED)
+@formula(verbs.value)
 def _value(self, raw, y):
     return declaration_of(self)["value"]
 
 
-@overload(verbs.gradient, jit_options=INLINED)
+@formula(verbs.gradient)
 def _gradient(self, raw, y):
     return declaration_of(self)["gradient"]
 
 
-@overload(verbs.value_gradient, jit_options=INLINED)
+@formula(verbs.value_gradient)
 def _value_gradient(self, raw, y, out):
     return declaration_of(self)["value_gradient"]
 
 
-@overload(verbs.stiffness, jit_options=INLINED)
+@formula(verbs.stiffness)
 def _stiffness(self, raw, y):
     declares = declaration_of(self)
     if declares.brings("stiffness"):
@@ -114,27 +119,27 @@ def _stiffness(self, raw, y):
     return lambda self, raw, y: constant
 
 
-@overload(verbs.smooth_gradient, jit_options=INLINED)
+@formula(verbs.smooth_gradient)
 def _smooth_gradient(self, w):
     return declaration_of(self)["gradient"]
 
 
-@overload(verbs.prox, jit_options=INLINED)
+@formula(verbs.prox)
 def _prox(self, w, step):
     return declaration_of(self)["prox"]
 
 
-@overload(verbs.update, jit_options=INLINED)
+@formula(verbs.update)
 def _update(self, w, g, slots, c):
     return declaration_of(self)["update"]
 
 
-@overload(verbs.follow, jit_options=INLINED)
+@formula(verbs.follow)
 def _follow(self, w, slots, c):
     return declaration_of(self)["follow"]
 
 
-@overload(verbs.point, jit_options=INLINED)
+@formula(verbs.point)
 def _point(self, w, slots, c):
     return declaration_of(self)["point"]
 

@@ -18,7 +18,7 @@ from numba.core.ccallback import CFunc
 from numba.extending import overload
 
 from skminibatch.backends.cpu.compile import CALLED, INLINED, is_ours, with_cache
-from skminibatch.backends.cpu.formulas import coefficients_at, declaration_of, slots_at, store_slots
+from skminibatch.backends.cpu.formulas import coefficients_at, declaration_of, formula, slots_at, store_slots
 from skminibatch.backends.cpu.intrinsics import cube_at, matrix_at, vector_at
 from skminibatch.contract import verbs
 from skminibatch.contract.kinds import LOSS, declared, inside
@@ -45,12 +45,12 @@ def _normal_share(x):
     return lambda x: 0.5 * math.erfc(-0.7071067811865476 * x)
 
 
-@overload(verbs.activate, jit_options=INLINED)
+@formula(verbs.activate)
 def _activate(self, z):
     return declaration_of(self)["activate"]
 
 
-@overload(verbs.slope, jit_options=INLINED)
+@formula(verbs.slope)
 def _slope(self, z, a):
     return declaration_of(self)["slope"]
 
