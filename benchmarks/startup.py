@@ -78,7 +78,7 @@ def first_fit_table(context, records):
     table = Table(title, columns, note=note)
     for kind in sized(list(FITS), list(FITS)[:1]):
         cold, warm = [], []
-        for _ in range(context.repeats):
+        for _ in range(sized(context.repeats, 1)):
             with tempfile.TemporaryDirectory() as cache:
                 cold.append(in_child(kind, cache))
                 warm.append(in_child(kind, cache))

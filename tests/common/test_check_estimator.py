@@ -18,16 +18,16 @@ EQUAL_BITS = dict.fromkeys(
     ["check_sample_weight_equivalence_on_dense_data", "check_sample_weight_equivalence_on_sparse_data"],
     "the batches of repeated rows are drawn differently from those of weighted rows",
 )
-SETTINGS = [
+SETTINGS = [  # with kernels, one estimator of each family at least; the others by plain formulas, which are not compiled
     MiniBatchSGDClassifier(),
     MiniBatchSGDRegressor(),
-    MiniBatchSGDClassifier(loss="hinge"),
-    MiniBatchSGDClassifier(solver="sgd", batch_size=1),
-    MiniBatchSGDRegressor(solver="sgd", batch_size=1),
-    MiniBatchMLPClassifier(),
+    MiniBatchSGDClassifier(loss="hinge", device="base"),
+    MiniBatchSGDClassifier(solver="sgd", batch_size=1, device="base"),
+    MiniBatchSGDRegressor(solver="sgd", batch_size=1, device="base"),
+    MiniBatchMLPClassifier(device="base"),
     MiniBatchMLPRegressor(),
-    MiniBatchMLPClassifier(normalization="layer", loss="hinge", max_iter=50),
-    MiniBatchMLPRegressor(normalization=BatchNorm(exact=True), solver="sgd", max_iter=50),
+    MiniBatchMLPClassifier(normalization="layer", loss="hinge", max_iter=50, device="base"),
+    MiniBatchMLPRegressor(normalization=BatchNorm(exact=True), solver="sgd", max_iter=50, device="base"),
 ]
 
 

@@ -15,12 +15,12 @@ from skminibatch.diagnostics import (
     _hessian,
     expected_improvement,
     hessian_eigenvalues,
-    improvement,
     noise_anisotropy,
     smoothness,
-    stationary,
     stationary_covariance,
 )
+from skminibatch.diagnostics import improvement as improvements
+from skminibatch.diagnostics import stationary as stationary_noise
 from skminibatch.diagnostics._sample import Sample
 from tests.examined import FIXED, at, examined
 
@@ -362,7 +362,7 @@ def test_intervals_from_few_gradients_cover(monkeypatch):
     """Two of the ten rows of each group, for all rows of the data."""
     monkeypatch.setattr(_hessian, "MOST_GRADIENTS", 128)
     monkeypatch.setattr(_hessian, "written_rows", _hessian.few_of_each)
-    for module in (improvement, stationary):
+    for module in (improvements, stationary_noise):
         monkeypatch.setattr(module, "written_rows", _hessian.few_of_each)
     w, model = np.array([0.6, -0.3, 0.4]), at(np.array([0.6, -0.3]), 0.4, alpha=0.0)
     rng, inside = np.random.default_rng(2), []

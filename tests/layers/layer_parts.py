@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from skminibatch.contract.kinds import declared
 from skminibatch.layers import ACTIVATIONS, ELU, NORMALIZATIONS, GhostNorm, GroupNorm, HybridNorm, LeakyReLU
 
 N_ROWS, N_UNITS = 11, 9
@@ -22,7 +23,9 @@ NORMALIZATION_PARTS = [made(cls) for cls in NORMALIZATIONS.values()] + [
     HybridNorm(alpha=0.2),
 ]
 activations = pytest.mark.parametrize("activation", ACTIVATION_PARTS, ids=repr)
+POOLING_PARTS = [part for part in NORMALIZATION_PARTS if declared(part).brings("pooling")]
 normalizations = pytest.mark.parametrize("normalization", NORMALIZATION_PARTS, ids=repr)
+poolings = pytest.mark.parametrize("normalization", POOLING_PARTS, ids=repr)
 
 
 def learnt(part, n: int, rng) -> tuple[np.ndarray, np.ndarray]:

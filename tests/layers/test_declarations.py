@@ -21,6 +21,7 @@ from tests.layers.layer_parts import (
     activations,
     learnt,
     normalizations,
+    poolings,
 )
 
 
@@ -50,7 +51,7 @@ def standardized_by_definition(pooling: Pooling, X, weights, alpha) -> np.ndarra
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-@normalizations
+@poolings
 def test_a_normalization_pools_what_it_declares(normalization, weighted, rng):
     X, weights = rng.standard_normal((N_ROWS, N_UNITS)), np.ones(N_ROWS)
     weights = rng.uniform(0.2, 3.0, N_ROWS) if weighted else weights
@@ -76,7 +77,7 @@ def test_a_normalization_has_the_sizes_that_it_declares(normalization):
     assert not set(derived) & set(sizes)
 
 
-@normalizations
+@poolings
 def test_an_affine_normalization_is_affine_in_predictions(normalization, rng):
     X = rng.standard_normal((N_ROWS, N_UNITS))
     parameters, running = learnt(normalization, N_UNITS, rng)

@@ -35,10 +35,12 @@ from tests.layers.layer_parts import (
     N_ROWS,
     N_UNITS,
     NORMALIZATION_PARTS,
+    POOLING_PARTS,
     activations,
     learnt,
     made,
     normalizations,
+    poolings,
 )
 
 N_OUTPUTS = 3
@@ -275,7 +277,7 @@ def test_identities(name, weighted, rng):
 
 
 @pytest.mark.parametrize(
-    "normalization", [part for part in NORMALIZATION_PARTS if not isinstance(part, HybridNorm)], ids=repr
+    "normalization", [part for part in POOLING_PARTS if not isinstance(part, HybridNorm)], ids=repr
 )
 def test_every_block_has_mean_zero_and_variance_one(normalization, rng):
     """Of a block of rows by units that a part pools, whatever the scale and the offset of the numbers in it.
@@ -422,7 +424,7 @@ def test_the_mean_of_a_group_within_a_given_batch(rng):
 # -- names and places ----------------------------------------------------------------------------------------------
 
 
-@normalizations
+@poolings
 def test_numbers_of_a_normalization_by_name(normalization, rng):
     numbers = np.concatenate(learnt(normalization, N_UNITS, rng))
     by_name = named(normalization, N_UNITS, numbers)

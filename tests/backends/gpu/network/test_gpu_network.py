@@ -158,7 +158,15 @@ def test_optimizers_agree(optimizer, density):
     loss, weights, X = Logistic(), np.random.default_rng(4).random(N), rows(density)
     agree(stack_of(loss, LayerNorm()), loss, optimizer, X, weights, tolerance=1e-8)
     agree(
-        stack_of(loss), loss, optimizer, X, penalty=ElasticNet(0.1, 0.0), clip_norm=0.05, batch_size=4, tolerance=1e-8
+        stack_of(loss),
+        loss,
+        optimizer,
+        X,
+        penalty=ElasticNet(0.1, 0.0),
+        clip_norm=0.05,
+        batch_size=4,
+        n_epochs=1,
+        tolerance=1e-8,
     )
     if density == 1.0:
         # parameters of a normalization move at their own rates, and at the point where the gradient is taken
@@ -278,8 +286,7 @@ def test_a_step_that_is_not_finite_is_the_last_one(normalization, spoiled):
         np.testing.assert_allclose(one, other, rtol=1e-8)
 
 
-@pytest.mark.parametrize("density", [1.0, 0.3])
-@pytest.mark.parametrize("optimizer", [Adam(), ScheduleFree()], ids=names)
+@pytest.mark.parametrize(("optimizer", "density"), [(Adam(), 0.3), (ScheduleFree(), 1.0)])
 @pytest.mark.parametrize("normalization", [None, *PARTS], ids=names)
 def test_the_same_bits_in_any_order_of_threads_and_without_a_graph(normalization, optimizer, density, monkeypatch):
     stack, X = stack_of(Softmax(), normalization, dropout=0.2), rows(density)
