@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from inspect import isdatadescriptor
 from numbers import Real
 from typing import Any
@@ -50,12 +51,21 @@ def checked(part, kind: Kind, parameter: str):
 
 
 def _check_class_data(declaration: Declaration, parameter: str) -> None:
+    name = _no_class_data(declaration)
+    if name is not None:
+        raise InvalidPart(
+            f"{name!r} of {declaration.cls.__name__} in the {parameter!r} parameter must be class data: kernels are compiled for "
+            "a class, whatever its hyper-parameters."
+        )
+
+
+@cache
+def _no_class_data(declaration: Declaration) -> str | None:
+    """What kernels read of a class although it differs from part to part, or None."""
     for name, ability in declaration.kind.abilities.items():
         if ability.by_type and (isdatadescriptor(declaration[name]) or callable(declaration[name])):
-            raise InvalidPart(
-                f"{name!r} of {declaration.cls.__name__} in the {parameter!r} parameter must be class data: kernels are compiled "
-                "for a class, whatever its hyper-parameters."
-            )
+            return name
+    return None
 
 
 def _with_numbers(part, parameter: str):

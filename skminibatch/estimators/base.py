@@ -7,8 +7,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -79,6 +78,12 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
 
     _remedy = "learning_rate='auto'"  # of a divergence
     _measures_objective = True  # after each epoch, on a sample of the rows; otherwise it is the mean over the batches
+
+    @classmethod
+    @cache  # a constructor does not change, and reading its signature takes longer than a step of training
+    def _get_param_names(cls) -> list[str]:
+        """The parameters of the constructor, as scikit-learn finds them."""
+        return super()._get_param_names()
 
     def _store(self, parameters: dict[str, Any]) -> None:
         """Store the parameters of the constructor, unchanged."""
@@ -158,7 +163,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
                 validation, rows = self._validation(target, (X, y, sample_weight), rows, rng, separate)
                 data = Data(X, target.encode(y, np.dtype(X.dtype)), of_mean_one(weights, rows), rows)
                 settings = self._settings(target, data, device, (given[0], strata), seed_of(rng), init, self.max_iter)
-                settings = replace(settings, class_counts=counts, validation=validation)
+                settings.class_counts, settings.validation = counts, validation
                 keeps_predictor = all(array is None for array in init)
                 fitted, recipe = begin(settings, data, previous if keeps_predictor else None)
                 self._train(fitted, data, recipe, given)
@@ -275,7 +280,8 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             with backends.rows_on_device(device, X) as X:
                 data = Data(X, y_encoded, weights, rows)
                 settings = self._settings(target, data, device, (given, strata), seed, None, None)
-                fitted, recipe = begin(replace(settings, class_counts=counts), data, previous)
+                settings.class_counts = counts
+                fitted, recipe = begin(settings, data, previous)
                 progress = self._trained(fitted, data, recipe)
             progress.verdict = Verdict("partial_fit makes one pass over the data it is given")
             self._publish(fitted, progress)

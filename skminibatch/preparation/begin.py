@@ -37,7 +37,7 @@ WARMUP_SHARE = 0.05  # of the first pass
 LONGEST_WARMUP = 100.0  # updates
 
 
-@dataclass(frozen=True)
+@dataclass
 class Settings:
     """What an estimator asks for, resolved: the parts of a training, where it starts and when it stops.
 
