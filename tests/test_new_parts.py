@@ -35,7 +35,9 @@ def class_of(page: str, name: str) -> str:
     end = next(i for i, line in enumerate(rest) if not line.startswith("..."))
     code = [lines[start], *rest[:end]]
     words = set(re.findall(r"\w+", "\n".join(code)))
-    imports = [line for line in lines[:start] if (found := IMPORT.match(line)) and words & set(re.split(r"\W+", found[1]))]
+    imports = [
+        line for line in lines[:start] if (found := IMPORT.match(line)) and words & set(re.split(r"\W+", found[1]))
+    ]
     code = [*imports, "", "", *code]
     return "\n".join(PROMPT.sub("", line) for line in code) + "\n"
 

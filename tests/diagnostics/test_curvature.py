@@ -76,6 +76,7 @@ def test_largest_eigenvalues(rng):
         assert found.confidence_interval[0] < expected[0] < found.confidence_interval[1]
 
 
+@pytest.mark.slow
 def test_the_interval_of_the_largest_eigenvalue_covers():
     """Features with one large direction, whose population eigenvalue is 4."""
     rng, inside = np.random.default_rng(0), []
@@ -175,6 +176,7 @@ def test_the_best_step_from_some_rows():
         assert np.isfinite(record.largest_step)
 
 
+@pytest.mark.slow
 def test_the_interval_of_the_hessian_noise_scale_covers():
     rng, inside = np.random.default_rng(1), []
     u, model = np.array([0.6, -0.3]), at(np.array([0.6, -0.3]), 0.4, alpha=0.0)
@@ -384,6 +386,7 @@ def test_intervals_from_few_gradients_cover(monkeypatch):
     assert np.all(np.mean(inside, axis=0) > 0.95 - 4.5 * np.sqrt(0.05 * 0.95 / 150))
 
 
+@pytest.mark.slow
 def test_the_interval_of_the_alignment_covers():
     """Of 640 rows for their distribution, and for the 4,000 rows that they come from."""
     rng, inside = np.random.default_rng(3), []

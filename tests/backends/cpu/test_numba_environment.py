@@ -76,6 +76,7 @@ def make_writable(folder: Path) -> None:
             path.chmod(0o755)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("home", ["none", "writable"])
 def test_n1_a_read_only_package_works(home, package_copy, tmp_path, run_python):
     """N1: without any place for a cache, and with numba's folder in the home of the user."""
@@ -101,6 +102,7 @@ def test_n1_a_read_only_package_works(home, package_copy, tmp_path, run_python):
         assert report["misses"] == 2
 
 
+@pytest.mark.slow
 def test_n1_a_package_in_an_archive_can_be_imported(package_copy, tmp_path, run_python):
     """N1: from a zip file, with and without a place for a cache."""
     archive = tmp_path / "packages.zip"
@@ -145,6 +147,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_n2_four_processes_and_a_cold_cache(tmp_path, run_python):
     """N2: all of them compile and write at the same time; then the cache is whole."""
     script = tmp_path / "race.py"
@@ -161,6 +164,7 @@ def test_n2_four_processes_and_a_cold_cache(tmp_path, run_python):
     assert again["coef"] != []
 
 
+@pytest.mark.slow
 def test_a_second_process_hits_the_cache(tmp_path, run_python):
     """Also for other values of hyper-parameters, which are no part of a specialisation."""
     env = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}

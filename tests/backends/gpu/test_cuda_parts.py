@@ -331,6 +331,7 @@ def test_dropout_draws_what_it_draws_in_python(seed, step, number):
 # -- NVIDIA's compiler
 
 
+@pytest.mark.slow
 @of_types
 @pytest.mark.parametrize("architecture", nvrtc.ARCHITECTURES)
 def test_nvidia_accepts_every_part(architecture, dtype):

@@ -426,6 +426,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "table"), [*((name, 0) for name in CASES), *((name, 1) for name in list(CASES)[:3])])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("architecture", nvrtc.ARCHITECTURES)

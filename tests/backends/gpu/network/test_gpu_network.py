@@ -72,7 +72,7 @@ def emulated(monkeypatch):
         kept.cache_clear()
 
 
-@pytest.fixture(params=[True, False], ids=["head", "products"])
+@pytest.fixture(params=[True, pytest.param(False, marks=pytest.mark.slow)], ids=["head", "products"])
 def with_and_without_a_head(request, monkeypatch):
     """One kernel around the loss, and products of their own as for many outputs."""
     if not request.param:
@@ -128,7 +128,7 @@ def test_custom_parts_agree():
 
 
 @pytest.mark.usefixtures("with_and_without_a_head")
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("dropout", [pytest.param(0.0, marks=pytest.mark.slow), 0.3])
 @pytest.mark.parametrize("normalization", [None, *PARTS], ids=names)
 def test_normalizations_agree(normalization, dropout):
     entry = None if isinstance(normalization, (GroupNorm, InstanceNorm)) else normalization
@@ -147,7 +147,7 @@ def test_losses_agree(loss):
         agree(stack_of(EachOutput(loss)), EachOutput(loss), SGD())
 
 
-@pytest.mark.parametrize("density", [1.0, 0.4, 0.05])
+@pytest.mark.parametrize("density", [1.0, *(pytest.param(density, marks=pytest.mark.slow) for density in (0.4, 0.05))])
 @pytest.mark.parametrize(
     "optimizer",
     [*NETWORK_OPTIMIZERS, Averaging(Nesterov(), 0.0), Averaging(Adam(), 20.0), Averaging(ScheduleFree(), 0.0)],
@@ -286,6 +286,7 @@ def test_a_step_that_is_not_finite_is_the_last_one(normalization, spoiled):
         np.testing.assert_allclose(one, other, rtol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("optimizer", "density"), [(Adam(), 0.3), (ScheduleFree(), 1.0)])
 @pytest.mark.parametrize("normalization", [None, *PARTS], ids=names)
 def test_the_same_bits_in_any_order_of_threads_and_without_a_graph(normalization, optimizer, density, monkeypatch):
