@@ -84,14 +84,14 @@ class WeightedRows(NamedTuple):
     def n(self) -> int:
         return self.X.shape[0]
 
-    def learned_by(self, estimator, some=slice(None)) -> None:
+    def learned_by(self, estimator, rows=slice(None)) -> None:
         """One pass over some of the rows."""
         labels = {}
         if "n_updates_" not in vars(estimator) and "classes" in inspect.signature(estimator.partial_fit).parameters:
             several = self.y.ndim == 2 and self.y.shape[1] > 1
             labels = {"classes": np.arange(self.y.shape[1]) if several else np.unique(self.y)}
-        weights = {} if self.sample_weight is None else {"sample_weight": self.sample_weight[some]}
-        estimator.partial_fit(self.X[some], self.y[some], **labels, **weights)
+        weights = {} if self.sample_weight is None else {"sample_weight": self.sample_weight[rows]}
+        estimator.partial_fit(self.X[rows], self.y[rows], **labels, **weights)
 
 
 def _seed(rng: np.random.Generator) -> int:

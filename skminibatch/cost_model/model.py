@@ -71,9 +71,9 @@ class BatchCostModel:
     row_seconds_ : float
         tau_d, seconds of a step for each row of its batch.
     critical_batch_size_ : float
-        ``C / N``: with so many rows, a target takes twice the fewest steps and twice the fewest rows.
+        ``C / N``: at this batch size, a target takes twice the fewest steps and twice the fewest rows.
     hardware_batch_size_ : float
-        ``tau_f / tau_d``: with so many rows, half of a step is spent on them.
+        ``tau_f / tau_d``: at this batch size, half of the time of a step is spent on rows.
     closed_form_batch_size_ : float
         ``sqrt(critical_batch_size_ * hardware_batch_size_)``; infinite or zero where a constant of the fit is zero, and 1
         where every batch size takes the same time.

@@ -61,7 +61,7 @@ def diagnostic(**constraints):
 
 @dataclass(frozen=True, repr=False)
 class Record:
-    """What a diagnostic found.
+    """The result of a diagnostic.
 
     ``estimator`` says what had a gradient of its own: 'rows' or, where a normalization couples the rows of a batch,
     'micro-batches' of a few of the rows, each normalised by its own statistics.

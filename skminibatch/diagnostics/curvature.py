@@ -90,8 +90,8 @@ def hessian_eigenvalues(
     >>> from skminibatch import MiniBatchSGDRegressor
     >>> from skminibatch.diagnostics import hessian_eigenvalues
     >>> X, y = load_diabetes(return_X_y=True)
-    >>> found = hessian_eigenvalues(MiniBatchSGDRegressor(learning_rate="constant"), X, y, k=1)
-    >>> found.eigenvalues.round(3)  # of the intercept: the features are small
+    >>> curvature = hessian_eigenvalues(MiniBatchSGDRegressor(learning_rate="constant"), X, y, k=1)
+    >>> curvature.eigenvalues.round(3)  # of the intercept: the features are small
     array([1.])
     """
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
@@ -214,8 +214,8 @@ def smoothness(
     >>> from skminibatch import MiniBatchSGDClassifier
     >>> from skminibatch.diagnostics import smoothness
     >>> X, y = load_breast_cancer(return_X_y=True)
-    >>> found = smoothness(MiniBatchSGDClassifier(), scale(X), y, batch_sizes=[1, 569])
-    >>> bool(found.expected[0] == found.worst > found.mean == found.expected[1])
+    >>> constants = smoothness(MiniBatchSGDClassifier(), scale(X), y, batch_sizes=[1, 569])
+    >>> bool(constants.expected[0] == constants.worst > constants.mean == constants.expected[1])
     True
     """
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)

@@ -103,8 +103,8 @@ def expected_improvement(
     >>> from skminibatch import MiniBatchSGDClassifier
     >>> from skminibatch.diagnostics import expected_improvement
     >>> X, y = load_breast_cancer(return_X_y=True)
-    >>> found = expected_improvement(MiniBatchSGDClassifier(), scale(X), y, batch_sizes=[4, 64])
-    >>> bool(found.step[0] < found.step[1] < found.largest_step)
+    >>> improvement = expected_improvement(MiniBatchSGDClassifier(), scale(X), y, batch_sizes=[4, 64])
+    >>> bool(improvement.step[0] < improvement.step[1] < improvement.largest_step)
     True
     """
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)

@@ -98,8 +98,8 @@ def gradient_noise_scale(
     >>> from skminibatch import MiniBatchSGDClassifier
     >>> from skminibatch.diagnostics import gradient_noise_scale
     >>> X, y = load_breast_cancer(return_X_y=True)
-    >>> found = gradient_noise_scale(MiniBatchSGDClassifier(), scale(X), y, random_state=0)
-    >>> found.noise_scale < 10 < found.n_samples
+    >>> noise = gradient_noise_scale(MiniBatchSGDClassifier(), scale(X), y, random_state=0)
+    >>> noise.noise_scale < 10 < noise.n_samples
     True
     """
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
@@ -224,8 +224,8 @@ def gradient_variance(
     >>> from skminibatch import MiniBatchSGDRegressor
     >>> from skminibatch.diagnostics import gradient_variance
     >>> X, y = load_diabetes(return_X_y=True)
-    >>> found = gradient_variance(MiniBatchSGDRegressor(), X, y, batch_sizes=[1, 442])
-    >>> found.without_replacement[1] / found.with_replacement[0]
+    >>> variance = gradient_variance(MiniBatchSGDRegressor(), X, y, batch_sizes=[1, 442])
+    >>> variance.without_replacement[1] / variance.with_replacement[0]
     np.float64(0.0)
     """
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
@@ -427,8 +427,8 @@ def adam_signal_to_noise(
     >>> from skminibatch import MiniBatchSGDClassifier
     >>> from skminibatch.diagnostics import adam_signal_to_noise
     >>> X, y = load_breast_cancer(return_X_y=True)
-    >>> found = adam_signal_to_noise(MiniBatchSGDClassifier(solver="adam"), scale(X), y)
-    >>> bool(found.mean_step(1) < found.mean_step(100) < 1)
+    >>> signal = adam_signal_to_noise(MiniBatchSGDClassifier(solver="adam"), scale(X), y)
+    >>> bool(signal.mean_step(1) < signal.mean_step(100) < 1)
     True
     """
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)

@@ -108,8 +108,8 @@ class ClassificationTarget(NamedTuple):
 
     def indices(self, y: np.ndarray) -> np.ndarray:
         """Positions of the labels in `classes`; an unknown label is an error that names it."""
-        found = np.minimum(np.searchsorted(self.classes, y), len(self.classes) - 1)
-        unknown = self.classes[found] != y
+        positions = np.minimum(np.searchsorted(self.classes, y), len(self.classes) - 1)
+        unknown = self.classes[positions] != y
         if unknown.any():
             check_classification_targets(y)
             row = int(np.argmax(unknown))
@@ -117,7 +117,7 @@ class ClassificationTarget(NamedTuple):
                 f"y contains the label {y[row : row + 1].tolist()[0]!r} in row {row}, which is not among the classes "
                 f"{self.classes.tolist()}."
             )
-        return found
+        return positions
 
     def encode(self, y, dtype) -> np.ndarray:
         """(n,) of -1 and +1; (n, 1) of class indices; or (n, n_labels) of -1 and +1."""

@@ -119,7 +119,7 @@ def _drawn_in_turn(order: np.ndarray, position: int, counts: np.ndarray, rng) ->
 
 
 def _ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """``start, start + 1, ...`` of so many numbers each, one behind the other."""
+    """The ranges ``start, start + 1, ...`` of the given lengths, one behind the other."""
     ends = np.cumsum(counts)
     return np.repeat(starts - (ends - counts), counts) + np.arange(ends[-1])
 
@@ -134,9 +134,11 @@ def _stratified_draw(memory: StrataMemory, sizes, deviations: np.ndarray):
     order, positions = memory.order.copy(), memory.positions.copy()
     drawn, weights = np.empty(int(np.sum(sizes)), np.int64), np.empty(int(np.sum(sizes)))
     for k, (first, end) in enumerate(zip(memory.ends - rows, memory.ends, strict=True)):
-        mine, order[first:end], position = _drawn_in_turn(order[first:end], positions[k] - first, counts[:, k], rng)
+        drawn_rows, order[first:end], position = _drawn_in_turn(
+            order[first:end], positions[k] - first, counts[:, k], rng
+        )
         places = _ranges(begins + within[:, k], counts[:, k])
-        drawn[places], positions[k] = mine, first + position
+        drawn[places], positions[k] = drawn_rows, first + position
         weights[places] = np.repeat(rows[k] / memory.ends[-1] * np.asarray(sizes) / counts[:, k], counts[:, k])
     memory = memory._replace(order=order, positions=positions, drawn=memory.drawn + drawn.size, turn=memory.turn + 1)
     return explicit_order(drawn), weights, memory
@@ -197,11 +199,11 @@ class Neyman(NamedTuple):
         if memory.drawn < RENEWED * np.minimum(rows, MEASURED).sum():
             return memory
         for first, count in zip(memory.ends - rows, rows, strict=True):
-            some = rng.choice(count, MEASURED, replace=False) if count > MEASURED else np.arange(count)
-            groups.append(memory.order[first + some])
-        found = gradients.statistics(groups)
-        variances = found.squares - found.square_sums / found.sizes
-        variances = np.maximum(variances, 0.0) / np.maximum(found.sizes - 1.0, 1.0)
+            chosen = rng.choice(count, MEASURED, replace=False) if count > MEASURED else np.arange(count)
+            groups.append(memory.order[first + chosen])
+        sums = gradients.statistics(groups)
+        variances = sums.squares - sums.square_sums / sums.sizes
+        variances = np.maximum(variances, 0.0) / np.maximum(sums.sizes - 1.0, 1.0)
         old = np.where(np.isnan(memory.variances), variances, memory.variances)
         return memory._replace(variances=0.5 * (old + variances), drawn=0.0, turn=memory.turn + 1)
 

@@ -34,7 +34,7 @@ class GradientStatistics(NamedTuple):
         Number of rows from which these were drawn without replacement; infinite for a population.
     rows_each : float
         Rows of an observation. Where a normalization couples the rows of a batch, a row has no gradient of its own, and g_i
-        is that of a micro-batch of so many rows; Sigma is then `rows_each` times the covariance of these.
+        is that of a micro-batch of this size; Sigma is then `rows_each` times the covariance of these.
     """
 
     sizes: np.ndarray

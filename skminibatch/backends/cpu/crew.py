@@ -30,7 +30,7 @@ TICKETS = 1 << 20  # of a job
 
 
 def n_pieces(n_rows, multiplications):
-    """Pieces that a product with so many rows is done in, whatever the number of threads: so its bits are the same.
+    """The number of pieces of a product with `n_rows` rows: the same for every number of threads, so that the bits are the same.
 
     A power of two, so that two threads, or four, have as much to do each.
     """

@@ -29,9 +29,9 @@ def cupy() -> ModuleType:
 
 @cache
 def _cupy() -> ModuleType:
-    found = importlib.import_module("cupy")
-    verbs.normal_share.register(found.ndarray, _normal_share)  # a function of SciPy, which CuPy does not stand in for
-    return found
+    module = importlib.import_module("cupy")
+    verbs.normal_share.register(module.ndarray, _normal_share)  # a function of SciPy, which CuPy does not stand in for
+    return module
 
 
 def _normal_share(x):
@@ -55,7 +55,7 @@ _FORKED = (
 
 def _problem() -> str | None:
     try:
-        found = importlib.import_module("cupy")
+        module = importlib.import_module("cupy")
     except ModuleNotFoundError as error:
         if error.name == "cupy":
             return f"The GPU needs CuPy, which is not installed: {EXTRA}."
@@ -63,7 +63,7 @@ def _problem() -> str | None:
     except Exception as error:  # whatever a broken installation raises
         return f"The GPU needs CuPy, whose import failed ({_words(error)}): {EXTRA}."
     try:
-        count = found.cuda.runtime.getDeviceCount()
+        count = module.cuda.runtime.getDeviceCount()
     except Exception as error:  # no driver, or one that is too old
         if "cudaErrorInitializationError" in str(error):  # CUDA was started by other code
             return _FORKED

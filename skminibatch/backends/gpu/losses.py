@@ -59,8 +59,8 @@ def raw_of_sparse_rows(X, rows, coef, intercept):
     raw = cp.empty((n, K))
     arrays = X.data, X.indices, X.indptr, or_nothing(rows)
     numbers = [cp.ascontiguousarray(array.astype(np.float64)) for array in (coef, intercept)]
-    found = _kernel("raw_of_sparse_rows", SquaredError(), np.float64, X.dtype, X.indices.dtype)  # any loss will do
-    found((_blocks(n * K),), (THREADS,), (*arrays, *numbers, raw, np.int64(n), np.int32(K), np.int32(d)))
+    kernel = _kernel("raw_of_sparse_rows", SquaredError(), np.float64, X.dtype, X.indices.dtype)  # any loss will do
+    kernel((_blocks(n * K),), (THREADS,), (*arrays, *numbers, raw, np.int64(n), np.int32(K), np.int32(d)))
     return raw
 
 

@@ -16,7 +16,7 @@ HD V warp_sum(V x) {
 
 /* Sums over the lanes of N numbers each, N a power of two: a lane gets that of number `lane % N`. */
 template <int N>
-HD T sum_of_mine(T (&x)[N]) {
+HD T sum_by_lane(T (&x)[N]) {
 #pragma unroll
     for (int half = N / 2; half; half /= 2) {
         const bool upper = lane() & half;

@@ -56,7 +56,7 @@ def _bring(X, rows, n, center, tile):
     if center.ndim == 0:  # no center: read the rows where they are
         return lambda X, rows, n, center, tile: X
 
-    def moved(X, rows, n, center, tile):
+    def centered(X, rows, n, center, tile):
         for t in range(n):
             row = rows[t]
             for j in range(X.shape[1]):
@@ -64,7 +64,7 @@ def _bring(X, rows, n, center, tile):
             rows[t] = t
         return tile
 
-    return moved
+    return centered
 
 
 def scaled(x, scale, j):

@@ -71,7 +71,7 @@ class Network(NamedTuple):
 
 
 def most_pieces(stack, b: int) -> int:
-    """Most pieces that a product of a batch of so many rows is done in."""
+    """The largest number of pieces of a product of a batch of this size."""
     return max(n_pieces(max(b, layer.n_in), b * layer.n_in * layer.n_out) for layer in stack.layers)
 
 

@@ -81,7 +81,7 @@ struct TableRow {
 /* Where the coordinates of the optimizer lie; null where nothing changes. */
 struct Axes {
     const T *center, *scale, *stretch;
-    HD T moved(T x, Index j) const {
+    HD T transformed(T x, Index j) const {
         if (center) x -= center[j];
         return scale ? x * scale[j] : x;
     }

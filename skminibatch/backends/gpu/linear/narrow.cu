@@ -78,7 +78,7 @@ struct Tiles {
 /* What the blocks share of a model: padded rows of the point at which gradients are taken, and the axes likewise. */
 struct Point {
     T *v, *bias, *center, *scale;
-    bool moved;
+    bool transforms;
 };
 
 /* The gradients of the rows that a warp has seen, and its sums. */
@@ -97,7 +97,7 @@ struct Gradient {
     }
 
     HD void add(const Loss& loss, Tiles& tile, const Point& point, bool fit_intercept) {
-        if (point.moved) {
+        if (point.transforms) {
 #pragma unroll
             for (int c = 0; c < COLUMNS; ++c) {
                 const T center = point.center[lane() + WARP * c], scale = point.scale[lane() + WARP * c];
@@ -117,27 +117,27 @@ struct Gradient {
 #pragma unroll
                 for (int r = 0; r < ROWS; ++r) dots[r] += tile.x[r][c] * v;
             }
-            raw[k] = sum_of_mine(dots) + point.bias[k];
+            raw[k] = sum_by_lane(dots) + point.bias[k];
         }
-        const int mine = lane() % ROWS;
-        const bool there = mine < tile.n;
-        const T weight = __shfl_sync(ALL, tile.weight, tile.first + mine);
-        const Index row = TABLE ? __shfl_sync(ALL, tile.row, tile.first + mine) : 0;
+        const int own_row = lane() % ROWS;
+        const bool in_tile = own_row < tile.n;
+        const T weight = __shfl_sync(ALL, tile.weight, tile.first + own_row);
+        const Index row = TABLE ? __shfl_sync(ALL, tile.row, tile.first + own_row) : 0;
         T targets[TARGETS];
 #pragma unroll
-        for (int q = 0; q < TARGETS; ++q) targets[q] = __shfl_sync(ALL, tile.targets[q], tile.first + mine);
+        for (int q = 0; q < TARGETS; ++q) targets[q] = __shfl_sync(ALL, tile.targets[q], tile.first + own_row);
         const T value = loss.value_gradient(raw, targets, residual, OUTPUTS);
-        const T stiffness = there ? weight * loss.stiffness(raw, targets, OUTPUTS) : T(0);
+        const T stiffness = in_tile ? weight * loss.stiffness(raw, targets, OUTPUTS) : T(0);
         T square = 0;
 #pragma unroll
         for (int k = 0; k < OUTPUTS; ++k) {
-            residual[k] = there ? residual[k] * weight : T(0);
+            residual[k] = in_tile ? residual[k] * weight : T(0);
             square += residual[k] * residual[k];
         }
-        if (there && lane() < ROWS) {
+        if (in_tile && lane() < ROWS) {
             sums[LOSS] += double(weight) * value;
             if (fit_intercept) sums[ROW_SQUARES] += square, sums[STIFFNESS] += stiffness;
-            const TableRow stored(tile.table, tile.plan, row, tile.at + mine, OUTPUTS);
+            const TableRow stored(tile.table, tile.plan, row, tile.at + own_row, OUTPUTS);
 #pragma unroll
             for (int k = 0; k < OUTPUTS; ++k) bias[k] += residual[k] = stored.change(k, residual[k]);
         }
@@ -170,15 +170,15 @@ struct Gradient {
         for (int k = 0; k < OUTPUTS; ++k) bias[k] = warp_sum(bias[k]);
         for (int first = 0; first < OUTPUTS; first += at_once) {
             if (first) __syncthreads();
-            const int some = min(at_once, OUTPUTS - first), numbers = some * (d + 1);
-            T* const mine = space + warp() * numbers;
+            const int count = min(at_once, OUTPUTS - first), numbers = count * (d + 1);
+            T* const own = space + warp() * numbers;
 #pragma unroll
             for (int k = 0; k < OUTPUTS; ++k) {
-                if (k < first || k >= first + some) continue;
+                if (k < first || k >= first + count) continue;
 #pragma unroll
                 for (int c = 0; c < COLUMNS; ++c)
-                    if (lane() + WARP * c < d) mine[(k - first) * (d + 1) + lane() + WARP * c] = of[k][c];
-                if (lane() == 0) mine[(k - first) * (d + 1) + d] = bias[k];
+                    if (lane() + WARP * c < d) own[(k - first) * (d + 1) + lane() + WARP * c] = of[k][c];
+                if (lane() == 0) own[(k - first) * (d + 1) + d] = bias[k];
             }
             __syncthreads();
 #pragma unroll 1
@@ -202,19 +202,19 @@ HD double whole_gradient(const T* partials, T* g, double* space, double* scratch
 #pragma unroll 1
     for (int base = 0; base < width; base += across) {
         const int i = base + threadIdx.x % across;
-        const bool there = i < width && part < parts;
+        const bool has_part = i < width && part < parts;
         double total = 0;
-        if (there) {
+        if (has_part) {
 #pragma unroll 8
             for (int b = first; b < last; ++b) total += partials[Index(b) * width + i];
         }
         if (parts > 1) {
             space[threadIdx.x] = total;
             __syncthreads();
-            if (there && part == 0)
+            if (has_part && part == 0)
                 for (int p = 1; p < parts; ++p) total += space[p * across + i];
         }
-        if (there && part == 0) {
+        if (has_part && part == 0) {
             g[i] = fit || i % (d + 1) < d ? T(total / size) : T(0);
             squares += double(g[i]) * double(g[i]);
         }
@@ -224,7 +224,7 @@ HD double whole_gradient(const T* partials, T* g, double* space, double* scratch
 
 extern "C" __global__ void __launch_bounds__(THREADS) run_narrow(
     const T* X, const T* y, const double* weights, T* table, const T* center, const T* scale, const T* stretch,
-    const Index* words, const Index* subset, T* params, double* stats, T* partials, double* told, unsigned* arrived,
+    const Index* words, const Index* subset, T* params, double* stats, T* partials, double* exchange, unsigned* arrived,
     int d, int fit_intercept, int at_once) {
     const Plan plan(words, subset);
     const Loss loss(plan.numbers());
@@ -243,7 +243,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) run_narrow(
     Point point;
     point.v = sums + WARPS * at_once * (d + 1), point.bias = point.v + OUTPUTS * PADDED;
     point.center = point.bias + OUTPUTS, point.scale = point.center + PADDED;
-    point.moved = center || scale;
+    point.transforms = center || scale;
 
 #pragma unroll 1
     for (int i = threadIdx.x; i < n_states; i += THREADS) state[i] = params[i];
@@ -279,7 +279,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) run_narrow(
         } while (tile.step == step);
         const double size = double(plan.offset(step + 1) - plan.offset(step));
         // a block can be one step ahead of another, so that there are two places for what they tell
-        double* const places = gridDim.x == 1 ? alone : told + step % 2 * gridDim.x * N_SUMS;
+        double* const places = gridDim.x == 1 ? alone : exchange + step % 2 * gridDim.x * N_SUMS;
         T* const parts = gridDim.x == 1 ? own : partials + step % 2 * gridDim.x * Index(width);
         put(gradient.sums, scratch);
         gradient.write(parts + blockIdx.x * Index(width), sums, at_once, d);

@@ -18,7 +18,7 @@ from skminibatch.contract.plan import Plan, StepStats
 from skminibatch.contract.task import LinearTask
 
 THREADS, WARP = 512, 32
-# What a thread of a narrow model holds, in words of 4 bytes, of the 128 registers that it has in a block of so many.
+# What a thread of a narrow model holds, in words of 4 bytes, of its 128 registers in a block of THREADS.
 REGISTERS, MOST_OF_OUTPUTS, MOST_COLUMNS, OF_ROWS = 88, 72, 16, 32
 MOST_ROWS = 8  # at once
 N_SUMS = 3  # see chunk.cu
@@ -134,7 +134,7 @@ def n_narrow_blocks(size: int, n_outputs: int, n_features: int) -> int:
 
 
 def n_wide_blocks(size: int, itemsize: int, n_outputs: int, n_features: int) -> int:
-    """As many blocks as have enough to read of a batch, which they do once for so many outputs."""
+    """The number of blocks that each have enough of a batch to read; a batch is read once for a group of outputs."""
     n_bytes = size * n_features * itemsize * -(-n_outputs // MOST_OUTPUTS)
     return min(_multiprocessors(), -(-n_bytes // BLOCK_BYTES))
 

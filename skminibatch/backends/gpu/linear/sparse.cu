@@ -91,14 +91,14 @@ HD void find_residuals(const Loss& loss, const Matrix& X, const T* y, const doub
         const int n = int(min(Index(GROUP), part.end - at));
         const Index position = at + min(lane(), n - 1), row = plan.row_at(position);
         const Index place = (position - slice.start) * n_outputs;
-        const bool mine = lane() < n;
+        const bool owns_row = lane() < n;
         double length = 0;
         for (int r = 0; r < n; ++r) {
             const double one = raw_outputs(X, __shfl_sync(ALL, row, r), point, raw + place, lane() == r, d, n_outputs,
                                            sums[LARGEST]);
             if (lane() == r) length = one + fit_intercept;
         }
-        if (!mine) continue;
+        if (!owns_row) continue;
         const double weight = plan.weight(weights, row, position);
         const T* const target = y + row * n_targets;
         sums[LOSS] += weight * loss.value_gradient(raw + place, target, residuals + place, n_outputs);
@@ -124,9 +124,9 @@ HD void add_gradients(const Matrix& X, const Plan& plan, const Slice& slice, con
         const int n = int(min(Index(GROUP), part.end - at));
         const Index row = plan.row_at(at + min(lane(), n - 1));
         for (int r = 0; r < n; ++r) {
-            const Index mine = __shfl_sync(ALL, row, r), stop = X.starts[mine + 1];
+            const Index own_row = __shfl_sync(ALL, row, r), stop = X.starts[own_row + 1];
             const T* const residual = residuals + (at + r - slice.start) * n_outputs;
-            for (Index p = X.starts[mine] + lane(); p < stop; p += WARP) {
+            for (Index p = X.starts[own_row] + lane(); p < stop; p += WARP) {
                 const Column j = X.columns[p];
                 const double x = X.at(p);
                 const int shift = units.shift(exponents[j]);
@@ -162,7 +162,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) find_exponents(const Value
 extern "C" __global__ void __launch_bounds__(THREADS) run_sparse(
     const Value* values, const Column* columns, const Column* starts, const T* y, const double* weights, T* table,
     const T* scale, const T* stretch, const Index* words, const Index* subset, const int* exponents, T* states,
-    double* stats, T* point, T* gradient, T* raw, T* residuals, Pair* sums_of_all, int* touched, double* told,
+    double* stats, T* point, T* gradient, T* raw, T* residuals, Pair* sums_of_all, int* touched, double* exchange,
     unsigned* arrived, int d, int n_outputs, int n_targets, int fit_intercept) {
     const Plan plan(words, subset);
     const Loss loss(plan.numbers());
@@ -175,7 +175,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) run_sparse(
     DYNAMIC_SHARED(memory);
     double* const scratch = reinterpret_cast<double*>(memory);
     double(&totals)[N_SUMS + 1] = *reinterpret_cast<double(*)[N_SUMS + 1]>(scratch + (N_SUMS + 1) * WARPS);
-    double* const norms = told + gridDim.x * (N_SUMS + 1);
+    double* const norms = exchange + gridDim.x * (N_SUMS + 1);
     States pair(states, width);
     for (int k = 0; k < n_outputs; ++k)
         for (int j = first; j <= d; j += threads) pair.look(optimizer, plan, Index(k) * (d + 1) + j, 0, point);
@@ -189,9 +189,9 @@ extern "C" __global__ void __launch_bounds__(THREADS) run_sparse(
                        fit_intercept);
         put(own, scratch);
         __syncthreads();
-        tell<N_SUMS + 1>(told, scratch);
+        tell<N_SUMS + 1>(exchange, scratch);
         meet(arrived, expected);
-        gather(told, totals);
+        gather(exchange, totals);
         __syncthreads();
         const double rate = plan.bounded(*plan.coefficients(step), totals[STIFFNESS] / slice.size);
         const bool bounded = isfinite(totals[LARGEST]);

@@ -10,7 +10,7 @@ struct Matrix {
 
     /* The products of a row with some columns of `coef`, in all lanes. */
     template <int N>
-    HD void products(Index row, const T* coef, int d, int first, int n_outputs, T (&found)[N]) const {
+    HD void products(Index row, const T* coef, int d, int first, int n_outputs, T (&outputs)[N]) const {
         T dots[N] = {};
         const Index stop = starts[row + 1];
         for (Index p = starts[row] + lane(); p < stop; p += WARP) {
@@ -19,7 +19,7 @@ struct Matrix {
             for (int k = 0; k < N; ++k) dots[k] += x * v[Index(min(first + k, n_outputs - 1)) * d];
         }
 #pragma unroll
-        for (int k = 0; k < N; ++k) found[k] = warp_sum(dots[k]);
+        for (int k = 0; k < N; ++k) outputs[k] = warp_sum(dots[k]);
     }
 };
 #define MATRIX const Value *values, const Column *columns, const Column *starts
@@ -29,7 +29,7 @@ struct Matrix {
     const T* numbers;
 
     template <int N>
-    HD void products(Index row, const T* coef, int d, int first, int n_outputs, T (&found)[N]) const {
+    HD void products(Index row, const T* coef, int d, int first, int n_outputs, T (&outputs)[N]) const {
         T dots[N] = {};
         for (int j = lane(); j < d; j += WARP) {
             const T x = numbers[row * d + j];
@@ -37,7 +37,7 @@ struct Matrix {
             for (int k = 0; k < N; ++k) dots[k] += x * coef[Index(min(first + k, n_outputs - 1)) * d + j];
         }
 #pragma unroll
-        for (int k = 0; k < N; ++k) found[k] = warp_sum(dots[k]);
+        for (int k = 0; k < N; ++k) outputs[k] = warp_sum(dots[k]);
     }
 };
 #define MATRIX const T *numbers
@@ -56,22 +56,22 @@ extern "C" __global__ void __launch_bounds__(THREADS) sum_losses(
     T* const raw = space + number * 2 * ROWS * n_outputs;
     double total = 0;
     for (Index at = number * ROWS; at < n; at += step) {
-        const int some = int(min(Index(ROWS), n - at));
-        const Index place = at + min(lane(), some - 1), row = rows ? rows[place] : place;
-        for (int r = 0; r < some; ++r) {
+        const int count = int(min(Index(ROWS), n - at));
+        const Index place = at + min(lane(), count - 1), row = rows ? rows[place] : place;
+        for (int r = 0; r < count; ++r) {
             const Index one = __shfl_sync(ALL, row, r);
             for (int first = 0; first < n_outputs; first += OUTPUTS) {
-                T found[OUTPUTS];
-                X.products(one, coef, d, first, n_outputs, found);
+                T outputs[OUTPUTS];
+                X.products(one, coef, d, first, n_outputs, outputs);
 #pragma unroll
                 for (int k = 0; k < OUTPUTS; ++k)
                     if (lane() == r && first + k < n_outputs)
-                        raw[r * n_outputs + first + k] = found[k] + intercept[first + k];
+                        raw[r * n_outputs + first + k] = outputs[k] + intercept[first + k];
             }
         }
-        if (lane() < some) {
-            T* const mine = raw + lane() * n_outputs;
-            const T value = loss.value_gradient(mine, y + row * n_targets, mine + ROWS * n_outputs, n_outputs);
+        if (lane() < count) {
+            T* const own = raw + lane() * n_outputs;
+            const T value = loss.value_gradient(own, y + row * n_targets, own + ROWS * n_outputs, n_outputs);
             total += weights ? weights[row] * value : double(value);
         }
         __syncwarp();

@@ -15,7 +15,7 @@ HD void find_residuals(const Loss& loss, const T* X, const T* y, const double* w
         const int n = int(min(Index(ROWS), slice.end - at));
         const Index position = at + min(lane() % ROWS, n - 1), row = plan.row_at(position);
         const Index place = position - slice.start;
-        const bool mine = lane() < n;
+        const bool owns_row = lane() < n;
         const T* from[ROWS];
 #pragma unroll
         for (int r = 0; r < ROWS; ++r) from[r] = X + __shfl_sync(ALL, row, r) * d;
@@ -25,7 +25,7 @@ HD void find_residuals(const Loss& loss, const T* X, const T* y, const double* w
             for (int j = lane(); j < d; j += WARP) {
                 T x[ROWS];
 #pragma unroll
-                for (int r = 0; r < ROWS; ++r) x[r] = axes.moved(from[r][j], j);
+                for (int r = 0; r < ROWS; ++r) x[r] = axes.transformed(from[r][j], j);
                 if (first == 0)
 #pragma unroll
                     for (int r = 0; r < ROWS; ++r) lengths[r] += x[r] * x[r];
@@ -38,13 +38,13 @@ HD void find_residuals(const Loss& loss, const T* X, const T* y, const double* w
             }
 #pragma unroll
             for (int k = 0; k < OUTPUTS; ++k) {
-                const T sum = sum_of_mine(dots[k]);
-                if (mine && first + k < n_outputs)
+                const T sum = sum_by_lane(dots[k]);
+                if (owns_row && first + k < n_outputs)
                     raw[place * n_outputs + first + k] = sum + point[Index(first + k) * (d + 1) + d];
             }
         }
-        const double length = double(sum_of_mine(lengths)) + fit_intercept;
-        if (!mine) continue;
+        const double length = double(sum_by_lane(lengths)) + fit_intercept;
+        if (!owns_row) continue;
         rows[place] = row;
         const double weight = plan.weight(weights, row, position);
         T* const out = residuals + place * n_outputs;
@@ -73,7 +73,7 @@ struct Units {
     HD int feature(int unit) const { return unit / groups * WARP + lane(); }
     HD int output(int unit) const { return unit % groups * OUTPUTS; }
     /* Which coordinate of a unit is that of this thread, -1 for none. */
-    HD Index mine(int unit) const {
+    HD Index own(int unit) const {
         const int j = feature(unit), k = output(unit) + warp();
         return warp() < OUTPUTS && j <= d && k < n_outputs ? Index(k) * (d + 1) + j : Index(-1);
     }
@@ -86,16 +86,16 @@ HD double gradient_of(const Units& units, int unit, const T* X, const Axes& axes
     const Index end = size * (warp() + 1) / WARPS;
     double totals[OUTPUTS] = {};
     for (Index at = size * warp() / WARPS; at < end; at += WARP) {  // sums in T are short
-        T some[OUTPUTS] = {};
+        T parts[OUTPUTS] = {};
 #pragma unroll 4
         for (Index place = at; place < min(at + WARP, end); ++place) {
-            const T x = j < d ? axes.moved(X[rows[place] * d + j], j) : T(j == d);
+            const T x = j < d ? axes.transformed(X[rows[place] * d + j], j) : T(j == d);
 #pragma unroll
             for (int k = 0; k < OUTPUTS; ++k)
-                some[k] += residuals[place * units.n_outputs + min(first + k, units.n_outputs - 1)] * x;
+                parts[k] += residuals[place * units.n_outputs + min(first + k, units.n_outputs - 1)] * x;
         }
 #pragma unroll
-        for (int k = 0; k < OUTPUTS; ++k) totals[k] += some[k];
+        for (int k = 0; k < OUTPUTS; ++k) totals[k] += parts[k];
     }
     __syncthreads();
 #pragma unroll
@@ -111,7 +111,7 @@ HD double gradient_of(const Units& units, int unit, const T* X, const Axes& axes
 extern "C" __global__ void __launch_bounds__(THREADS) run_wide(
     const T* X, const T* y, const double* weights, T* table, const T* center, const T* scale, const T* stretch,
     const Index* words, const Index* subset, T* states, double* stats, T* point, T* gradient, Index* rows, T* raw,
-    T* residuals, double* told, unsigned* arrived, int d, int n_outputs, int n_targets, int fit_intercept) {
+    T* residuals, double* exchange, unsigned* arrived, int d, int n_outputs, int n_targets, int fit_intercept) {
     const Plan plan(words, subset);
     const Loss loss(plan.numbers());
     const Penalty penalty(plan.numbers() + Loss::n_numbers);
@@ -124,11 +124,11 @@ extern "C" __global__ void __launch_bounds__(THREADS) run_wide(
     double* const scratch = reinterpret_cast<double*>(memory);
     double(&totals)[N_SUMS] = *reinterpret_cast<double(*)[N_SUMS]>(scratch + N_SUMS * WARPS);
     double* const space = totals + N_SUMS;  // OUTPUTS * THREADS
-    double* const norms = told + gridDim.x * N_SUMS;
+    double* const norms = exchange + gridDim.x * N_SUMS;
     States pair(states, width);
 #pragma unroll 1
     for (int unit = blockIdx.x; unit < units.n; unit += gridDim.x) {
-        const Index i = units.mine(unit);
+        const Index i = units.own(unit);
         if (i >= 0) pair.look(optimizer, plan, i, 0, point);
     }
     unsigned expected = 0;
@@ -141,16 +141,16 @@ extern "C" __global__ void __launch_bounds__(THREADS) run_wide(
                        n_targets, fit_intercept);
         put(sums, scratch);
         __syncthreads();
-        tell<N_SUMS>(told, scratch);
+        tell<N_SUMS>(exchange, scratch);
         meet(arrived, expected);
-        gather(told, totals);
+        gather(exchange, totals);
         __syncthreads();
         const double rate = plan.bounded(*plan.coefficients(step), totals[STIFFNESS] / slice.size);
         double squares = 0;
 #pragma unroll 1
         for (int unit = blockIdx.x; unit < units.n; unit += gridDim.x) {
             const double g = gradient_of(units, unit, X, axes, rows, residuals, Index(slice.size), space);
-            const Index i = units.mine(unit);
+            const Index i = units.own(unit);
             if (i < 0) continue;
             gradient[i] = fit_intercept || units.feature(unit) < d ? T(g) : T(0);
             squares += double(gradient[i]) * double(gradient[i]);
@@ -160,7 +160,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) run_wide(
             now.c[0] = T(rate);
 #pragma unroll 1
             for (int unit = blockIdx.x; unit < units.n; unit += gridDim.x) {
-                const Index i = units.mine(unit);
+                const Index i = units.own(unit);
                 const int j = units.feature(unit);
                 if (i < 0) continue;
                 State at = pair.old(i);

@@ -189,7 +189,7 @@ class Network:
         return self.steps[size]
 
     def _make_room(self, longest: int, n_targets: int, moves: bool) -> None:
-        """Memory for batches of so many rows and targets; what was captured is void if any of it `moves`."""
+        """Memory for batches of this size; graphs are captured anew if any of it `moves`."""
         if longest <= self.longest and n_targets == self.n_targets:
             self.steps = {} if moves else self.steps
             return

@@ -82,12 +82,12 @@ def signature(declaration: str) -> Signature:
     """What a declaration contains."""
     head, _, rest = declaration.partition("(")
     result, name = head.split()
-    found = [
+    parameters = [
         Parameter(type_, mark, parameter, mark != "" and not constant)
         for constant, type_, mark, parameter in _PARAMETER.findall(rest)
     ]
-    has_length = found[-1][:3] == ("int", "", "n")
-    return Signature(result, name, tuple(found[:-1] if has_length else found), has_length)
+    has_length = parameters[-1][:3] == ("int", "", "n")
+    return Signature(result, name, tuple(parameters[:-1] if has_length else parameters), has_length)
 
 
 def functions_of(part) -> dict[str, str]:
