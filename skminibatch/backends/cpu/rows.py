@@ -10,7 +10,7 @@ from skminibatch.backends.cpu.intrinsics import prefetch
 from skminibatch.contract import orders
 from skminibatch.contract.orders import ROUNDS, scramble, turn
 
-RING = 64  # rows that are known ahead, a power of two
+RING = 64  # rows that are known ahead, a power of two above GROUP + AHEAD + BURST - 1
 BURST = 32  # positions of a keyed order that are evaluated at once, in vectors
 AHEAD = 16  # rows between the request of a row and its use, no fewer than a group
 TILE = 4  # rows that share a pass over the parameters
@@ -160,15 +160,23 @@ def learn(cursor, ring, burst, order, offsets, n_threads):
 
 
 @inlined
-def look_ahead(count, cursor, ring, burst, order, offsets, n_threads, flat, row_length):
-    """Ask for the memory of `count` more rows of this thread's sequence."""
+def learn_for(n, cursor, ring, burst, order, offsets, n_threads):
+    """Find out the next `n` rows of this thread's sequence and the `AHEAD` rows behind them, as far as there are any."""
+    wanted = cursor[USED] + n + AHEAD
+    while cursor[KNOWN] < wanted:
+        known = cursor[KNOWN]
+        learn(cursor, ring, burst, order, offsets, n_threads)
+        if cursor[KNOWN] == known:
+            break
+
+
+@inlined
+def look_ahead(count, cursor, ring, flat, row_length):
+    """Ask for the memory of the next `count` rows that are known and were not asked for yet."""
     line = 64 // flat.itemsize
     asked = cursor[ASKED]
-    for _ in range(count):
-        if asked == cursor[KNOWN]:
-            learn(cursor, ring, burst, order, offsets, n_threads)
-            if asked == cursor[KNOWN]:
-                break
+    stop_at = min(asked + count, cursor[KNOWN])
+    while asked < stop_at:
         place = ring[asked & (RING - 1)] * row_length
         asked += 1
         stop = place + row_length

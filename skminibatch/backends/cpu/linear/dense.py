@@ -24,9 +24,12 @@ from skminibatch.backends.cpu.intrinsics import store_release
 from skminibatch.backends.cpu.linear.dense_arguments import Ahead, Axes, Group, Limits, Rows, WorkSpace
 from skminibatch.backends.cpu.rows import (
     AHEAD,
+    ASKED,
     GROUP,
     HALF,
     TILE,
+    USED,
+    learn_for,
     look_ahead,
     n_slices,
     next_rows,
@@ -242,12 +245,14 @@ def slice_gradient(loss, data, axes, start, stop, ahead, v, table, fit_intercept
 
     Sums of squares and of stiffness mean something where their rows are measured.
     """
-    cursor, ring, burst, order, offsets, n_threads, flat = ahead
+    cursor, ring, flat = ahead.cursor, ahead.ring, ahead.flat
     rows, raw, square_lengths = group.rows, group.raw, group.square_lengths
     d = data.X.shape[1]
     position = start
     while position < stop:
         n = min(GROUP, stop - position)
+        learn_for(n, cursor, ring, ahead.burst, ahead.order, ahead.offsets, ahead.n_threads)
+        look_ahead(cursor[USED] + AHEAD - cursor[ASKED], cursor, ring, flat, d)  # at the start of a plan
         next_rows(cursor, ring, n, rows[0])
         for t in range(n):
             rows[1, t] = rows[0, t]
@@ -255,7 +260,7 @@ def slice_gradient(loss, data, axes, start, stop, ahead, v, table, fit_intercept
         A = bring(data.X, rows[0], n, axes.center, group.tile)
         # the memory of later rows is asked for in small portions, between which there is work to do
         for t in range(0, n, TILE):
-            look_ahead(min(HALF, n - t), cursor, ring, burst, order, offsets, n_threads, flat, d)
+            look_ahead(min(HALF, n - t), cursor, ring, flat, d)
             products(A, rows[0], t, min(t + TILE, n), d, v, raw, axes.scale, square_lengths, measure)
         if measure:
             for t in range(n):
@@ -264,7 +269,7 @@ def slice_gradient(loss, data, axes, start, stop, ahead, v, table, fit_intercept
         take_changes(table, rows[1], n, raw)
         for t in range(0, n, TILE):
             count = max(0, min(TILE, n - t) - HALF)
-            look_ahead(count, cursor, ring, burst, order, offsets, n_threads, flat, d)
+            look_ahead(count, cursor, ring, flat, d)
             if stop - start > 1:
                 add_rows(A, rows[0], t, min(t + TILE, n), d, raw, g)
         position += n
@@ -353,7 +358,6 @@ def run(parts, data, order, offsets, coefficients, axes, flat, limits, table, sp
     d, free = data.X.shape[1], params.dtype.type(limits.fit_intercept)
     ahead = Ahead(space.cursor, space.ring, space.burst, unpacked(order), offsets, n_threads, flat)
     start_cursor(space.cursor, thread, offsets, n_threads)
-    look_ahead(AHEAD, space.cursor, space.ring, space.burst, ahead.order, offsets, n_threads, flat, d)
     points(optimizer, params, coefficients, 0, scale, d, v)
     n_steps = offsets.shape[0] - 1
     for s in range(n_steps):
