@@ -99,22 +99,22 @@ def test_the_largest_rise_in_a_box_is_at_one_of_its_corners(loss):
 
 
 def test_corners_are_climbed_to():
-    """At minima of correlated features, 512 corners each: a first corner is the highest less often than one climbed to."""
+    """Near minima of correlated features, 512 corners each: without a climb, 29 of 40 would be the highest."""
     corners, shares = np.array(list(product([-1.0, 1.0], repeat=9))), []
-    for seed in range(20):
+    for seed in range(40):
         rng = np.random.default_rng(seed)
         X, y = rng.standard_normal((60, 9)) @ rng.standard_normal((9, 9)), rng.standard_normal(60)
         H = X.T @ X / 60 + 0.1 * np.eye(9)
         best = np.linalg.solve(H, X.T @ y / 60)
-        steps = 0.1 * corners * (np.abs(best) + 1.0)
-        rise = 0.5 * np.einsum("ij,jk,ik->i", steps, H, steps).max()
-        found = sharpness(at(best, 0.0, fit_intercept=False), X, y, epsilon=0.1)
-        shares.append(
-            found.box_sharpness / (100 * rise / (1 + 0.5 * np.mean((X @ best - y) ** 2) + 0.05 * best @ best))
-        )
+        w = best + 0.2 * rng.standard_normal(9)  # at a minimum, a start of the climb would be rounding
+        steps = 0.1 * corners * (np.abs(w) + 1.0)
+        rise = (0.5 * np.einsum("ij,jk,ik->i", steps, H, steps) + steps @ H @ (w - best)).max()
+        value = 0.5 * np.mean((X @ w - y) ** 2) + 0.05 * w @ w
+        found = sharpness(at(w, 0.0, fit_intercept=False), X, y, epsilon=0.1)
+        shares.append(found.box_sharpness / (100 * rise / (1 + value)))
     assert max(shares) <= 1 + 1e-9
-    assert min(shares) > 0.9
-    assert np.sum(np.array(shares) > 1 - 1e-9) >= 16
+    assert min(shares) > 0.95
+    assert np.sum(np.array(shares) > 1 - 1e-9) >= 35
 
 
 def test_the_unit_of_a_feature_changes_the_sharpness_and_not_the_predictions(rng):
