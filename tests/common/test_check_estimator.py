@@ -18,24 +18,33 @@ EQUAL_BITS = dict.fromkeys(
     ["check_sample_weight_equivalence_on_dense_data", "check_sample_weight_equivalence_on_sparse_data"],
     "the batches of repeated rows are drawn differently from those of weighted rows",
 )
-SETTINGS = [  # with kernels, one estimator of each family at least; the others by plain formulas, which are not compiled
+DEFAULTS = [  # by kernels, but for one: nothing is compiled for the plain formulas of `base`
     MiniBatchSGDClassifier(),
     MiniBatchSGDRegressor(),
+    MiniBatchMLPClassifier(device="base"),
+    MiniBatchMLPRegressor(),
+]
+SETTINGS = [
     MiniBatchSGDClassifier(loss="hinge", device="base"),
     MiniBatchSGDClassifier(solver="sgd", batch_size=1, device="base"),
     MiniBatchSGDRegressor(solver="sgd", batch_size=1, device="base"),
-    MiniBatchMLPClassifier(device="base"),
-    MiniBatchMLPRegressor(),
     MiniBatchMLPClassifier(normalization="layer", loss="hinge", max_iter=50, device="base"),
     MiniBatchMLPRegressor(normalization=BatchNorm(exact=True), solver="sgd", max_iter=50, device="base"),
 ]
 
 
 @pytest.mark.filterwarnings("ignore:Maximum number of iteration reached")  # by networks, as by scikit-learn's own
+@parametrize_with_checks(DEFAULTS)
+def test_check(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Maximum number of iteration reached")
 @parametrize_with_checks(
     SETTINGS, expected_failed_checks=lambda estimator: EQUAL_BITS if estimator.batch_size == 1 else {}
 )
-def test_check(estimator, check):
+def test_check_of_settings(estimator, check):
     check(estimator)
 
 

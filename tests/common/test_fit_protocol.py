@@ -467,6 +467,7 @@ def test_the_history_of_a_stream_is_thinned(estimator_class, problem, monkeypatc
         assert np.all(np.diff(estimator.history_[name]) > 0), name
 
 
+@pytest.mark.slow
 def test_a_thinned_history_keeps_the_best_epochs(estimator_class, problem, monkeypatch):
     X, y = problem
     settings = {"max_iter": 60, "tol": None, **family_of(estimator_class).restless, **QUICK}

@@ -578,6 +578,7 @@ def test_t18_sparse_features_in_any_units():
     assert streamed.score(units, y) > equal - 0.06  # without scales: equal - 0.18
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [1, 7])
 def test_t18_a_stream_in_order(chunk):
     """T18: rows that resemble their neighbours, as a file of flights by day: no blow-up."""

@@ -155,6 +155,7 @@ def test_expected_improvement_is_the_best_of_all_steps(rng):
     assert found.confidence_interval[0] < found.noise_scale < found.confidence_interval[1]
 
 
+@pytest.mark.slow
 def test_the_best_step_from_some_rows():
     """The noise of a part of the rows is taken off: close to the optimum it would be nearly all of their gradient."""
     rng = np.random.default_rng(0)
@@ -291,6 +292,7 @@ def test_products_with_several_directions(rng):
             np.testing.assert_allclose(hessian @ directions, each, rtol=1e-10, atol=1e-10 * np.abs(each).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_few_rows_are_as_exact_without_the_matrix(case, rng, monkeypatch):
     """All gradients are examined: only the norms in the cosine are estimates."""
@@ -360,6 +362,7 @@ def test_the_size_of_a_covariance_from_few_gradients(rng, monkeypatch):
     assert abs(np.mean(found) - exact) < 4.5 * np.std(found) / np.sqrt(400)
 
 
+@pytest.mark.slow
 def test_intervals_from_few_gradients_cover(monkeypatch):
     """Two of the ten rows of each group, for all rows of the data."""
     monkeypatch.setattr(_hessian, "MOST_GRADIENTS", 128)

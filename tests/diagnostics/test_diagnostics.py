@@ -239,6 +239,7 @@ def test_noise_scale_of_all_rows_is_exact(regression):
     np.testing.assert_allclose((found.steps(b) - 1) * (found.examples(b) - 1), 1.0, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_population():
     """95 % intervals from 500 samples of 400 rows cover the noise scale of their distribution in 92 to 98 %."""
     rng = np.random.default_rng(5)
@@ -252,6 +253,7 @@ def test_the_interval_covers_the_population():
     assert 0.92 <= np.mean(inside) <= 0.98
 
 
+@pytest.mark.slow
 def test_a_twentieth_of_the_rows_is_enough():
     """The median error is below 10 %, and 92 to 98 % of the intervals cover the value of all rows."""
     rng = np.random.default_rng(6)

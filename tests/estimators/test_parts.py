@@ -311,6 +311,7 @@ class Shrunk(NamedTuple):
         return np.sign(theta) * np.maximum(np.abs(theta) - length * self.strength, 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("penalty", "storage"), [(Saturating(), "dense"), (Ridge(), "csr"), (DeclaredRidge(), "csr"), (Shrunk(), "csr")]
 )

@@ -21,6 +21,7 @@ from skminibatch.penalties import ElasticNet
 from skminibatch.schedules import Geometric, InverseScaling
 from skminibatch.statistics.smoothness import SmoothnessConstants
 
+pytestmark = pytest.mark.slow
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 

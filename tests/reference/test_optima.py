@@ -184,7 +184,9 @@ CASES = {
     "poisson": Case("poisson", COUNTS, fitted(PoissonRegressor(**TIGHT))),
 }
 ALL = pytest.mark.parametrize("name", CASES)
-WEIGHTED = pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["equal weights", "weighted"])
+WEIGHTED = pytest.mark.parametrize(
+    "weights", [pytest.param(None, marks=pytest.mark.slow), WEIGHTS], ids=["equal weights", "weighted"]
+)
 
 
 @ALL

@@ -247,6 +247,7 @@ def test_n6_memory_maps_of_joblib(order, large, tmp_path):
     np.testing.assert_array_equal(again.coef_, classifier().partial_fit(X, y, classes=[0, 1]).coef_)
 
 
+@pytest.mark.slow
 def test_n6_processes_of_joblib(large):
     """N2, N6 and N8: loky's workers get memory maps, hit the same cache and use one thread each."""
     X, y = large

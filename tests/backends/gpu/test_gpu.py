@@ -362,6 +362,7 @@ def test_string_labels_are_numpys(gpu, binary):
     assert isinstance(classifier.classes_, np.ndarray)
 
 
+@pytest.mark.slow
 def test_c2_score_and_searches(gpu, estimator_class, problem):
     """Splits, scorers and weights stay on the host."""
     X, weights = gpu.asarray(problem.X), np.random.default_rng(0).uniform(0.5, 2, 240)
@@ -583,6 +584,7 @@ def test_c4_an_allocator_of_the_user_is_used(stand_in, binary):
     assert own.emptied == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("storage", ["dense", "csr"])
 def test_rows_that_do_not_fit_are_streamed(storage, stand_in, estimator_class, problem, monkeypatch):
     monkeypatch.setattr(streamed, "PORTION_BYTES", 4_000)

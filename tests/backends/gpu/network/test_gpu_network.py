@@ -420,6 +420,7 @@ def test_what_has_no_kernels_is_known():
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("architecture", nvrtc.ARCHITECTURES)
 def test_kernels_compile_for_gpus(architecture, dtype):
