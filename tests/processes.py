@@ -9,7 +9,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 HANGS = 3600  # seconds: ends a process that never would; no machine is as slow as that
-OF_ROOT = {"PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+
+def importing_from(folder: Path) -> dict[str, str]:
+    """The variable of the environment by which Python imports from a folder first."""
+    return {"PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+
+OF_ROOT = importing_from(ROOT)
 
 
 def python(*arguments, env: dict | None = None, cwd=ROOT) -> subprocess.CompletedProcess:

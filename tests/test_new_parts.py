@@ -5,14 +5,13 @@ A copy of the repository gets the custom parts of the pages for developers, one 
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.processes import ROOT, python
+from tests.processes import ROOT, importing_from, python
 
 # the class on the page, the file with the registry, the registry, the name
 NEW = [
@@ -69,7 +68,7 @@ def copy(tmp_path_factory) -> Path:
 @pytest.mark.slow
 def test_everything_else_follows_from_the_registry(copy):
     names = " or ".join(name for _, cls, _, _, name in NEW for name in (cls, name))
-    environment = {"PYTHONPATH": os.pathsep.join([str(copy), os.environ.get("PYTHONPATH", "")])}
+    environment = importing_from(copy)
     lists = python("-m", "pytest", "-q", "tests/docs/test_lists.py", env=environment, cwd=copy)
     assert lists.returncode == 0, lists.stdout
     parts = python("-m", "pytest", "-q", "-k", names, "tests", env=environment, cwd=copy)

@@ -123,10 +123,10 @@ def batch_norm_gradient_bias(
     Examples
     --------
     >>> from skminibatch.diagnostics import batch_norm_gradient_bias
-    >>> bias = batch_norm_gradient_bias(batch_size=8, random_state=0)
-    >>> round(bias.predicted, 4), round(bias.factor, 4)
+    >>> estimate = batch_norm_gradient_bias(batch_size=8, random_state=0)
+    >>> round(estimate.predicted, 4), round(estimate.factor, 4)
     (-0.6667, 1.2857)
-    >>> bool(abs(bias.bias - bias.predicted) < 0.05 > abs(bias.corrected))
+    >>> bool(abs(estimate.bias - estimate.predicted) < 0.05 > abs(estimate.corrected))
     True
     """
     unit: np.ndarray | None = None

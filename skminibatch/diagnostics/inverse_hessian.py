@@ -127,8 +127,8 @@ def inverse_hessian_bias(
     >>> from skminibatch import MiniBatchSGDRegressor
     >>> from skminibatch.diagnostics import inverse_hessian_bias
     >>> X, y = load_diabetes(return_X_y=True, scaled=False)
-    >>> bias = inverse_hessian_bias(MiniBatchSGDRegressor(standardize=True), X, y, batch_size=40, random_state=0)
-    >>> 0 < abs(bias.corrected) < bias.bias / 4
+    >>> estimate = inverse_hessian_bias(MiniBatchSGDRegressor(standardize=True), X, y, batch_size=40, random_state=0)
+    >>> 0 < abs(estimate.corrected) < estimate.bias / 4
     True
     """
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)

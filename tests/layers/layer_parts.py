@@ -22,8 +22,8 @@ NORMALIZATION_PARTS = [made(cls) for cls in NORMALIZATIONS.values()] + [
     GroupNorm(3.0),
     HybridNorm(alpha=0.2),
 ]
-activations = pytest.mark.parametrize("activation", ACTIVATION_PARTS, ids=repr)
 POOLING_PARTS = [part for part in NORMALIZATION_PARTS if declared(part).brings("pooling")]
+activations = pytest.mark.parametrize("activation", ACTIVATION_PARTS, ids=repr)
 normalizations = pytest.mark.parametrize("normalization", NORMALIZATION_PARTS, ids=repr)
 poolings = pytest.mark.parametrize("normalization", POOLING_PARTS, ids=repr)
 

@@ -77,11 +77,11 @@ def test_a_normalization_has_the_sizes_that_it_declares(normalization):
     assert not set(derived) & set(sizes)
 
 
-@poolings
+@normalizations
 def test_an_affine_normalization_is_affine_in_predictions(normalization, rng):
     X = rng.standard_normal((N_ROWS, N_UNITS))
     parameters, running = learnt(normalization, N_UNITS, rng)
-    if normalization.pooling(N_UNITS).over == BOTH:
+    if (pooling := pooling_of(normalization, N_UNITS)) is not None and pooling.over == BOTH:
         parameters[-1] = 45.0  # alpha is one
     numbers = named(normalization, N_UNITS, np.concatenate([parameters, running]))
     affine = declared(normalization).affine(numbers)

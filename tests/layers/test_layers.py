@@ -424,16 +424,21 @@ def test_the_mean_of_a_group_within_a_given_batch(rng):
 # -- names and places ----------------------------------------------------------------------------------------------
 
 
-@poolings
+@normalizations
 def test_numbers_of_a_normalization_by_name(normalization, rng):
     numbers = np.concatenate(learnt(normalization, N_UNITS, rng))
     by_name = named(normalization, N_UNITS, numbers)
     np.testing.assert_array_equal(flat(normalization, N_UNITS, by_name), numbers)
+    for array in by_name.values():
+        assert not np.shares_memory(array, numbers)
+
+
+@poolings
+def test_names_of_a_normalization_that_pools(normalization, rng):
+    by_name = named(normalization, N_UNITS, np.concatenate(learnt(normalization, N_UNITS, rng)))
     assert "gamma" in by_name
     assert ("beta" in by_name) == normalization.pooling(N_UNITS).centred
     assert ("mean" in by_name) == normalization.couples_rows
-    for array in by_name.values():
-        assert not np.shares_memory(array, numbers)
 
 
 @normalizations_or_none

@@ -160,17 +160,6 @@ def learn(cursor, ring, burst, order, offsets, n_threads):
 
 
 @inlined
-def learn_for(n, cursor, ring, burst, order, offsets, n_threads):
-    """Find out the next `n` rows of this thread's sequence and the `AHEAD` rows behind them, as far as there are any."""
-    wanted = cursor[USED] + n + AHEAD
-    while cursor[KNOWN] < wanted:
-        known = cursor[KNOWN]
-        learn(cursor, ring, burst, order, offsets, n_threads)
-        if cursor[KNOWN] == known:
-            break
-
-
-@inlined
 def look_ahead(count, cursor, ring, flat, row_length):
     """Ask for the memory of the next `count` rows that are known and were not asked for yet."""
     line = 64 // flat.itemsize
@@ -184,6 +173,21 @@ def look_ahead(count, cursor, ring, flat, row_length):
             prefetch(flat, place)
             place += line
     cursor[ASKED] = asked
+
+
+@inlined
+def learn_for(n, cursor, ring, burst, order, offsets, n_threads, flat, row_length):
+    """Find out the next `n` rows of this thread's sequence and the `AHEAD` rows behind them, as far as there are any.
+
+    The first `AHEAD` rows of a plan are asked for as well; later ones are by `look_ahead`, while there is work to do.
+    """
+    wanted = cursor[USED] + n + AHEAD
+    while cursor[KNOWN] < wanted:
+        known = cursor[KNOWN]
+        learn(cursor, ring, burst, order, offsets, n_threads)
+        if cursor[KNOWN] == known:
+            break
+    look_ahead(cursor[USED] + AHEAD - cursor[ASKED], cursor, ring, flat, row_length)
 
 
 @inlined

@@ -179,7 +179,7 @@ os.waitpid(child, 0)
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
 @pytest.mark.parametrize(("order", "words"), [("parent first", "forked"), ("child only", "fine")])
 def test_c6_a_fork_after_cuda_start_is_a_clear_error(order, words, run_python):
     assert words in run_python(FORK, order)
@@ -862,7 +862,7 @@ def test_a_benchmark_that_is_cut_off_has_written_what_it_found(stand_in, monkeyp
 @in_a_checkout
 def test_without_a_gpu_the_benchmark_says_why():
     if device.problem() is None:
-        pytest.skip("there is a GPU")
+        pytest.skip("a GPU answers, so that the benchmark runs")
     done = python(ROOT / "benchmarks" / "gpu.py", env=OF_ROOT)
     assert done.returncode != 0
     assert device.problem() in done.stderr

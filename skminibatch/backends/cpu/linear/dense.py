@@ -23,12 +23,9 @@ from skminibatch.backends.cpu.formulas import (
 from skminibatch.backends.cpu.intrinsics import store_release
 from skminibatch.backends.cpu.linear.dense_arguments import Ahead, Axes, Group, Limits, Rows, WorkSpace
 from skminibatch.backends.cpu.rows import (
-    AHEAD,
-    ASKED,
     GROUP,
     HALF,
     TILE,
-    USED,
     learn_for,
     look_ahead,
     n_slices,
@@ -245,14 +242,13 @@ def slice_gradient(loss, data, axes, start, stop, ahead, v, table, fit_intercept
 
     Sums of squares and of stiffness mean something where their rows are measured.
     """
-    cursor, ring, flat = ahead.cursor, ahead.ring, ahead.flat
+    cursor, ring, burst, order, offsets, n_threads, flat = ahead
     rows, raw, square_lengths = group.rows, group.raw, group.square_lengths
     d = data.X.shape[1]
     position = start
     while position < stop:
         n = min(GROUP, stop - position)
-        learn_for(n, cursor, ring, ahead.burst, ahead.order, ahead.offsets, ahead.n_threads)
-        look_ahead(cursor[USED] + AHEAD - cursor[ASKED], cursor, ring, flat, d)  # at the start of a plan
+        learn_for(n, cursor, ring, burst, order, offsets, n_threads, flat, d)
         next_rows(cursor, ring, n, rows[0])
         for t in range(n):
             rows[1, t] = rows[0, t]
