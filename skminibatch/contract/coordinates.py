@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from scipy import sparse
@@ -53,6 +53,15 @@ class Coordinates(NamedTuple):
             return X
         return X.multiply(self.scale).tocsr() if sparse.issparse(X) else (X - self.center) * self.scale
 
+    def pulled(self, gradient: np.ndarray) -> np.ndarray:
+        """A gradient by the coefficients of the features as given, as one by the parameters in these coordinates."""
+        return gradient * self.scale
+
+    @property
+    def in_kernels(self) -> Coordinates | None:
+        """What a kernel has to do to the rows that it is given; None: nothing."""
+        return None if self.trivial else self
+
     def of_features(self, features: np.ndarray) -> Coordinates:
         """Those of some features alone."""
         return Coordinates(*(axis[features] for axis in self))
@@ -94,11 +103,76 @@ class AsGiven(NamedTuple):
     def outside(self, coef: np.ndarray, intercept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return coef, intercept
 
+    @property
+    def in_kernels(self) -> None:
+        return None
+
     def transform(self, X):
         return X.astype(np.float64, copy=False)
 
+    def pulled(self, gradient: np.ndarray) -> np.ndarray:
+        return gradient
+
     def same_as(self, other: Coordinates | AsGiven) -> bool:
         return _same(self, other)
+
+
+class RoundCoordinates(NamedTuple):
+    """Coordinates in which the objective is about as curved in every direction, at an unchanged objective.
+
+    The optimizer works on ``(x - center) mix``, which are written out before the first step. `mix` makes both the curvature of
+    the objective and that of a square penalty diagonal, so that the penalty still acts on each coordinate by itself.
+
+    Attributes
+    ----------
+    center : ndarray of shape (n_features,)
+    mix, inverse : ndarray of shape (n_features, n_features), float64
+        ``coef = mix u`` and ``u = inverse coef``.
+    stretch : ndarray of shape (n_features,), dtype of the parameters
+        The penalty acts on the parameters times `stretch`.
+    given : ndarray of shape (n_features,)
+        What the penalty acts on, over the coefficients of the features as given.
+    curvature, floor : float
+        That of the objective in every direction, where it was measured, and what it is over the one that was found there: that
+        of each row counts as a share of its bound at least.
+    """
+
+    center: np.ndarray
+    mix: np.ndarray
+    inverse: np.ndarray
+    stretch: np.ndarray
+    given: np.ndarray
+    curvature: float
+    floor: float
+
+    @property
+    def trivial(self) -> bool:
+        return False
+
+    @property
+    def penalised(self) -> np.ndarray:
+        return self.given
+
+    @property
+    def in_kernels(self) -> Coordinates:
+        """Rows come written out: only the penalty has to know of the coordinates."""
+        return Coordinates(np.zeros_like(self.stretch), np.ones_like(self.stretch), self.stretch)
+
+    def inside(self, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
+        return np.column_stack([coef @ self.inverse.T, intercept + coef @ self.center])
+
+    def outside(self, coef: np.ndarray, intercept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        coef = coef @ self.mix.T
+        return coef, intercept - coef @ self.center
+
+    def transform(self, X):
+        return (X - self.center).astype(np.float64, copy=False) @ self.mix
+
+    def pulled(self, gradient: np.ndarray) -> np.ndarray:
+        return gradient @ self.mix
+
+
+AnyCoordinates: TypeAlias = Coordinates | AsGiven | RoundCoordinates
 
 
 def _same(one: Coordinates | AsGiven, other: Coordinates | AsGiven) -> bool:

@@ -129,6 +129,10 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         """Whether the rate is automatic and follows from the smoothness."""
         return self.learning_rate == "auto" and declared(model.optimizer).auto_rate is None
 
+    def _second_solver(self, model, sampler, data: Data) -> Any:
+        """The optimizer with a table that takes over after the first epoch of `fit`, or None."""
+        return None
+
     def _completed(self, progress: Progress, data: Data) -> Progress:
         """The progress at the end of `fit`, with what a model computes from all rows."""
         return progress
@@ -165,7 +169,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
                 settings = self._settings(target, data, device, (given[0], strata), seed_of(rng), init, self.max_iter)
                 settings.class_counts, settings.validation = counts, validation
                 keeps_predictor = all(array is None for array in init)
-                fitted, recipe = begin(settings, data, previous if keeps_predictor else None)
+                fitted, data, recipe = begin(settings, data, previous if keeps_predictor else None)
                 self._train(fitted, data, recipe, given)
         return self
 
@@ -281,7 +285,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
                 data = Data(X, y_encoded, weights, rows)
                 settings = self._settings(target, data, device, (given, strata), seed, None, None)
                 settings.class_counts = counts
-                fitted, recipe = begin(settings, data, previous)
+                fitted, data, recipe = begin(settings, data, previous)
                 progress = self._trained(fitted, data, recipe)
             progress.verdict = Verdict("partial_fit makes one pass over the data it is given")
             self._publish(fitted, progress)
@@ -332,6 +336,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             patience=self.n_iter_no_change,
             max_seconds=self.max_time,
             keep_best=bool(self.early_stopping),
+            second_solver=None if epochs is None else self._second_solver(model, sampler, data),
         )
 
     def _checked_model(self, target, X, device: str, sampler, partial: bool = False) -> Model:

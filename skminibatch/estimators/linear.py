@@ -12,14 +12,16 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skminibatch.backends.arrays import is_sparse, on_gpu, on_host
-from skminibatch.estimators import parts
+from skminibatch.estimators import pairs, parts
 from skminibatch.estimators.base import BaseMiniBatchEstimator
 from skminibatch.estimators.checks import rows_to_predict
 from skminibatch.estimators.targets import RegressionTarget
 from skminibatch.models.data import raw_outputs
 from skminibatch.models.linear import LinearModel
-from skminibatch.optimizers import OPTIMIZERS
+from skminibatch.optimizers import OPTIMIZERS, SAGA
 from skminibatch.penalties import PENALTIES
+
+SMALL_TABLE = 1 << 23  # numbers: a table of residuals that is not larger, or not larger than the rows, is made without asking
 
 
 class LinearEstimator(BaseMiniBatchEstimator):
@@ -68,6 +70,17 @@ class LinearEstimator(BaseMiniBatchEstimator):
         if self.standardize:
             return "standard"
         return "gentle" if self.learning_rate == "auto" else "given"
+
+    def _second_solver(self, model, sampler, data):
+        if self.solver != "auto" or self.learning_rate != "auto" or self.average:
+            return None
+        numbers = len(data.y) * (1 + model.n_outputs)
+        fits = numbers <= max(SMALL_TABLE, data.row_length * len(data.y))
+        solver = SAGA()
+        obstacle = pairs.table_obstacle(
+            model.with_optimizer(solver), sampler, sparse=is_sparse(data.X), clip_norm=self.clip_norm
+        )
+        return None if obstacle or not fits else solver
 
     def _first_rate(self):
         return self.eta0

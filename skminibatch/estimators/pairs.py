@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from skminibatch.backends.base import is_lazy
-from skminibatch.contract.kinds import SIZE_CHOICE, declared, inside
+from skminibatch.contract.kinds import SIZE_CHOICE, declared
 
 
 def check_table(model, sampler, *, sparse: bool, clip_norm, partial: bool) -> None:
@@ -14,26 +14,26 @@ def check_table(model, sampler, *, sparse: bool, clip_norm, partial: bool) -> No
         raise ValueError(
             "solver='saga' stores a number for each row and has to meet the row again: it is not supported by partial_fit."
         )
+    obstacle = table_obstacle(model, sampler, sparse=sparse, clip_norm=clip_norm)
+    if obstacle:
+        raise ValueError(obstacle)
+
+
+def table_obstacle(model, sampler, *, sparse: bool, clip_norm) -> str:
+    """What an optimizer that stores a residual for each row cannot do, in the words of the parameters, or an empty text."""
     if declared(sampler).weighs_rows or declared(sampler).needs_strata:
-        raise ValueError(
+        return (
             f"solver='saga' needs rows of equal chance and does not support the sampler {type(sampler).__name__}: use "
             "'shuffle', 'replacement', 'sequential' or 'blocks'."
         )
     if clip_norm is not None:
-        raise ValueError(
-            f"clip_norm={clip_norm!r} cannot be combined with solver='saga', which needs gradients as they are."
-        )
-    if declared(model.loss).curvature is None and not declared(model.loss).brings("stiffness"):
-        pointwise = model.loss if inside(model.loss) is None else inside(model.loss)
-        raise ValueError(
-            f"solver='saga' needs a loss whose second derivative is bounded, and that of {type(pointwise).__name__} is not: "
-            "residuals do not settle at a kink."
-        )
+        return f"clip_norm={clip_norm!r} cannot be combined with solver='saga', which needs gradients as they are."
     if sparse and is_lazy(model.optimizer, model.penalty):
-        raise ValueError(
+        return (
             "solver='saga' does not support an l1 penalty on sparse data, or another one that is not quadratic: it would "
             "have to visit every feature in every step. Use dense data, or another solver."
         )
+    return ""
 
 
 def check_rows(model, sampler) -> None:

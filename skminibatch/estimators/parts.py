@@ -15,11 +15,13 @@ from skminibatch.contract.kinds import declared
 from skminibatch.contract.verbs import gradient
 from skminibatch.layers import ACTIVATIONS, NORMALIZATIONS
 from skminibatch.losses import LOSSES, Logistic
+from skminibatch.models.curvature import has_kink
 from skminibatch.optimizers import OPTIMIZERS, Averaging, Momentum, Nesterov
 from skminibatch.penalties import PENALTIES, ElasticNet
 from skminibatch.samplers import SAMPLERS
 from skminibatch.schedules import SCALING_RULES, SCHEDULES, SIZE_SCHEDULES, Auto, ConstantSize, Optimal
 
+FALL_OF_AN_AVERAGE, FALL_OF_AN_ITERATE = 0.5, 0.7  # powers of the passes by which an automatic rate falls where noise stays
 NETWORK_SOLVERS = sorted(name for name, cls in OPTIMIZERS.items() if not kinds.declaration(cls)["per_row"])
 
 
@@ -147,7 +149,10 @@ def schedule(value, *, optimizer, loss, alpha, eta0, power_t, horizon, warmup):
         rate = declared(optimizer).auto_rate
         if rate is not None:
             return Auto(constant=float(rate), warmup=float(warmup))
-        return Auto(multiple=declared(optimizer).auto_multiple(), warmup=float(warmup))
+        noisy = has_kink(loss) or not declared(optimizer).per_row
+        averages = declared(optimizer).brings("result")
+        power = (FALL_OF_AN_AVERAGE if averages else FALL_OF_AN_ITERATE) if noisy else 0.0
+        return Auto(multiple=declared(optimizer).auto_multiple(), warmup=float(warmup), power=power)
     settings = {
         "constant": {"eta0": eta0},
         "adaptive": {"eta0": eta0},

@@ -12,7 +12,7 @@ from sklearn.utils.extmath import safe_sparse_dot
 from skminibatch import backends
 from skminibatch.backends import map_on_device
 from skminibatch.backends.arrays import is_sparse, on_gpu, stays_on_gpu, take_on_device
-from skminibatch.contract.coordinates import AsGiven, Coordinates
+from skminibatch.contract.coordinates import AnyCoordinates, RoundCoordinates
 from skminibatch.statistics.random import EXAMINED
 
 ALL_ROWS = np.empty(0, np.int64)  # for the verbs of a backend
@@ -34,6 +34,11 @@ class Data(NamedTuple):
         Numbers of the rows in use, None for all; a row may be in use several times.
     table : ndarray or None
         What a ``per_row`` optimizer stores of the rows, see `backends.base`.
+    step_weights : ndarray of shape (n,) or None
+        Weights of the rows in a step, where they are not `weights`: a row that is in use several times has a share of its
+        weight each time.
+    written : ndarray or None
+        The rows in the coordinates of the optimizer, where they are written out.
     """
 
     X: Any
@@ -41,6 +46,8 @@ class Data(NamedTuple):
     weights: np.ndarray
     rows: np.ndarray | None = None
     table: np.ndarray | None = None
+    step_weights: np.ndarray | None = None
+    written: np.ndarray | None = None
 
     @property
     def n_rows(self) -> int:
@@ -104,12 +111,13 @@ def raw_outputs(X, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
     return np.asarray(safe_sparse_dot(X, coef.T, dense_output=True)) + intercept
 
 
-def square_lengths_inside(X, axes: Coordinates | AsGiven) -> np.ndarray:
+def square_lengths_inside(X, axes: AnyCoordinates) -> np.ndarray:
     """Squared lengths of rows in other coordinates, float64, without writing these rows out; computed where they are."""
+    if isinstance(axes, RoundCoordinates):
+        return np.sum(axes.transform(X) ** 2, axis=1)
     squares = axes.scale.astype(np.float64) ** 2
     if sparse.issparse(X):
-        X = X.astype(np.float64, copy=False)
-        return np.asarray(X.multiply(X) @ squares).ravel()
+        return sparse.csr_matrix((X.data.astype(np.float64) ** 2, X.indices, X.indptr), X.shape) @ squares
 
     def lengths(X, center, squares):
         X = X.astype(np.float64, copy=False)

@@ -11,12 +11,13 @@ from sklearn.utils.extmath import safe_sparse_dot
 
 from skminibatch import backends
 from skminibatch.backends.arrays import is_sparse
-from skminibatch.contract.coordinates import AsGiven, Coordinates, converted
+from skminibatch.contract.coordinates import AnyCoordinates, AsGiven, RoundCoordinates, converted
 from skminibatch.contract.kinds import InvalidPart, declared
 from skminibatch.contract.plan import Plan, StepStats
 from skminibatch.contract.task import LinearTask
 from skminibatch.contract.typing import AnyPart
-from skminibatch.contract.verbs import n_slots, prox, result, stiffness, update
+from skminibatch.contract.verbs import n_slots, prox, result, update
+from skminibatch.models.curvature import has_kink
 from skminibatch.models.data import Data, raw_outputs, square_lengths_inside
 from skminibatch.models.protocol import Predictor
 from skminibatch.statistics.random import EXAMINED
@@ -31,13 +32,13 @@ class Stored(NamedTuple):
         Shares of one, and the residuals of the rows (zero of those not in use).
     mean : ndarray of shape (K, d + 1)
         The mean of the gradients in the coordinates of the optimizer.
-    bounds : ndarray of shape (n,)
-        The smoothness of the loss of each row, without the penalty.
+    lengths : ndarray of shape (n,)
+        ``|z_i|^2 + 1`` of the rows in these coordinates (without the one where there is no intercept).
     """
 
     table: np.ndarray
     mean: np.ndarray
-    bounds: np.ndarray
+    lengths: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class LinearModel:
     fit_intercept: bool
     dtype: np.dtype
     coef_dtype: np.dtype
-    coordinates: Coordinates | None = None
+    coordinates: AnyCoordinates | None = None
     n_threads: int = 1
 
     smallest_batch = 1
@@ -76,7 +77,7 @@ class LinearModel:
         return self.n_outputs * self.width
 
     @property
-    def axes(self) -> Coordinates | AsGiven:
+    def axes(self) -> AnyCoordinates:
         """The coordinates in which the optimizer works."""
         return self.coordinates or AsGiven(self.n_features, self.dtype)
 
@@ -143,8 +144,9 @@ class LinearModel:
 
     def _task(self, data: Data, params: np.ndarray) -> LinearTask:
         return LinearTask(
-            self.loss, self.penalty, self.optimizer, data.X, data.y, data.weights, params,
-            coordinates=None if self.axes.trivial else self.coordinates, fit_intercept=self.fit_intercept,
+            self.loss, self.penalty, self.optimizer, data.X if data.written is None else data.written, data.y,
+            data.weights if data.step_weights is None else data.step_weights, params,
+            coordinates=self.axes.in_kernels, fit_intercept=self.fit_intercept,
             table=data.table, n_threads=self.n_threads,
         )  # fmt: skip
 
@@ -196,10 +198,8 @@ class LinearModel:
             task = self._task(data._replace(weights=weights, table=table), self.start(predictor))
             sums, lengths = backends.choose(self.device).gradient_dense(task)
         sums[:, -1] *= self.fit_intercept
-        bounds = np.add(lengths, self.fit_intercept, out=lengths)
-        for factor in (curvature_bounds(self.loss, data.y, predictor[1]), *([weights] if weights.size else [])):
-            bounds *= factor
-        return Stored(table, sums / data.n_rows, bounds)
+        lengths = np.add(lengths, self.fit_intercept, out=lengths)
+        return Stored(table, sums / data.n_rows, lengths)
 
     def _gradient_csr(self, data: Data, weights: np.ndarray, predictor: Predictor, table: np.ndarray):
         """What `gradient_dense` of a backend returns, of sparse rows, a few at a time."""
@@ -221,6 +221,22 @@ class LinearModel:
         """Second derivatives of the smooth part of the penalty by the coefficients (K, d)."""
         second = declared(self.penalty).second_derivative(coef.astype(np.float64) * self.axes.penalised)
         return np.broadcast_to(second * self.axes.stretch.astype(np.float64) ** 2, coef.shape)
+
+    def distance(self, params: np.ndarray) -> float:
+        """How far the objective is above its least value, by the gradient and the curvature; NaN where they are not known.
+
+        ``|G|^2 / (2 curvature)`` in round coordinates, G from the stored residuals of the rows.
+        """
+        axes = self.axes
+        if not (isinstance(axes, RoundCoordinates) and declared(self.optimizer).per_row) or has_kink(self.loss):
+            return np.nan
+        gradient = params[1].astype(np.float64)
+        gradient[:, :-1] += self.ridge_of_coordinates() * params[0][:, :-1]
+        return axes.floor * float(np.sum(gradient**2)) / (2.0 * axes.curvature)
+
+    def ridge_of_coordinates(self) -> np.ndarray:
+        """The curvature of the penalty along each coordinate (d,), float64."""
+        return (self._penalty_curvature() or 0.0) * self.axes.stretch.astype(np.float64) ** 2
 
     def ridge(self) -> float:
         """The largest curvature of the penalty."""
@@ -248,22 +264,3 @@ class LinearModel:
         """Upper bound of the second derivative of the smooth part of the penalty."""
         penalty = declared(self.penalty)
         return self.penalty.gradient(1.0) if penalty.quadratic else penalty.curvature
-
-
-def curvature_bounds(loss: AnyPart, y: np.ndarray, intercept: np.ndarray) -> np.ndarray:
-    """Bounds of the second derivatives of the losses of some rows, at constant raw outputs."""
-    if declared(loss).curvature is not None or not declared(loss).brings("stiffness"):
-        return np.full(len(y), stiffness(loss, intercept, y[0]))
-    if y.ndim == 1:
-        return stiffness(loss, np.full(len(y), intercept[0]), y)
-    return np.array([stiffness(loss, intercept, row) for row in y])
-
-
-def curvature_unit(loss: AnyPart, y: np.ndarray, intercept: np.ndarray) -> float:
-    """The curvature of the expected loss that is used for a loss of residuals with a kink; 1 for any other loss."""
-    declares = declared(loss)
-    if declares.curvature is not None or declares.task != "regression" or declares.brings("stiffness"):
-        return 1.0
-    deviation = np.abs(y.reshape(len(y), -1) - intercept).mean(axis=0)
-    deviation = deviation[deviation > 0]
-    return float(1.0 / deviation.min()) if deviation.size else 1.0

@@ -16,9 +16,10 @@ from scipy.sparse.linalg import LinearOperator
 from skminibatch import backends
 from skminibatch.contract.kinds import declared
 from skminibatch.contract.verbs import hessian_product
+from skminibatch.models.curvature import curvature_bounds, has_kink, kink_curvature, typical_curvature
 from skminibatch.models.data import outputs_of_portions, square_lengths_inside
 from skminibatch.models.gradients import Gradients
-from skminibatch.models.linear import LinearModel, curvature_bounds, curvature_unit
+from skminibatch.models.linear import LinearModel
 from skminibatch.statistics.gradients import GradientStatistics, sizes_of
 from skminibatch.statistics.smoothness import SmoothnessConstants, smoothness, square_lengths
 
@@ -130,7 +131,7 @@ class LinearGradients(Gradients):
     def _penalty_of_coefficients(self) -> np.ndarray:
         """The same for the coefficients (K, d)."""
         axes = self.model.axes
-        return self.model.penalty.gradient(self.coef * axes.penalised) * axes.stretch
+        return axes.pulled(self.model.penalty.gradient(self.coef * axes.penalised) * axes.penalised)
 
     def each(self) -> Iterator[np.ndarray]:
         """The gradients of the losses of the rows, written out (n, p), a few at a time."""
@@ -183,7 +184,7 @@ class LinearGradients(Gradients):
     def bounded_hessian(self) -> LinearOperator:
         """`hessian` with the bounds of the second derivatives of the losses in their place, as for the smoothness."""
         loss, intercept = self.model.loss, self.intercept
-        unit = curvature_unit(loss, self.data.y[self.rows], intercept)
+        unit = self._unit()
 
         def second(raw, y, changes):
             return unit * curvature_bounds(loss, y, intercept)[:, None, None] * changes
@@ -278,9 +279,18 @@ class LinearGradients(Gradients):
         """The rows as the optimizer sees them, the bounds of the curvature of their losses, and the unit of these."""
         data, rows, loss = self.data, self.rows, self.model.loss
         y, weights = data.y[rows], data.weights[rows] if data.weights.size else 1.0
-        unit = curvature_unit(loss, y, self.intercept)
+        unit = self._unit()
         bounds = weights * curvature_bounds(loss, y, self.intercept)
         return self.model.axes.transform(data.X[rows]), unit * bounds, unit
+
+    def _unit(self) -> float:
+        """The curvature that a loss with a kink has in the mean of the rows, at constant raw outputs; 1 for other losses."""
+        loss, rows = self.model.loss, self.rows
+        if not has_kink(loss) or declared(loss).task != "regression":
+            return 1.0
+        y, weights = self.data.y[rows], self.data.weights_of(rows)
+        raw = np.broadcast_to(self.intercept, (len(y), self.model.n_outputs))
+        return kink_curvature(loss, y, raw, weights, typical_curvature(loss, y))
 
     def row_bounds(self) -> np.ndarray:
         """Bounds ``s_i curvature_i (|z_i|^2 + 1)`` of the smoothness of the losses of the rows, without the penalty."""

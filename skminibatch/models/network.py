@@ -187,6 +187,10 @@ class MLPModel:
         """False: there is none."""
         return False
 
+    def distance(self, params: np.ndarray) -> float:
+        """NaN: the least value of the objective is not known."""
+        return np.nan
+
     def strong_convexity(self) -> float:
         """Zero: the curvature has no lower bound."""
         return 0.0

@@ -129,5 +129,8 @@ class Model(Protocol):
     def same_smoothness_as(self, other: Any) -> bool:
         """Whether the smoothness of the rows, where there is one, is the same for both."""
 
+    def distance(self, params: np.ndarray) -> float:
+        """How far the objective is above its least value, NaN where that cannot be told."""
+
     def strong_convexity(self) -> float:
         """A lower bound of the curvature of the objective along the weights, where it has one; otherwise zero."""

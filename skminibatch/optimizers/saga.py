@@ -9,8 +9,6 @@ import numpy as np
 from skminibatch.contract.domains import POSITIVE
 from skminibatch.contract.kinds import declares
 
-LONGER = 0.25  # of an epoch, for the second and later visits of rows
-
 
 @declares(
     domains={"n_rows": POSITIVE}, slot_exponents=(1,), n_coefficients=2, linear=True, decoupled=True, per_row=True
@@ -117,41 +115,3 @@ def saga_batch_size(
         return int(sizes[np.argmin(np.array(steps) * costs[1])])
     best = 1.0 + strong_convexity * (n_rows - 1.0) / (4.0 * smoothness.mean)
     return int(min(max(best, 1.0), n_rows))
-
-
-def saga_visits(each: np.ndarray, smoothness: float, batch_size: float) -> tuple[float, np.ndarray]:
-    """How often an epoch visits each row, and what the smoothness is raised by: (factor, int64 of shape (n,)).
-
-    What is stored of a row goes on moving the parameters until the row comes again. In an epoch that changes its raw output by
-    the share ``rate L_i / b`` of the residual: for a row of unusual length, more than it should, and the step would have to
-    follow the longest row. Instead, a row with ``L_i`` above ``b`` times the smoothness comes as often as it exceeds
-    it, and each time the corresponding share of its change counts. Where that would make an epoch longer than by `LONGER`, the
-    smoothness is raised.
-
-    Parameters
-    ----------
-    each : ndarray of shape (n,)
-        The smoothness of each row; rows of zero are not in use and do not matter.
-    smoothness : float
-        What `saga_smoothness` returns.
-    batch_size : float
-    """
-    factor = 1.0
-    while True:
-        visits = np.maximum(np.ceil(each / (batch_size * factor * smoothness)), 1.0)
-        if np.sum(visits - 1.0) <= LONGER * len(each):
-            return factor, visits.astype(np.int64)
-        factor *= 2.0
-
-
-def repeated(visits: np.ndarray, rows: np.ndarray | None) -> np.ndarray | None:
-    """The rows (None: all) with repetitions that are spread evenly: those of row i stand ``n / visits[i]`` places apart."""
-    rows_in_use = np.arange(len(visits)) if rows is None else rows
-    counts = visits[rows_in_use]
-    often = np.flatnonzero(counts > 1)
-    if not often.size:
-        return rows
-    n = len(rows_in_use)
-    places = [place + n * np.arange(1, counts[place]) // counts[place] for place in often]
-    rows_again = np.repeat(rows_in_use[often], counts[often] - 1)
-    return np.insert(rows_in_use, np.concatenate(places) % n, rows_again)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from skminibatch.models.data import Data
 from skminibatch.models.linear import LinearModel
 from skminibatch.models.protocol import Model, Predictor
 from skminibatch.preparation.batch_size import chosen_size, derived_size
-from skminibatch.preparation.saga import staged, with_table
+from skminibatch.preparation.second_stage import staged, with_second_stage
 from skminibatch.preparation.smoothness import (
     choose_coordinates,
     first_smoothness,
@@ -23,6 +23,7 @@ from skminibatch.preparation.smoothness import (
     stream_smoothness,
 )
 from skminibatch.preparation.start import Start
+from skminibatch.preparation.visits import Visits, visits_of
 from skminibatch.schedules.auto import PILOT
 from skminibatch.statistics.features import Moments
 from skminibatch.statistics.random import EXAMINED, OF_EVALUATION, OF_RESERVOIR, OF_SCALE, sample_rows, stream
@@ -69,6 +70,8 @@ class Settings:
         Of all random numbers.
     epochs
         Passes over the rows at most; None: one pass over the next rows of a stream.
+    second_solver
+        The optimizer with a stored residual for each row that takes over after the first epoch; None: none does.
     validation, keep_best, tol, patience, max_seconds, clip_norm, base_batch_size
         As in `Recipe`.
     """
@@ -95,6 +98,7 @@ class Settings:
     max_seconds: float | None = None
     validation: Callable[..., float] | None = None
     keep_best: bool = False
+    second_solver: AnyPart | None = None
 
     @property
     def on_stream(self) -> bool:
@@ -126,8 +130,8 @@ class Fitted:
     chosen: tuple | None = None  # the batch size of 'auto' and why, kept on a stream
 
 
-def begin(settings: Settings, data: Data, previous: Fitted | None = None) -> tuple[Fitted, Recipe]:
-    """The state of training before its first step, and the recipe that training follows.
+def begin(settings: Settings, data: Data, previous: Fitted | None = None) -> tuple[Fitted, Data, Recipe]:
+    """The state of training before its first step, the rows with their repetitions, and the recipe that training follows.
 
     Parameters
     ----------
@@ -137,6 +141,7 @@ def begin(settings: Settings, data: Data, previous: Fitted | None = None) -> tup
     stream_so_far = previous if settings.on_stream else None
     epoch = stream_so_far.state.epoch if stream_so_far else 0
     model, second_solver = staged(settings.model)
+    second_solver = second_solver or settings.second_solver
     sampled = sample_rows(data.X.shape[0], EXAMINED, stream(settings.seed, OF_SCALE, epoch), data.rows)
     model, moments = in_coordinates(settings.coordinates, model, data, sampled, stream_so_far)
     start = Start(model, _first_params(settings, model, data, previous), data, sampled, settings.seed)
@@ -150,19 +155,24 @@ def begin(settings: Settings, data: Data, previous: Fitted | None = None) -> tup
         chosen = _chosen_size(settings, start, smoothness, stream_so_far, second_solver is not None, fewest)
         sizes, _ = chosen
     start = start._replace(model=model.with_optimizer(settings.scaled_optimizer(model.optimizer, sizes)))
-    recipe = _recipe(settings, start, sizes, smoothness)
+    population = float(STREAM_ROWS if settings.on_stream else data.n_rows)
+    visits = visits_of(start, smoothness, sizes.start, population)
+    recipe = _recipe(settings, start, sizes, smoothness, visits)
+    if settings.measures_objective and not settings.on_stream:
+        recipe = replace(recipe, constant=settings.start(start.model, data, None))
     if second_solver is not None:
         rates = settings.rates(second_solver, data.n_rows, 0.0)
-        recipe = with_table(recipe, second_solver, rates, data, settings.seed)
+        recipe = with_second_stage(recipe, second_solver, rates, data, settings.seed)
+    memory = settings.sampler.start(data.X.shape[0], visits.data.rows, settings.seed, epoch, settings.strata)
     if stream_so_far:
         state, history = stream_so_far.state, stream_so_far.history.copied()
     else:
         state, history = TrainState(**first_statistic(start, recipe.scaling)), History()
-    population = float(STREAM_ROWS if settings.on_stream else data.n_rows)
     state = state._replace(**stiffness_of(recipe.smoothness), population=population, sampler_memory=memory)
     kept: dict[str, Any] = {"moments": moments, "reservoir": reservoir, "smoothness": smoothness, "chosen": chosen}
     kept |= {"seed": settings.seed, "target": settings.target, "class_counts": settings.class_counts}
-    return Fitted(model=start.model, params=start.params, state=state, history=history, **kept), recipe
+    fitted = Fitted(model=start.model, params=start.params, state=state, history=history, **kept)
+    return fitted, visits.data, recipe
 
 
 def in_coordinates(
@@ -217,7 +227,9 @@ def _chosen_size(
     return chosen_size(settings.sizes, start, rates, smoothness, population, fewest)
 
 
-def _recipe(settings: Settings, start: Start, sizes: AnyPart, smoothness: SmoothnessConstants | None) -> Recipe:
+def _recipe(
+    settings: Settings, start: Start, sizes: AnyPart, smoothness: SmoothnessConstants | None, visits: Visits
+) -> Recipe:
     data, evaluation_rows = start.data, None
     if settings.measures_objective:
         rng = stream(settings.seed, OF_EVALUATION)
@@ -226,7 +238,9 @@ def _recipe(settings: Settings, start: Start, sizes: AnyPart, smoothness: Smooth
         sampler=settings.sampler,
         schedule=settings.rates(start.model.optimizer, data.n_rows, data.n_rows / min(sizes.start, data.n_rows)),
         sizes=sizes,
-        smoothness=None if smoothness is None else declared(settings.sampler).tempered(smoothness),
+        smoothness=None if smoothness is None else declared(settings.sampler).tempered(smoothness.times(visits.factor)),
+        repeats=visits.repeats,
+        most_rows=visits.most_rows,
         clip_norm=settings.clip_norm,
         scaling=settings.scaling,
         base_batch_size=settings.base_batch_size,

@@ -70,23 +70,29 @@ class Cosine(NamedTuple):
         return 0.5 * self.eta0 * (1.0 + np.cos(np.pi * np.minimum(samples / self.horizon, 1.0)))
 
 
-@declares(domains={"multiple": POSITIVE, "constant": AT_LEAST_ZERO, "warmup": AT_LEAST_ZERO})
+@declares(
+    domains={"multiple": POSITIVE, "constant": AT_LEAST_ZERO, "warmup": AT_LEAST_ZERO, "power": AT_LEAST_ZERO},
+    falls_after_a_rise=True,
+)
 class Auto(NamedTuple):
     """``learning_rate='auto'``: `multiple` over the smoothness of a batch, or the constant of an adaptive solver.
 
     The smoothness L(b) of a batch of b rows is the expected smoothness of Gower et al. (2019, arXiv:1901.09401); see
-    `skminibatch._statistics`. The rate rises linearly over the first `warmup` updates, and a batch with rows of unusual
-    length gets less.
+    `skminibatch._statistics`. The rate rises linearly over the first `warmup` updates, falls as ``1 / (1 + passes)^power`` of
+    the passes over the rows (on a stream, which has no passes, it stays), and is halved after an epoch in which the objective
+    rose.
     """
 
     multiple: float = 1.0
     constant: float = 0.0
     warmup: float = 0.0
+    power: float = 0.0
 
     def rates(self, samples, state):
         rate = self.constant if self.constant > 0 else self.multiple / state.smoothness
         ramp = np.minimum((state.step + np.arange(len(samples)) + 1.0) / max(self.warmup, 1.0), 1.0)
-        return rate * ramp
+        passes = samples / state.population
+        return rate * ramp * 0.5**state.reductions / (1.0 + passes) ** self.power
 
     def safety(self, state):
         """What bounds the rate of each batch: (share, smoothness, typical stiffness), see `Plan`."""

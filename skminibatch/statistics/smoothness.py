@@ -25,6 +25,10 @@ class SmoothnessConstants(NamedTuple):
     typical: float
     unit: float = 1.0
 
+    def times(self, factor: float) -> SmoothnessConstants:
+        """Those of `factor` times the losses."""
+        return self._replace(mean=factor * self.mean, worst=factor * self.worst, typical=factor * self.typical)
+
     def of_batch(self, batch_size: float, n_rows: float) -> float:
         """Expected smoothness of a batch drawn without replacement (Gower et al. 2019, proposition 3.8)."""
         n, b = max(n_rows, 2.0), np.minimum(batch_size, n_rows)
@@ -43,8 +47,8 @@ def smoothness(Z, curvatures: np.ndarray, ridge: float, fit_intercept: bool) -> 
     """Smoothness from a sample of rows `Z`, as the optimizer sees them, and the curvature of the loss of each.
 
     The mean's constant is the largest eigenvalue of ``Z' diag(curvatures) Z / m``, enlarged by `SAFETY`; the worst row's
-    a high quantile of ``curvature_i (|z_i|^2 + 1)``: a few rows of huge length do not slow down all others, since no
-    step exceeds what its own batch allows.
+    a high quantile of ``curvature_i (|z_i|^2 + 1)``: a few rows of huge length do not slow down all others, since they
+    are visited several times, each time with a share of their weight.
     """
     each = curvatures * (square_lengths(Z) + fit_intercept)
     typical = float(each.mean())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from skminibatch.contract.plan import Plan
+from skminibatch.contract.plan import NO_BOUND, Plan
 from skminibatch.models.protocol import Model
 from skminibatch.training.state import Recipe, TrainState
 
@@ -36,11 +38,20 @@ def _joined_sizes(n_rows: int, sizes: np.ndarray, smallest: int) -> np.ndarray:
     return np.diff(kept, prepend=0)
 
 
-def next_sizes(recipe: Recipe, state: TrainState, n_left: int, n_part: int, smallest: int = 1):
+class Sizes(NamedTuple):
+    """Of the next steps (S,): rows, nominal rows, rows of the batches that these are parts of, and shares of the rate."""
+
+    rows: np.ndarray
+    nominal: np.ndarray
+    uncut: np.ndarray
+    shares: np.ndarray
+
+
+def next_sizes(recipe: Recipe, state: TrainState, n_left: int, n_part: int, smallest: int = 1) -> tuple[Sizes, object]:
     """The sizes of the next steps of an epoch that has `n_left` rows left, to the step that ends the `n_part` rows to come.
 
-    Returns ((sizes, nominal sizes, what the rates are multiplied with where they stand for larger batches), memory). Rates
-    follow the nominal sizes; where they depend on these, they stay within `SPREAD` in one chunk.
+    Returns (sizes, memory). A step has a share of the rate where it is a part of a batch, or stands for a larger one. Where
+    rates depend on the nominal sizes, these stay within `SPREAD` in one chunk.
     """
     wanted, memory = recipe.sizes.sizes(state.sizes_memory, state, n_left, LONGEST_CHUNK)
     schedule = recipe.declared.sizes
@@ -48,21 +59,33 @@ def next_sizes(recipe: Recipe, state: TrainState, n_left: int, n_part: int, smal
     nominal = np.maximum(np.ceil(nominal * (1.0 - 1e-12)), 1.0).astype(np.int64)
     fewest = recipe.declared.sampler.smallest_batch(state.sampler_memory)
     smallest = max(smallest, min(fewest, int(nominal.min())))
-    sizes = epoch_sizes(n_left, nominal, smallest)
+    sizes = uncut = epoch_sizes(n_left, nominal, smallest)
+    if recipe.most_rows < sizes.max():
+        sizes = epoch_sizes(n_left, np.minimum(nominal, int(recipe.most_rows)), smallest)
+        uncut = np.full(len(sizes), uncut[0])
+        wanted, nominal = _padded(wanted, len(sizes)), _padded(nominal, len(sizes))
     n_steps = min(len(sizes), int(np.searchsorted(np.cumsum(sizes), n_part)) + 1)
     if recipe.smoothness is not None:
         n_steps = min(n_steps, int(np.argmax(np.append(nominal > SPREAD * nominal[0], True))))
     shares = np.minimum(schedule.largest / wanted, 1.0) if schedule.anneals else np.ones(len(wanted))
-    return (sizes[:n_steps], nominal[:n_steps], shares[:n_steps]), memory
+    return Sizes(sizes[:n_steps], nominal[:n_steps], uncut[:n_steps], shares[:n_steps]), memory
+
+
+def _padded(numbers: np.ndarray, length: int) -> np.ndarray:
+    """At least that many numbers, the last one again and again."""
+    return np.append(numbers, np.full(max(0, length - len(numbers)), numbers[-1]))
 
 
 def next_chunk(model: Model, recipe: Recipe, state: TrainState, n_left: int, n_part: int) -> tuple[Plan, TrainState]:
     """The plan of the next steps of an epoch, and the state after it."""
-    (sizes, nominal, shares), sizes_memory = next_sizes(recipe, state, n_left, n_part, model.smallest_batch)
+    (sizes, nominal, uncut, shares), memory = next_sizes(recipe, state, n_left, n_part, model.smallest_batch)
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     samples = state.samples + offsets[:-1]
     if recipe.smoothness is not None:
-        state = state._replace(smoothness=recipe.smoothness.of_batch(float(nominal.mean()), state.population))
+        usual = float(uncut.mean()) / recipe.repeats
+        state = state._replace(smoothness=recipe.smoothness.of_batch(max(usual, 1.0), state.population))
+    if recipe.most_rows < np.inf:
+        shares = shares * sizes / uncut
     rates = shares * np.asarray(recipe.schedule.rates(samples.astype(float), state), float)
     scaling = recipe.declared.scaling
     if scaling is not None:
@@ -70,8 +93,7 @@ def next_chunk(model: Model, recipe: Recipe, state: TrainState, n_left: int, n_p
     coefficients, optimizer_memory = model.optimizer.coefficients(rates, sizes, state.optimizer_memory)
     coefficients = np.ascontiguousarray(coefficients, np.float64)
     order, weights, sampler_memory = recipe.sampler.draw(state.sampler_memory, sizes)
-    safety = recipe.declared.schedule.safety(state)
-    plan = Plan(order, offsets, coefficients, weights, safety, recipe.clip_norm, (recipe.seed, state.step))
+    plan = Plan(order, offsets, coefficients, weights, NO_BOUND, recipe.clip_norm, (recipe.seed, state.step))
     state = state._replace(
         step=state.step + len(sizes),
         samples=state.samples + int(offsets[-1]),
@@ -81,6 +103,6 @@ def next_chunk(model: Model, recipe: Recipe, state: TrainState, n_left: int, n_p
         coefficients=coefficients[-1],
         optimizer_memory=optimizer_memory,
         sampler_memory=sampler_memory,
-        sizes_memory=sizes_memory,
+        sizes_memory=memory,
     )
     return plan, state

@@ -107,11 +107,16 @@ def train(
     """
     clock = Clock(history)
     progress = Progress(model, params, state, history, model.predictor(params, None))
-    watch, n_checks = Watch(recipe, _objective_at_start(progress, data, recipe)), _checks_per_epoch(data, recipe)
-    best = None
+    watch, n_checks, best = Watch(_objective_of_constant(progress, data, recipe)), _checks_per_epoch(data, recipe), None
     for number in range(recipe.max_epochs):
         if recipe.then is not None and number == recipe.first_epochs:
             progress, data, recipe = recipe.then(progress)
+            n_checks = 1
+            progress.distance = progress.model.distance(progress.params)
+            progress.verdict = watch.at_optimum(progress, recipe)
+            if progress.verdict.reason:
+                break
+            watch.measure_anew(_objective_of_constant(progress, data, recipe))
         progress, batches = _epoch(progress, data, recipe, watch, n_checks, clock)
         _record(progress, data, recipe, batches, clock)
         if recipe.keep_best and (best is None or progress.score > best.score):
@@ -127,16 +132,18 @@ def train(
     return progress
 
 
-def _objective_at_start(progress: Progress, data: Data, recipe: Recipe) -> float:
-    """The objective before the first step, NaN where it is not measured apart from the batches."""
+def _objective_of_constant(progress: Progress, data: Data, recipe: Recipe) -> float:
+    """The objective of a constant prediction, or before the first step; NaN where it is measured with the batches alone."""
     if recipe.evaluation_rows is None:
         return np.nan
-    return sum(progress.model.objective(data, recipe.evaluation_rows, progress.predictor))
+    predictor = progress.predictor if recipe.constant is None else recipe.constant
+    return sum(progress.model.objective(data, recipe.evaluation_rows, predictor))
 
 
 def _checks_per_epoch(data: Data, recipe: Recipe) -> int:
     n_updates = data.n_rows / min(recipe.sizes.start, data.n_rows)
-    return 1 if recipe.tol is None or recipe.keep_best or n_updates < CHECKED_OFTEN else recipe.checks
+    once = recipe.tol is None or recipe.keep_best or recipe.then is not None
+    return 1 if once or n_updates < CHECKED_OFTEN else recipe.checks
 
 
 def _epoch(
@@ -150,7 +157,7 @@ def _epoch(
         n_done += n_rows
         chunks += new
         progress = _evaluated(progress, data, recipe, state, chunks)
-        progress.verdict = watch.verdict(progress, clock.seconds(), 1.0 / n_checks)
+        progress.verdict = watch.verdict(progress, recipe, clock.seconds())
         if progress.verdict.stalled:
             progress.state = state._replace(reductions=state.reductions + 1)
         if progress.verdict.reason:
@@ -172,7 +179,8 @@ def _evaluated(progress: Progress, data: Data, recipe: Recipe, state: TrainState
     if not np.isfinite(loss + penalty):
         raise Diverged(state.epoch, np.nan if state.coefficients is None else state.coefficients[0])
     score = np.nan if recipe.validation is None else float(recipe.validation(*predictor))
-    return replace(progress, state=state, predictor=predictor, loss=loss, penalty=penalty, score=score)
+    measured = {"loss": loss, "penalty": penalty, "score": score, "distance": model.distance(progress.params)}
+    return replace(progress, state=state, predictor=predictor, **measured)
 
 
 def _record(progress: Progress, data: Data, recipe: Recipe, batches: Batches, clock: Clock) -> None:

@@ -56,10 +56,11 @@ class TrainState(NamedTuple):
 class Recipe:
     """How to train: the parts in addition to the model, and when to stop.
 
-    ``smoothness`` is what a rate follows that depends on the batch size. ``evaluation_rows`` are those on which the objective
+    ``smoothness`` is what a rate follows that depends on the batch size. An epoch has ``repeats`` times the rows in use, since
+    stiff ones come several times; batches of more than ``most_rows`` are cut into steps whose rates have its share. ``evaluation_rows`` are those on which the objective
     is measured (empty: all); None: the objective of an epoch is the mean over its batches, each before its step.
-    ``tol`` and ``patience``: stop after `patience` checks in a row at which the decrease of the objective per epoch is less
-    than ``tol`` times its decrease so far; with ``keep_best``, at which the score rose by less than `tol`. ``then``, called
+    ``tol`` and ``patience``: see `Watch`; ``constant`` is the predictor that the gain is measured from (None: that of the
+    start). With ``keep_best``: stop after `patience` checks in a row at which the score rose by less than `tol`. ``then``, called
     once after ``first_epochs``, starts the second stage: ``then(progress) -> (progress, data, recipe)``.
     """
 
@@ -67,6 +68,8 @@ class Recipe:
     schedule: AnyPart
     sizes: AnyPart
     smoothness: Any = None  # with `of_batch`, or None
+    repeats: float = 1.0
+    most_rows: float = np.inf
     clip_norm: float = np.inf
     scaling: AnyPart | None = None
     base_batch_size: int = 64
@@ -74,6 +77,7 @@ class Recipe:
     tol: float | None = None
     patience: int = 3
     max_seconds: float | None = None
+    constant: Any = None  # a predictor
     evaluation_rows: np.ndarray | None = field(default_factory=lambda: np.empty(0, np.int64))
     validation: Callable | None = None
     keep_best: bool = False
@@ -149,6 +153,7 @@ class Progress:
     loss: float = np.inf
     penalty: float = 0.0
     score: float = np.nan
+    distance: float = np.nan  # of the objective from its least value, where it is known
     verdict: Verdict = CONTINUE
 
     @property

@@ -6,55 +6,116 @@ import numpy as np
 
 from skminibatch.training.state import CONTINUE, LOWER_THE_RATE, Progress, Recipe, Verdict
 
+CAUTION = 2.0  # an estimate of what is left to gain counts for that many times itself
+ROUNDING = 1e-13  # relative size of a change of the objective that means nothing
+
 
 class Watch:
     """Looks for a reason to stop at each check of the objective.
 
-    ``start`` is the objective before the first step (NaN: unknown, the first check is taken instead).
+    What is left to gain is known where a model tells its distance from the optimum. Elsewhere it is estimated from the decrease
+    in the last `patience` checks and in as many before them: if each such decrease is q times the one before, all those to
+    come add up to ``q / (1 - q)`` times the last one. Training stops where it is at most `tol` times what a constant
+    prediction has to gain. Networks, whose optimum nobody knows, stop after `patience` checks in a row at which the objective
+    fell by less than `tol` times its decrease so far.
+
+    ``constant`` is the objective of a constant prediction, or before the first step (NaN: unknown, the first check is taken).
     """
 
-    def __init__(self, recipe: Recipe, start: float) -> None:
-        self.recipe, self.start, self.best, self.best_score, self.n_stalled = recipe, start, np.inf, -np.inf, 0
+    def __init__(self, constant: float) -> None:
+        self.constant, self.objectives = constant, [constant]
+        self.best_score, self.n_stalled = -np.inf, 0
 
-    def verdict(self, progress: Progress, seconds: float, share: float) -> Verdict:
-        """Whether training continues, after `seconds`; `share` is the part of an epoch since the last check."""
-        recipe = self.recipe
-        if recipe.tol is not None:
-            self.n_stalled = 0 if self._improved(progress, recipe.tol, share) else self.n_stalled + 1
-            if self.n_stalled >= recipe.patience:
-                self.n_stalled = 0
-                return self._stalled(progress)
-        if recipe.max_seconds is not None and seconds >= recipe.max_seconds:
+    def measure_anew(self, constant: float) -> None:
+        """Go on with the objective of other rows, of which that of a constant prediction is given."""
+        self.constant, self.objectives = constant, [np.nan]
+
+    def verdict(self, progress: Progress, recipe: Recipe, seconds: float) -> Verdict:
+        """Whether training continues, after `seconds`."""
+        verdict = self._by_score(progress, recipe) if recipe.keep_best else self._by_objective(progress, recipe)
+        out_of_time = recipe.max_seconds is not None and seconds >= recipe.max_seconds
+        if out_of_time and not verdict.reason:
             return Verdict(f"stopped after max_time={recipe.max_seconds:g} s", converged=True)
-        return CONTINUE
+        return verdict
 
-    def _improved(self, progress: Progress, tol: float, share: float) -> bool:
-        if self.recipe.keep_best:
-            improved = progress.score > self.best_score + tol
-            self.best_score = max(self.best_score, progress.score)
-            return improved
-        objective = progress.objective
-        if np.isnan(self.start):
-            self.start = objective
-        # the first rates may be too large: then the first epochs end above the start, and any decrease counts
-        needed = tol * share * abs(self.start - self.best) if np.isfinite(self.best) else 0.0
-        improved = objective < self.best - needed
-        self.best = min(self.best, objective)
-        return improved
-
-    def _stalled(self, progress: Progress) -> Verdict:
-        """The end, unless the schedule has a lower rate to continue with."""
-        schedule = self.recipe.declared.schedule
-        if not schedule.brings("at_standstill"):
-            return Verdict(self._lack_of_improvement(), converged=True)
-        reason = schedule.at_standstill(progress.state)
-        return Verdict(f"{reason}; {self._lack_of_improvement()}", converged=True) if reason else LOWER_THE_RATE
-
-    def _lack_of_improvement(self) -> str:
-        recipe = self.recipe
-        if recipe.keep_best:
-            return f"the validation score rose by less than tol={recipe.tol:g} in {recipe.patience} epochs in a row"
-        return (
-            f"the objective decreased per epoch by less than tol={recipe.tol:g} times its total decrease so far, in "
-            f"{recipe.patience} checks in a row"
+    def at_optimum(self, progress: Progress, recipe: Recipe) -> Verdict:
+        """Whether the model says that it is near enough to the optimum."""
+        if recipe.tol is None or recipe.keep_best or not CAUTION * progress.distance <= self._enough(progress, recipe.tol):
+            return CONTINUE
+        return Verdict(
+            f"the objective is within tol={recipe.tol:g} of the optimum, relative to the gain over a constant prediction: "
+            f"{progress.distance:.1e} above it, by its gradient and curvature",
+            converged=True,
         )
+
+    def _enough(self, progress: Progress, tol: float) -> float:
+        constant = progress.objective if np.isnan(self.constant) else self.constant
+        return tol * max(constant - progress.objective, 0.0) + ROUNDING * abs(progress.objective)
+
+    def _by_score(self, progress: Progress, recipe: Recipe) -> Verdict:
+        if recipe.tol is None:
+            return CONTINUE
+        improved = progress.score > self.best_score + recipe.tol
+        self.best_score = max(self.best_score, progress.score)
+        self.n_stalled = 0 if improved else self.n_stalled + 1
+        if self.n_stalled < recipe.patience:
+            return CONTINUE
+        self.n_stalled = 0
+        words = f"the validation score rose by less than tol={recipe.tol:g} in {recipe.patience} epochs in a row"
+        return self._ended(progress, recipe, words)
+
+    def _by_objective(self, progress: Progress, recipe: Recipe) -> Verdict:
+        objectives = self.objectives
+        rose = progress.objective > objectives[-1] + ROUNDING * abs(objectives[-1])
+        objectives.append(progress.objective)
+        if np.isnan(self.constant):
+            self.constant = progress.objective
+        verdict = self.at_optimum(progress, recipe)
+        if verdict.reason:
+            return verdict
+        words = self._little_left(progress, recipe) if recipe.tol is not None and np.isnan(progress.distance) else ""
+        if words:
+            del objectives[:-1]
+            self.n_stalled = 0
+            return self._ended(progress, recipe, words)
+        return LOWER_THE_RATE if rose and recipe.declared.schedule.falls_after_a_rise else CONTINUE
+
+    def _little_left(self, progress: Progress, recipe: Recipe) -> str:
+        """In words that little is left to gain, or an empty text."""
+        tol, patience = recipe.tol, recipe.patience
+        if recipe.evaluation_rows is not None:
+            if CAUTION * _left(self.objectives, patience) > self._enough(progress, tol):
+                return ""
+            return (
+                f"the objective is estimated to fall by less than tol={tol:g} of the gain over a constant prediction from now on, "
+                f"by its decrease in the last {2 * patience} checks"
+            )
+        best = np.nanmin(self.objectives[:-1], initial=np.inf)
+        needed = tol * abs(self.constant - best) if np.isfinite(best) else 0.0
+        self.n_stalled = 0 if progress.objective < best - needed else self.n_stalled + 1
+        if self.n_stalled < patience:
+            return ""
+        return (
+            f"the objective decreased per epoch by less than tol={tol:g} times its total decrease so far, in {patience} checks "
+            "in a row"
+        )
+
+    def _ended(self, progress: Progress, recipe: Recipe, words: str) -> Verdict:
+        """The end, unless the schedule has a lower rate to continue with."""
+        schedule = recipe.declared.schedule
+        if not schedule.brings("at_standstill"):
+            return Verdict(words, converged=True)
+        reason = schedule.at_standstill(progress.state)
+        return Verdict(f"{reason}; {words}", converged=True) if reason else LOWER_THE_RATE
+
+
+def _left(objectives: list[float], patience: int) -> float:
+    """What the objective is going to fall by from now on; infinite where that cannot be told."""
+    if len(objectives) <= 2 * patience or np.isnan(objectives[-1 - 2 * patience]):
+        return np.inf
+    before, middle, now = (objectives[-1 - k * patience] for k in (2, 1, 0))
+    earlier, later = before - middle, middle - now
+    if later <= ROUNDING * abs(now):
+        return 0.0  # it stands still
+    ratio = later / earlier if earlier > 0 else np.inf
+    return later * ratio / (1.0 - ratio) if ratio < 1.0 else np.inf

@@ -1,0 +1,90 @@
+"""How curved the losses of rows are: bounds, curvatures at given raw outputs, and the curvature of a loss with a kink.
+
+A loss with a kink has no curvature, but its expectation has: for residuals with the density f, that of the absolute loss is
+``2 f(0)``. It is measured as the slope of the mean derivative over a width around the raw outputs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skminibatch.contract.kinds import declared
+from skminibatch.contract.typing import AnyPart
+from skminibatch.contract.verbs import hessian_product, stiffness
+
+LEAST = 0.05  # of the bound, what the curvature of a row counts as: it may change on the way
+MOST_OUTPUTS = 16  # whose second derivatives are computed one by one; bounds serve for more of them
+WIDTH = 1.0  # over the fifth root of the number of rows: around a kink, of the typical residual
+WIDENINGS = 20  # of the width by two, where no residual is near a kink
+
+
+def has_kink(loss: AnyPart) -> bool:
+    """Whether the derivative of a loss jumps, so that its second derivative has no bound."""
+    return declared(loss).curvature is None and not declared(loss).brings("stiffness")
+
+
+def curvature_bounds(loss: AnyPart, y: np.ndarray, raw: np.ndarray) -> np.ndarray:
+    """Bounds of the second derivatives of the losses of some rows (n,), at raw outputs (n, K) or at constant ones (K,)."""
+    if declared(loss).curvature is not None or not declared(loss).brings("stiffness"):
+        return np.full(len(y), stiffness(loss, raw[0], y[0]))
+    raw = np.broadcast_to(raw, (len(y), raw.shape[-1]))
+    if y.ndim == 1:
+        return stiffness(loss, raw[:, 0], y)
+    return np.array([stiffness(loss, *row) for row in zip(raw, y, strict=True)])
+
+
+def curvatures(loss: AnyPart, y: np.ndarray, raw: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """The largest curvature of the loss of each row at its raw outputs (n, K): (n,), without a floor."""
+    raw, n_outputs = raw.astype(np.float64), raw.shape[1]
+    if has_kink(loss) or n_outputs > MOST_OUTPUTS:
+        return bounds
+    largest = np.zeros(len(raw))
+    for k in range(n_outputs):
+        direction = np.zeros_like(raw)
+        direction[:, k] = 1.0
+        # no eigenvalue exceeds the largest sum of a row of the matrix
+        largest = np.maximum(largest, np.abs(hessian_product(loss, raw, y, direction)).sum(axis=1))
+    return np.minimum(largest, bounds)
+
+
+def typical_curvature(loss: AnyPart, y: np.ndarray) -> float:
+    """One over the typical deviation of y from its constant prediction, for a regression by a loss with a kink; else 1.
+
+    The median, so that a few gross errors do not matter; where half of the deviations are zero, the mean of the others.
+    """
+    if not has_kink(loss) or declared(loss).task != "regression":
+        return 1.0
+    deviations = np.abs(y.reshape(len(y), -1) - np.median(y.reshape(len(y), -1), axis=0))
+    typical = [_median_of_positive(column) for column in deviations.T]
+    return float(1.0 / min(typical))
+
+
+def _median_of_positive(deviations: np.ndarray) -> float:
+    middle = np.median(deviations)
+    if middle > 0:
+        return float(middle)
+    positive = deviations[deviations > 0]
+    return float(np.median(positive)) if positive.size else 1.0
+
+
+def kink_curvature(loss: AnyPart, y: np.ndarray, raw: np.ndarray, weights: np.ndarray, typical: float) -> float:
+    """The curvature of the expected loss at raw outputs (n, K) for a loss with a kink.
+
+    The geometric mean of what is measured and of the typical one: the first knows how many rows are near the kink, which may
+    be few at an extreme quantile, the second how far raw outputs may be moved.
+    """
+    raw = raw.astype(np.float64)
+    width = WIDTH / typical / len(raw) ** 0.2
+    for _ in range(WIDENINGS):
+        slopes = (_derivatives(loss, raw + width, y) - _derivatives(loss, raw - width, y)) / (2.0 * width)
+        measured = float(np.average(slopes, axis=0, weights=weights if weights.size else None).max())
+        if measured > 0:
+            return float(np.sqrt(measured * typical))
+        width *= 2.0
+    return typical
+
+
+def _derivatives(loss: AnyPart, raw: np.ndarray, y: np.ndarray) -> np.ndarray:
+    from skminibatch.backends import base
+
+    return base.residuals(loss, raw, y, np.empty(0))

@@ -1,0 +1,94 @@
+"""Coordinates in which the objective is round: about as curved in every direction.
+
+How many passes a stochastic method takes grows with the condition number of the objective. The second moments of all rows,
+weighted by the curvatures of their losses, are the Hessian; a factor of its inverse makes it round. Rare features get the scale
+that their few rows ask for, since no row is left out; a row that is long in these coordinates is visited several times.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from scipy.linalg import eigh, solve_triangular
+
+from skminibatch.backends.arrays import is_sparse
+from skminibatch.contract.coordinates import RoundCoordinates
+from skminibatch.contract.kinds import declared
+from skminibatch.models.data import Data
+from skminibatch.models.linear import LinearModel
+from skminibatch.statistics.random import EXAMINED
+
+MOST_FEATURES = 512
+MOST_BYTES = 1 << 30  # of the rows in these coordinates, which are written out
+NEGLIGIBLE = 1e-10  # of the mean curvature: directions without any are left alone
+
+
+def suits_rounding(model: LinearModel, data: Data) -> bool:
+    """Whether the rows may be written out in other coordinates, and the penalty stays one of each coordinate there."""
+    n_bytes = data.X.shape[0] * model.n_features * model.dtype.itemsize
+    on_host = isinstance(data.X, np.ndarray) and not is_sparse(data.X)
+    quadratic = declared(model.penalty).quadratic and not declared(model.penalty).nonsmooth
+    return on_host and quadratic and model.n_features <= MOST_FEATURES and n_bytes <= MOST_BYTES
+
+
+def in_round_coordinates(
+    model: LinearModel, data: Data, curvatures: np.ndarray, floor: float
+) -> tuple[LinearModel, Data]:
+    """The model in round coordinates, and its rows written out in them.
+
+    Parameters
+    ----------
+    curvatures : ndarray of shape (n,), float64
+        Of the weighted loss of each row, zero for rows that are not in use.
+    floor : float
+        What they are in the mean, over what they would be without their least share.
+    """
+    center, moments = second_moments(model, data, curvatures)
+    axes, mean = model.axes, float(curvatures.sum()) / data.n_rows
+    scale, stretch = axes.scale.astype(np.float64), axes.stretch.astype(np.float64)
+    curved = moments + np.diag(model.ridge_of_coordinates())
+    d = len(curved)
+    curved[np.diag_indices(d)] += NEGLIGIBLE * max(float(np.trace(curved)) / d, np.finfo(float).tiny)
+    factor = np.linalg.cholesky(curved)
+    # of the matrices that turn the curvature into a unit matrix, the one that leaves the penalty diagonal
+    roots = solve_triangular(factor, np.diag(stretch), lower=True)
+    squares, rotation = eigh(roots @ roots.T)
+    mix = solve_triangular(factor, rotation, trans="T", lower=True) * np.sqrt(mean)
+    inverse = (rotation.T @ factor.T) / np.sqrt(mean)
+    coordinates = RoundCoordinates(
+        center=center.astype(model.dtype),
+        mix=scale[:, None] * mix,
+        inverse=inverse / scale,
+        stretch=np.sqrt(np.maximum(squares, 0.0) * mean).astype(model.dtype),
+        given=np.asarray(axes.penalised) * np.ones(d),
+        curvature=mean,
+        floor=floor,
+    )
+    return replace(model, coordinates=coordinates), data._replace(written=_written(coordinates, data.X, model.dtype))
+
+
+def second_moments(model: LinearModel, data: Data, curvatures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of the features (d,) and second moments about it (d, d) in the present coordinates, weighted by curvatures."""
+    axes, d = model.axes, model.n_features
+    sums, products = np.zeros(d), np.zeros((d, d))
+    for start in range(0, len(curvatures), EXAMINED):
+        rows = slice(start, start + EXAMINED)
+        Z, roots = axes.transform(data.X[rows]), np.sqrt(curvatures[rows])
+        sums += curvatures[rows] @ Z
+        Z = Z * roots[:, None]
+        products += Z.T @ Z
+    total = float(curvatures.sum())
+    if not model.fit_intercept:
+        return np.zeros(d), products / data.n_rows
+    shift = sums / total
+    products -= np.outer(shift, sums)
+    return axes.center + shift / axes.scale, products / data.n_rows
+
+
+def _written(coordinates: RoundCoordinates, X: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    written, mix = np.empty(X.shape, dtype), coordinates.mix.astype(dtype)
+    for start in range(0, len(X), EXAMINED):
+        rows = slice(start, start + EXAMINED)
+        np.matmul(X[rows] - coordinates.center, mix, out=written[rows])
+    return written

@@ -1,0 +1,143 @@
+"""The second stage of training, in which an optimizer that stores a residual for each row takes over from another one.
+
+The gradient noise of such an optimizer vanishes at the optimum, so that passes go on making the model better. Near the optimum
+its rate follows the curvature that the losses have there, in coordinates in which the objective is round.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from skminibatch.contract.coordinates import RoundCoordinates
+from skminibatch.contract.kinds import declared
+from skminibatch.contract.typing import AnyPart
+from skminibatch.models.curvature import LEAST, curvature_bounds, curvatures, has_kink, kink_curvature, typical_curvature
+from skminibatch.models.data import ALL_ROWS, Data, raw_outputs
+from skminibatch.models.linear import LinearModel, Stored
+from skminibatch.models.protocol import Model
+from skminibatch.optimizers import ScheduleFree
+from skminibatch.optimizers.saga import saga_smoothness
+from skminibatch.preparation.rounding import in_round_coordinates, suits_rounding
+from skminibatch.statistics.random import EXAMINED, OF_SCALE, sample_rows, stream
+from skminibatch.statistics.smoothness import QUANTILE, SmoothnessConstants, smoothness
+from skminibatch.statistics.visits import repeated, visits_of_rows
+from skminibatch.training.state import Progress, Recipe
+
+FIRST_EPOCHS = 1  # before the table is made, where the rate is automatic
+
+
+def staged(model: Model) -> tuple[Model, AnyPart | None]:
+    """The model of the first epochs, and the optimizer that takes over (None: the model's own optimizer stays).
+
+    The residuals at a point that another optimizer has reached are a better start than those at zero: the first pass of
+    SAGA alone gains a tenth of what a pass of schedule-free SGD gains.
+    """
+    if not declared(model.optimizer).per_row:
+        return model, None
+    return model.with_optimizer(ScheduleFree()), model.optimizer
+
+
+class TableSmoothness(NamedTuple):
+    """The smoothness that the rate of SAGA follows, see `saga_smoothness`, times a factor that very long rows need."""
+
+    smoothness: SmoothnessConstants
+    strong_convexity: float
+    factor: float = 1.0
+
+    def of_batch(self, batch_size: float, n_rows: float) -> float:
+        """The smoothness that the rate is inversely proportional to."""
+        return self.factor * saga_smoothness(self.smoothness, self.strong_convexity, batch_size, n_rows)
+
+
+class RowCurvatures(NamedTuple):
+    """Of the weighted loss of each row by its raw outputs, float64 (n,): zero of rows that are not in use.
+
+    ``near`` is what it is at the present parameters, and at least a share of ``bounds``.
+    """
+
+    near: np.ndarray
+    bounds: np.ndarray
+    floor: float  # what `near` is in the mean, over what it would be without its least share
+
+    @classmethod
+    def of(cls, model: LinearModel, data: Data, predictor: tuple) -> RowCurvatures:
+        """Those at a predictor."""
+        raw, weights = raw_outputs(data.X, *predictor), data.weights if data.weights.size else np.ones(len(data.y))
+        used = weights
+        if data.rows is not None:
+            used = np.zeros(len(weights))
+            used[data.rows] = weights[data.rows]
+        unit = 1.0
+        if has_kink(model.loss):
+            in_use = data.rows_in_use
+            typical = typical_curvature(model.loss, data.y[in_use])
+            unit = kink_curvature(model.loss, data.y[in_use], raw[in_use], used[in_use], typical)
+        bounds = curvature_bounds(model.loss, data.y, raw)
+        near = curvatures(model.loss, data.y, raw, bounds)
+        floored = np.maximum(near, LEAST * bounds)
+        mean = float(near @ used)
+        floor = float(floored @ used) / mean if mean > 0 else 1.0 / LEAST
+        return cls(unit * used * floored, unit * used * bounds, floor)
+
+
+def with_second_stage(recipe: Recipe, solver: AnyPart, schedule: AnyPart, data: Data, seed: int) -> Recipe:
+    """The recipe in which `solver` takes over; without a smoothness the rate is explicit, and it does so at once.
+
+    Near the optimum, the objective of a sample of the rows is too inaccurate: all rows are evaluated, once per epoch.
+    """
+    recipe = replace(recipe, first_epochs=0 if recipe.smoothness is None else FIRST_EPOCHS)
+
+    def then(progress: Progress) -> tuple[Progress, Data, Recipe]:
+        if not isinstance(progress.model, LinearModel):
+            raise TypeError(f"{type(solver).__name__} stores a residual for each row: it needs a linear model.")
+        model = progress.model.with_optimizer(declared(solver).for_rows(data.n_rows))
+        second = replace(recipe, schedule=schedule, smoothness=None, most_rows=np.inf, then=None)
+        if not recipe.keep_best:
+            second = replace(second, evaluation_rows=ALL_ROWS if data.rows is None else data.rows, checks=1)
+        if recipe.smoothness is None:
+            stored = model.stored(data, progress.predictor)
+            rows = data._replace(table=stored.table)
+        else:
+            size = min(recipe.sizes.start, data.n_rows)
+            model, rows, stored, second = _at_automatic_rate(model, data, progress.predictor, second, size)
+        params = model.start(progress.predictor)
+        params[1] = stored.mean
+        state = progress.state._replace(optimizer_memory=None, reductions=0)
+        memory = recipe.sampler.start(len(data.y), rows.rows, seed, state.epoch)
+        progress = replace(progress, model=model, params=params, state=state._replace(sampler_memory=memory))
+        return progress, rows, second
+
+    return replace(recipe, then=then)
+
+
+def _at_automatic_rate(
+    model: LinearModel, data: Data, predictor: tuple, recipe: Recipe, batch_size: float
+) -> tuple[LinearModel, Data, Stored, Recipe]:
+    """The model in coordinates that suit it, its rows with a table, what this starts from, and the recipe at their rate."""
+    curvatures = RowCurvatures.of(model, data, predictor)
+    if suits_rounding(model, data):
+        model, data = in_round_coordinates(model, data, curvatures.near, curvatures.floor)
+    stored = model.stored(data, predictor)
+    constants = _constants(model, data, curvatures.near, stored.lengths)
+    followed = TableSmoothness(constants, model.strong_convexity())
+    limit = batch_size * followed.of_batch(batch_size, data.n_rows)
+    each = np.sqrt(curvatures.near * curvatures.bounds) * stored.lengths
+    factor, visits = visits_of_rows(each, limit)
+    stored.table[:, 0] = 1.0 / visits
+    data = data._replace(table=stored.table, rows=repeated(visits, data.rows))
+    return model, data, stored, replace(recipe, smoothness=followed._replace(factor=factor))
+
+
+def _constants(model: LinearModel, data: Data, near: np.ndarray, lengths: np.ndarray) -> SmoothnessConstants:
+    """The smoothness of the objective as it is near the present parameters."""
+    in_use, ridge = data.rows_in_use, model.ridge()
+    each = (near * lengths)[in_use]
+    worst = max(float(np.quantile(each, QUANTILE)), float(each.mean())) + ridge
+    if isinstance(model.axes, RoundCoordinates):
+        return SmoothnessConstants(model.axes.curvature, max(worst, model.axes.curvature), float(each.mean()))
+    sampled = sample_rows(len(data.y), EXAMINED, stream(0, OF_SCALE), data.rows)
+    Z = model.axes.transform(data.X[sampled])
+    return smoothness(Z, near[sampled], ridge, model.fit_intercept)._replace(worst=worst)

@@ -1,0 +1,61 @@
+"""Visits of stiff rows: those that a step at the rate of usual rows would move too far come several times."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from skminibatch.models.data import Data
+from skminibatch.preparation.start import Start
+from skminibatch.statistics.smoothness import SmoothnessConstants
+from skminibatch.statistics.visits import repeated, visits_of_rows
+
+APART = 2.0  # steps for each visit of the row that comes most often: two of its visits seldom meet in a batch
+MORE_OF_A_STREAM, MORE_ROWS_OF_A_STREAM = 4.0, 256  # visits in addition to the first ones, for each row and in all
+
+
+class Visits(NamedTuple):
+    """The rows of an epoch, and what follows for its steps.
+
+    Attributes
+    ----------
+    data : Data
+        The rows with their repetitions, and the weights that they have in a step.
+    factor : float
+        What the smoothness is raised by, so that an epoch does not become too long.
+    repeats : float
+        Rows of an epoch over the rows in use.
+    most_rows : float
+        Rows of a step at most: a larger batch is cut into steps whose rates have its share.
+    """
+
+    data: Data
+    factor: float = 1.0
+    repeats: float = 1.0
+    most_rows: float = np.inf
+
+
+def visits_of(start: Start, smoothness: SmoothnessConstants | None, batch_size: float, population: float) -> Visits:
+    """The visits of the rows of a fit, or of the next ones of a stream (whose population is not their number)."""
+    data = start.data
+    if smoothness is None:
+        return Visits(data)
+    n = data.n_rows
+    usual = n / -(-n // min(batch_size, n))
+    limit = usual * smoothness.of_batch(usual, population)
+    each = np.zeros(data.X.shape[0])
+    in_use = data.rows_in_use
+    each[in_use] = smoothness.unit * start.gradients.on(in_use).row_bounds()
+    on_stream = population > n
+    more = MORE_OF_A_STREAM * n + MORE_ROWS_OF_A_STREAM if on_stream else None
+    factor, visits = visits_of_rows(each, limit, more)
+    most = int(visits.max())
+    if most == 1:
+        return Visits(data, factor)
+    rows = repeated(visits, data.rows)
+    repeats = len(rows) / n
+    weights = (data.weights if data.weights.size else 1.0) * repeats / visits
+    return Visits(
+        data._replace(rows=rows, step_weights=weights), factor, repeats, max(1.0, len(rows) // (APART * most))
+    )
