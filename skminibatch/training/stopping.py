@@ -6,7 +6,8 @@ import numpy as np
 
 from skminibatch.training.state import CONTINUE, LOWER_THE_RATE, Progress, Recipe, Verdict
 
-CAUTION = 2.0  # an estimate of what is left to gain counts for that many times itself
+CAUTION = 2.0  # what is estimated to be left to gain counts for that many times itself
+STALE = 8.0  # the same for a distance by stored residuals, which are those of earlier parameters
 ROUNDING = 1e-13  # relative size of a change of the objective that means nothing
 
 
@@ -14,9 +15,10 @@ class Watch:
     """Looks for a reason to stop at each check of the objective.
 
     What is left to gain is known where a model tells its distance from the optimum. Elsewhere it is estimated from the decrease
-    in the last `patience` checks and in as many before them: if each such decrease is q times the one before, all those to
-    come add up to ``q / (1 - q)`` times the last one. Training stops where it is at most `tol` times what a constant
-    prediction has to gain. Networks, whose optimum nobody knows, stop after `patience` checks in a row at which the objective
+    in the last `patience` checks and in as many before them. If each such decrease is q times the one before, all those to
+    come add up to ``q / (1 - q)`` times the last one; if the distance falls as one over the number of checks t, to ``t /
+    patience`` times it. Training stops where the larger of the two is at most `tol` times what a constant prediction has to
+    gain. Networks, whose optimum nobody knows, stop after `patience` checks in a row at which the objective
     fell by less than `tol` times its decrease so far.
 
     ``constant`` is the objective of a constant prediction, or before the first step (NaN: unknown, the first check is taken).
@@ -38,9 +40,9 @@ class Watch:
             return Verdict(f"stopped after max_time={recipe.max_seconds:g} s", converged=True)
         return verdict
 
-    def at_optimum(self, progress: Progress, recipe: Recipe) -> Verdict:
+    def at_optimum(self, progress: Progress, recipe: Recipe, caution: float = CAUTION) -> Verdict:
         """Whether the model says that it is near enough to the optimum."""
-        if recipe.tol is None or recipe.keep_best or not CAUTION * progress.distance <= self._enough(progress, recipe.tol):
+        if recipe.tol is None or recipe.keep_best or not caution * progress.distance <= self._enough(progress, recipe.tol):
             return CONTINUE
         return Verdict(
             f"the objective is within tol={recipe.tol:g} of the optimum, relative to the gain over a constant prediction: "
@@ -70,7 +72,7 @@ class Watch:
         objectives.append(progress.objective)
         if np.isnan(self.constant):
             self.constant = progress.objective
-        verdict = self.at_optimum(progress, recipe)
+        verdict = self.at_optimum(progress, recipe, STALE)
         if verdict.reason:
             return verdict
         words = self._little_left(progress, recipe) if recipe.tol is not None and np.isnan(progress.distance) else ""
@@ -84,7 +86,7 @@ class Watch:
         """In words that little is left to gain, or an empty text."""
         tol, patience = recipe.tol, recipe.patience
         if recipe.evaluation_rows is not None:
-            if CAUTION * _left(self.objectives, patience) > self._enough(progress, tol):
+            if _left(self.objectives, patience) > self._enough(progress, tol):
                 return ""
             return (
                 f"the objective is estimated to fall by less than tol={tol:g} of the gain over a constant prediction from now on, "
@@ -118,4 +120,5 @@ def _left(objectives: list[float], patience: int) -> float:
     if later <= ROUNDING * abs(now):
         return 0.0  # it stands still
     ratio = later / earlier if earlier > 0 else np.inf
-    return later * ratio / (1.0 - ratio) if ratio < 1.0 else np.inf
+    geometric = ratio / (1.0 - ratio) if ratio < 1.0 else np.inf
+    return later * max(CAUTION * geometric, (len(objectives) - 1) / patience)

@@ -22,8 +22,9 @@ from skminibatch.losses import EachOutput, Logistic, Softmax, SquaredError
 from skminibatch.models.data import Data
 from skminibatch.models.linear import LinearModel
 from skminibatch.optimizers import SAGA
-from skminibatch.optimizers.saga import LONGER, repeated, saga_batch_size, saga_smoothness, saga_visits
+from skminibatch.optimizers.saga import saga_batch_size, saga_smoothness
 from skminibatch.penalties import ElasticNet
+from skminibatch.statistics.visits import LONGER, repeated, visits_of_rows
 from skminibatch.statistics.smoothness import SmoothnessConstants
 from tests.backends.linear_chunks import carried_out
 from tests.families import linear_models
@@ -384,10 +385,10 @@ def test_the_automatic_rate_is_that_of_the_paper(binary):
 
 def test_visits_of_long_rows():
     each = np.array([0.0, 1.0, 8.0, 9.0, 80.0] + [1.0] * 95)
-    factor, visits = saga_visits(each, 2.0, 4)
+    factor, visits = visits_of_rows(each, 8.0)
     assert factor == 1.0
     np.testing.assert_array_equal(visits[:5], [1, 1, 1, 2, 10])
-    factor, visits = saga_visits(np.append(each, 1e12), 2.0, 4)
+    factor, visits = visits_of_rows(np.append(each, 1e12), 8.0)
     assert np.sum(visits - 1) <= LONGER * 101
     assert np.log2(factor) % 1 == 0
     assert np.all(np.append(each, 1e12) / visits <= 4 * factor * 2.0)
