@@ -19,7 +19,6 @@ from skminibatch.preparation.smoothness import (
     choose_coordinates,
     first_smoothness,
     first_statistic,
-    stiffness_of,
     stream_smoothness,
 )
 from skminibatch.preparation.start import Start
@@ -159,7 +158,7 @@ def begin(settings: Settings, data: Data, previous: Fitted | None = None) -> tup
     else:
         state, history = TrainState(**first_statistic(start, recipe.scaling)), History()
     population = float(STREAM_ROWS if settings.on_stream else data.n_rows)
-    state = state._replace(**stiffness_of(recipe.smoothness), population=population, sampler_memory=memory)
+    state = state._replace(population=population, sampler_memory=memory)
     kept: dict[str, Any] = {"moments": moments, "reservoir": reservoir, "smoothness": smoothness, "chosen": chosen}
     kept |= {"seed": settings.seed, "target": settings.target, "class_counts": settings.class_counts}
     return Fitted(model=start.model, params=start.params, state=state, history=history, **kept), recipe

@@ -75,8 +75,7 @@ class Auto(NamedTuple):
     """``learning_rate='auto'``: `multiple` over the smoothness of a batch, or the constant of an adaptive solver.
 
     The smoothness L(b) of a batch of b rows is the expected smoothness of Gower et al. (2019, arXiv:1901.09401); see
-    `skminibatch._statistics`. The rate rises linearly over the first `warmup` updates, and a batch with rows of unusual
-    length gets less.
+    `skminibatch._statistics`. The rate rises linearly over the first `warmup` updates.
     """
 
     multiple: float = 1.0
@@ -87,9 +86,3 @@ class Auto(NamedTuple):
         rate = self.constant if self.constant > 0 else self.multiple / state.smoothness
         ramp = np.minimum((state.step + np.arange(len(samples)) + 1.0) / max(self.warmup, 1.0), 1.0)
         return rate * ramp
-
-    def safety(self, state):
-        """What bounds the rate of each batch: (share, smoothness, typical stiffness), see `Plan`."""
-        if self.constant > 0:
-            return np.inf, 1.0, 0.0
-        return self.multiple / state.unit, state.smoothness / state.unit, state.typical / state.unit
