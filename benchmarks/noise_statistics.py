@@ -28,17 +28,12 @@ NEEDS_DATA = False
 GOAL = 0.1
 TARGET_SECONDS = 0.2
 BATCH_SIZES = sized({"float64": [1, 16, 256], "float32": [256]}, {"float64": [16]})
-# What only the statistics need: squared gradients of the rows and of the batch.
+# What only the statistics need: squared gradients of the rows and of the batch and, in half of the steps, squared lengths of
+# the rows.
 SUMS = {
     "            squares += r * r * square_lengths[t]\n": "",
     "                sums[1] += s * out[k] * s * out[k] * square_lengths[t]\n": "",
     "square_norm = square_norm_of(g, params.dtype.type(share), d, free, scale)": "square_norm = 0.0",
-}
-# What an explicit rate needs for nothing else, in half of its steps: squared lengths of rows, from which the bound of
-# an automatic rate comes, too.
-LENGTHS = {
-    "            stiff += s * stiffness(loss, z, target) * square_lengths[t]\n": "",
-    "            sums[2] += s * stiffness(loss, raw[t], y[rows[t]]) * square_lengths[t]\n": "",
     "axes.scale, square_lengths, measure)\n        if measure:\n": "axes.scale, square_lengths, False)\n        if False:\n",
 }
 LENGTHS_OF_SPARSE = {
@@ -46,12 +41,8 @@ LENGTHS_OF_SPARSE = {
     "            squares[t] += fit_intercept\n": "            pass\n",
 }
 VARIANTS = {
-    "defaults": ({}, SUMS, {}),
-    "solver='sgd', learning_rate='constant'": (
-        {"solver": "sgd", "learning_rate": "constant", "eta0": 0.01},
-        SUMS | LENGTHS,
-        LENGTHS_OF_SPARSE,
-    ),
+    "defaults": {},
+    "solver='sgd', learning_rate='constant'": {"solver": "sgd", "learning_rate": "constant", "eta0": 0.01},
 }
 NETWORK = {"hidden_layer_sizes": sized((256, 128), (5, 4)), "max_iter": 9, "tol": None, "random_state": 0}
 N_ROWS, N_FEATURES = sized((20_480, 784), (320, 6))
@@ -62,8 +53,8 @@ class Unmeasured(BatchStatistics):
     """What steps say that measured nothing but the loss."""
 
     @classmethod
-    def of(cls, sizes, stats, population=np.inf):
-        return cls(float(stats.losses.sum() / sizes.sum()), *[np.nan] * 5, float(stats.rates[-1]))
+    def of(cls, sizes, rates, stats, population=np.inf):
+        return cls(float(stats.losses.sum() / sizes.sum()), *[np.nan] * 5, float(rates[-1]))
 
 
 def copied(module, name, cuts, folder):
@@ -78,13 +69,13 @@ def copied(module, name, cuts, folder):
     return importlib.import_module(name)
 
 
-def kernels_without(dense_cuts, sparse_cuts):
-    """The kernels of dense and of sparse rows without some of their lines, not kept on disk."""
+def kernels_without():
+    """The kernels of dense and of sparse rows without what only the statistics need, not kept on disk."""
     with tempfile.TemporaryDirectory() as folder:
         sys.path.insert(0, folder)
         try:
-            dense = copied(dense_kernels, "dense_without", dense_cuts, Path(folder))
-            rows = copied(sparse_kernels, "sparse_without", sparse_cuts, Path(folder))
+            dense = copied(dense_kernels, "dense_without", SUMS, Path(folder))
+            rows = copied(sparse_kernels, "sparse_without", LENGTHS_OF_SPARSE, Path(folder))
         finally:
             sys.path.remove(folder)
             for name in ("dense_without", "sparse_without"):
@@ -202,17 +193,16 @@ def run(context):
         ["rows", "dtype", "batch", "ours", "with (ms)", "without (ms)", "cost", "to reach"],
         note=(
             "Without: the same kernels, on one thread, from a copy of their source without the lines that sum squared "
-            "gradients of rows and of batches, and nothing made of them after a chunk; with an explicit rate, without the "
-            "squared lengths of the rows, too, which otherwise bound the automatic rate: there every other batch is measured, "
-            "and of sparse rows the last ones of a chunk. Both train to the same coefficients."
+            "gradients of rows and of batches and squared lengths of rows, and nothing made of them after a chunk. With: every "
+            "other batch is measured, and of sparse rows the last ones of a chunk. Both train to the same coefficients."
         ),
     )
     records, within = [], 0
-    kernels = {name: kernels_without(*cuts) for name, (_, *cuts) in VARIANTS.items()}
+    kernels = kernels_without()
     for rows, dtype, batch_size, X, y in cases():
-        for name, (settings, *_) in VARIANTS.items():
+        for name, settings in VARIANTS.items():
             parameters = {"batch_size": batch_size, "n_jobs": 1, **settings}
-            pairs = compared(X, y, parameters, kernels[name], context.repeats)
+            pairs = compared(X, y, parameters, kernels, context.repeats)
             times = [milliseconds(pairs.peer_median), milliseconds(pairs.ours_median)]
             table.rows.append([rows, dtype, batch_size, name, *times, percent(pairs.ratios), f"at most {GOAL:.0%}"])
             records.append(

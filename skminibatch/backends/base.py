@@ -37,14 +37,13 @@ import numpy as np
 from skminibatch.backends.arrays import is_sparse
 from skminibatch.contract.kinds import LOSS, LOSS_OF_ROWS, declared
 from skminibatch.contract.orders import rows_of
-from skminibatch.contract.plan import Plan, StepStats, bounded_rate, empty_stats
+from skminibatch.contract.plan import Plan, StepStats, empty_stats
 from skminibatch.contract.steps import stepped
 from skminibatch.contract.task import LinearTask, NetworkTask
 from skminibatch.contract.verbs import (
     follow,
     gradient,
     point,
-    stiffness,
     value,
     value_gradient,
 )
@@ -100,8 +99,7 @@ def measured_at_end(stats: StepStats, plan: Plan, table=None) -> StepStats:
     """The statistics of a linear optimizer on sparse rows, which measures the norms of some gradients only."""
     first = measured_from(plan, table)
     stats.square_norms[:first] = np.nan
-    if not plan.bounds_rates:
-        stats.row_squares[:first] = np.nan
+    stats.row_squares[:first] = np.nan
     return stats
 
 
@@ -112,14 +110,14 @@ def measured_in_part(stats: StepStats, plan: Plan, table=None) -> StepStats:
 
 
 def measures_rows(plan: Plan, table=None) -> np.ndarray:
-    """The steps on dense rows that measure the gradients of these, a mask: all, where a bound of the rate needs their lengths.
+    """The steps on dense rows that measure the gradients of these, a mask.
 
-    Otherwise a part of them, and batches of one row, whose gradient is the row's; with a table none, see `measured_from`.
+    A part of them, and batches of one row, whose gradient is the row's; with a table none, see `measured_from`.
     """
     sizes = plan.sizes
-    if table is not None and not plan.bounds_rates:
+    if table is not None:
         return np.zeros(len(sizes), bool)
-    every = 1 if plan.bounds_rates else min(MEASURED_EVERY, max(1, len(sizes) // MEASURED_STEPS))
+    every = min(MEASURED_EVERY, max(1, len(sizes) // MEASURED_STEPS))
     return (np.arange(len(sizes)) % every == 0) | (sizes == 1)
 
 
@@ -191,16 +189,6 @@ def values_residuals(loss, raw, y):
     return values, residuals
 
 
-def stiffnesses(loss, raw, y):
-    """The bound of the second derivative for each row, (b,), or of all of them."""
-    kind = declared(loss).kind
-    if kind is LOSS_OF_ROWS:
-        return loss.stiffnesses(raw, y)
-    if kind is LOSS:
-        return stiffness(loss, raw[:, 0], y)
-    return np.array([stiffness(loss, *row) for row in zip(raw, y, strict=True)], like=raw)
-
-
 def _run(task: LinearTask, plan: Plan, batch, *, lazy: bool) -> StepStats:
     """Carry out a plan; ``batch(rows)`` are some rows in the coordinates of the optimizer, dense."""
     (loss, penalty, optimizer), y, params, table = task.parts, task.y, task.params, task.table
@@ -212,7 +200,7 @@ def _run(task: LinearTask, plan: Plan, batch, *, lazy: bool) -> StepStats:
         row_weights = _weights_at(task.weights, plan, rows, start, stop)
         Xb = batch(rows)
         ones = np.ones_like(Xb, shape=(size, 1))
-        c = plan.coefficients[s].copy()
+        c = plan.coefficients[s]
         w, slots = params[0], tuple(params[1:])
         v = point(optimizer, w, slots, c)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -222,9 +210,6 @@ def _run(task: LinearTask, plan: Plan, batch, *, lazy: bool) -> StepStats:
             residuals = residuals * row_weights[:, None]
             stats.losses[s] = float(np.sum(row_weights * values, dtype=np.float64))
             stats.row_squares[s] = float(np.sum(np.sum(residuals**2, axis=1, dtype=np.float64) * square_lengths))
-            stiff = float(np.sum(row_weights * stiffnesses(loss, raw, y[rows]) * square_lengths)) / size
-            c[0] = bounded_rate(c[0], plan.safety, stiff)
-            stats.rates[s] = c[0]
             if table is not None:
                 residuals = _changes(table, chosen, residuals)
             g = (residuals.T @ np.hstack([Xb, ones]) / size).astype(params.dtype)
@@ -264,7 +249,6 @@ def run_mlp(task: NetworkTask, plan: Plan) -> StepStats:
             stats.losses[s] = float(np.sum(row_weights * values, dtype=np.float64))
             stats.row_squares[s] = np.nan if stack.couples_rows else size**2 * float(np.sum(squares))
             stats.square_norms[s] = float(np.sum(g.astype(np.float64) ** 2))
-            stats.rates[s] = c[0]
             if not np.isfinite(stats.losses[s] + stats.square_norms[s]):
                 return stats._replace(failed=s)
             if stats.square_norms[s] > plan.clip_norm**2:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from skminibatch.contract.domains import InvalidPart
-from skminibatch.contract.plan import NO_BOUND
 
 
 def no_second_derivative(self, raw, y):
@@ -37,10 +36,6 @@ def no_automatic_rate(self):
 
 def unchanged_by_rows(self, n_rows):
     return self
-
-
-def no_bound(self, state):
-    return NO_BOUND
 
 
 def memory_as_it_is(self, memory, gradients):

@@ -8,8 +8,6 @@ import numpy as np
 
 from skminibatch.contract.orders import RowOrder
 
-NO_BOUND = (np.inf, 1.0, 0.0)
-
 
 class Plan(NamedTuple):
     """A chunk of S steps, as plain arrays.
@@ -25,10 +23,6 @@ class Plan(NamedTuple):
         What the optimizer reads in each step; the first column is the rate.
     weights : ndarray of shape (N,), float64, or None
         Weights of the sampler by position; they multiply the sample weights.
-    safety : tuple of float, (share, smoothness, typical)
-        No rate exceeds ``share / (smoothness + max(0, stiffness of the batch - typical))``, the stiffness of a batch being
-        ``mean_i(s_i stiffness_i (|x_i|^2 + 1))``: rows of unusual length raise the largest curvature of their batch by at
-        most what they add to this mean. A share of infinity: no bound.
     clip_norm : float
         The gradient of the loss of a batch is scaled down to this Euclidean norm; infinite: never.
     key : tuple of int, (seed, step)
@@ -39,7 +33,6 @@ class Plan(NamedTuple):
     offsets: np.ndarray
     coefficients: np.ndarray
     weights: np.ndarray | None = None
-    safety: tuple[float, float, float] = NO_BOUND
     clip_norm: float = np.inf
     key: tuple[int, int] = (0, 0)
 
@@ -54,9 +47,9 @@ class Plan(NamedTuple):
         return self.offsets[1:] - self.offsets[:-1]
 
     @property
-    def bounds_rates(self) -> bool:
-        """Whether the rate of a step depends on the lengths of its rows."""
-        return self.safety[0] < np.inf
+    def rates(self) -> np.ndarray:
+        """The rate of each step (S,)."""
+        return self.coefficients[:, 0]
 
 
 class StepStats(NamedTuple):
@@ -71,9 +64,7 @@ class StepStats(NamedTuple):
         NaN for steps in which it was not measured (most steps on sparse rows).
     row_squares : ndarray of shape (S,)
         Sum of the squared norms of the gradients of the rows, ``sum_i (s_i r_i)^2 (|x_i|^2 + 1)``. NaN for steps in which
-        it was not measured (where no bound of the rate needs these lengths: every other one on dense rows, most on sparse ones).
-    rates : ndarray of shape (S,)
-        The rates that were used: those of the plan, or less where `Plan.safety` bound them.
+        it was not measured (every other one on dense rows, most on sparse ones).
     failed : int
         The first step whose loss or gradient was not finite, -1 if there was none; the chunk ends there.
     """
@@ -81,16 +72,9 @@ class StepStats(NamedTuple):
     losses: np.ndarray
     square_norms: np.ndarray
     row_squares: np.ndarray
-    rates: np.ndarray
     failed: int
-
-
-def bounded_rate(rate, safety, stiffness):
-    """The rate within `Plan.safety`, for a batch of given stiffness."""
-    share, smoothness, typical = safety
-    return min(rate, share / (smoothness + max(0.0, stiffness - typical)))
 
 
 def empty_stats(n_steps: int) -> StepStats:
     """Statistics to be filled in by a backend."""
-    return StepStats(np.zeros(n_steps), np.full(n_steps, np.nan), np.zeros(n_steps), np.zeros(n_steps), -1)
+    return StepStats(np.zeros(n_steps), np.full(n_steps, np.nan), np.zeros(n_steps), -1)

@@ -78,7 +78,7 @@ def hessian_product(self, raw, y, direction):
 
 
 def stiffness(self, raw, y):
-    """Bound of the second derivative at a raw output; what limits the step of a batch."""
+    """Bound of the second derivative at a raw output, in plain Python only."""
     return declared(self).stiffness(raw, y)
 
 

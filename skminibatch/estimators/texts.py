@@ -104,10 +104,10 @@ solver : $options or part
     it stores ``n_samples * (1 + n_outputs)`` numbers while it runs.
 learning_rate : $options or part
     The rate of the steps; see the user guide for what 'auto' is for each solver. 'auto' needs no tuning: the rate follows
-    from the expected smoothness of a batch [2]_, is lowered for batches with rows of unusual length, and features are
-    moved and stretched on the way, at an unchanged objective. With t the samples seen, counting from one: 'constant' is
-    `eta0`, 'invscaling' ``eta0 / t ** power_t``, 'optimal' ``1 / (alpha (t0 + t))``, 'adaptive' `eta0` divided by 5 each time
-    training would otherwise stop, 'cosine' half a cosine wave from `eta0` to 0 over `max_iter` epochs (not in `partial_fit`).
+    from the expected smoothness of a batch [2]_, and features are moved and stretched on the way, at an unchanged objective.
+    With t the samples seen, counting from one: 'constant' is `eta0`, 'invscaling' ``eta0 / t ** power_t``, 'optimal'
+    ``1 / (alpha (t0 + t))``, 'adaptive' `eta0` divided by 5 each time training would otherwise stop, 'cosine' half a cosine
+    wave from `eta0` to 0 over `max_iter` epochs (not in `partial_fit`).
 eta0 : float
     Rate of 'constant', 'invscaling', 'adaptive' and 'cosine'; None is 0.01. 'auto' and 'optimal' ignore it, so setting it
     raises an error.

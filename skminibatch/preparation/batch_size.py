@@ -8,7 +8,6 @@ from skminibatch.contract.typing import AnyPart
 from skminibatch.models.data import Data
 from skminibatch.models.view import gradients_of
 from skminibatch.optimizers.saga import saga_batch_size
-from skminibatch.preparation.smoothness import stiffness_of
 from skminibatch.preparation.start import Start
 from skminibatch.samplers import Shuffle
 from skminibatch.schedules import ConstantSize
@@ -72,7 +71,7 @@ def noise_scale_after_a_pass(start: Start, schedule: AnyPart, smoothness: Smooth
     n = start.sampled.size
     recipe = Recipe(Shuffle(), schedule, ConstantSize(float(PILOT)), smoothness=smoothness)
     memory = recipe.sampler.start(n, None, start.seed)
-    state = TrainState(**stiffness_of(smoothness), population=float(n), sampler_memory=memory)
+    state = TrainState(population=float(n), sampler_memory=memory)
     try:
         state, _, _ = run_part(model, data, params, recipe, state, n, n)
     except Diverged:

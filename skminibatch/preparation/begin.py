@@ -19,7 +19,6 @@ from skminibatch.preparation.smoothness import (
     choose_coordinates,
     first_smoothness,
     first_statistic,
-    stiffness_of,
     stream_smoothness,
 )
 from skminibatch.preparation.start import Start
@@ -168,7 +167,12 @@ def begin(settings: Settings, data: Data, previous: Fitted | None = None) -> tup
         state, history = stream_so_far.state, stream_so_far.history.copied()
     else:
         state, history = TrainState(**first_statistic(start, recipe.scaling)), History()
+<<<<<<< HEAD
     state = state._replace(**stiffness_of(recipe.smoothness), population=population, sampler_memory=memory)
+=======
+    population = float(STREAM_ROWS if settings.on_stream else data.n_rows)
+    state = state._replace(population=population, sampler_memory=memory)
+>>>>>>> no-safety
     kept: dict[str, Any] = {"moments": moments, "reservoir": reservoir, "smoothness": smoothness, "chosen": chosen}
     kept |= {"seed": settings.seed, "target": settings.target, "class_counts": settings.class_counts}
     fitted = Fitted(model=start.model, params=start.params, state=state, history=history, **kept)

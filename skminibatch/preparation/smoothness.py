@@ -104,11 +104,6 @@ def stream_smoothness(
     return smoothness, reservoir._replace(estimated_at=reservoir.seen)
 
 
-def stiffness_of(smoothness: SmoothnessConstants | None) -> dict[str, Any]:
-    """The part of the smoothness that does not depend on the batch size, as fields of the state of training."""
-    return {} if smoothness is None else {"typical": smoothness.typical, "unit": smoothness.unit}
-
-
 def first_statistic(start: Start, rule: AnyPart | None) -> dict[str, Any]:
     """The statistic that a scaling rule reads at the start, as a field of the state of training, from the sample.
 

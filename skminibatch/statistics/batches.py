@@ -41,19 +41,19 @@ class BatchStatistics(NamedTuple):
     rate: float
 
     @classmethod
-    def of(cls, sizes: np.ndarray, stats, population: float = np.inf) -> BatchStatistics:
-        """From the sizes of some batches and the `StepStats` of their steps.
+    def of(cls, sizes: np.ndarray, rates: np.ndarray, stats, population: float = np.inf) -> BatchStatistics:
+        """From the sizes and rates of some batches and the `StepStats` of their steps.
 
         `population` is the number of rows from which a batch is drawn without replacement; NaN where its rows are not
         drawn from one population, so that they do not show the variance.
         """
-        loss, rate = float(stats.losses.sum() / sizes.sum()), float(stats.rates[-1])
+        loss, rate = float(stats.losses.sum() / sizes.sum()), float(rates[-1])
         normed = ~np.isnan(stats.square_norms)
         square_norm = _mean(stats.square_norms[normed])
         measured = normed & ~np.isnan(stats.row_squares) & (sizes > 1)
         if not measured.any() or np.isnan(population):
             return cls(loss, square_norm, np.nan, np.nan, np.nan, np.nan, rate)
-        b, norms, squares, rates = (a[measured] for a in (sizes, stats.square_norms, stats.row_squares, stats.rates))
+        b, norms, squares, rates = (a[measured] for a in (sizes, stats.square_norms, stats.row_squares, rates))
         variance = np.maximum(squares - b * norms, 0.0) / (b - 1)
         # of the same batches: the products of a row's gradient with itself are in both, and leave no trace of long rows
         signal, temperatures = _mean(norms - (1.0 / b - 1.0 / population) * variance), rates * variance / b

@@ -17,7 +17,7 @@ class SmoothnessConstants(NamedTuple):
     """Smoothness constants of the objective: of the mean and of the worst row, each with the penalty's share.
 
     ``typical`` is the mean of the rows' constants, the stiffness of a batch without unusual rows. ``unit`` is the curvature
-    that one unit of a kernel's stiffness stands for: 1, except for losses with a kink (see `LinearModel.smoothness`).
+    that one unit of `stiffness` of a loss stands for: 1, except for losses with a kink (see `LinearModel.smoothness`).
     """
 
     mean: float

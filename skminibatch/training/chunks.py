@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skminibatch.contract.plan import NO_BOUND, Plan
+from skminibatch.contract.plan import Plan
 from skminibatch.models.protocol import Model
 from skminibatch.training.state import Recipe, TrainState
 
@@ -93,7 +93,7 @@ def next_chunk(model: Model, recipe: Recipe, state: TrainState, n_left: int, n_p
     coefficients, optimizer_memory = model.optimizer.coefficients(rates, sizes, state.optimizer_memory)
     coefficients = np.ascontiguousarray(coefficients, np.float64)
     order, weights, sampler_memory = recipe.sampler.draw(state.sampler_memory, sizes)
-    plan = Plan(order, offsets, coefficients, weights, NO_BOUND, recipe.clip_norm, (recipe.seed, state.step))
+    plan = Plan(order, offsets, coefficients, weights, recipe.clip_norm, (recipe.seed, state.step))
     state = state._replace(
         step=state.step + len(sizes),
         samples=state.samples + int(offsets[-1]),

@@ -22,9 +22,10 @@ from skminibatch.training.stopping import Watch
 
 
 class Batches(NamedTuple):
-    """Sizes and statistics of some steps."""
+    """Sizes, rates and statistics of some steps."""
 
     sizes: np.ndarray
+    rates: np.ndarray
     stats: StepStats
 
     @classmethod
@@ -32,10 +33,10 @@ class Batches(NamedTuple):
         """Those of several chunks."""
         if len(chunks) == 1:
             return chunks[0]
-        sizes, stats = zip(*chunks, strict=True)
-        losses, square_norms, row_squares, rates, _ = zip(*stats, strict=True)
+        sizes, rates, stats = zip(*chunks, strict=True)
+        losses, square_norms, row_squares, _ = zip(*stats, strict=True)
         join = np.concatenate
-        return cls(join(sizes), StepStats(join(losses), join(square_norms), join(row_squares), join(rates), -1))
+        return cls(join(sizes), join(rates), StepStats(join(losses), join(square_norms), join(row_squares), -1))
 
 
 class Clock:
@@ -68,16 +69,16 @@ def run_part(
         plan, after = next_chunk(model, recipe, state, n_left - n_done, n_part - n_done)
         stats = model.run(plan, params, data)
         if stats.failed >= 0 or not np.isfinite(params).all():
-            raise Diverged(state.epoch, stats.rates[max(stats.failed, 0)])
-        sizes = plan.sizes
+            raise Diverged(state.epoch, plan.rates[max(stats.failed, 0)])
+        sizes, rates = plan.sizes, plan.rates.copy()
         n_done += int(plan.offsets[-1])
         state = after
         if "loss" in reads or "variance" in reads:
-            state = state._replace(batches=BatchStatistics.of(sizes, stats, _drawn_from(recipe, state)))
+            state = state._replace(batches=BatchStatistics.of(sizes, rates, stats, _drawn_from(recipe, state)))
         if "rows" in reads and sizes[-1] > 1:
             gradients = gradients_of(model, data, model.predictor(params, state.coefficients))
             state = state._replace(row_products=gradients.on(rows_of(plan.rows, *plan.offsets[-2:])).products())
-        chunks.append(Batches(sizes, stats))
+        chunks.append(Batches(sizes, rates, stats))
     return state, n_done, chunks
 
 
@@ -170,7 +171,7 @@ def _evaluated(progress: Progress, data: Data, recipe: Recipe, state: TrainState
     model = progress.model
     predictor = model.predictor(progress.params, state.coefficients)
     if recipe.evaluation_rows is None:
-        sizes, stats = Batches.joined(chunks)
+        sizes, _, stats = Batches.joined(chunks)
         weights = data.weights_of(slice(None) if data.rows is None else data.rows)
         weight = np.average(weights) if weights.size else 1.0
         loss, penalty = float(stats.losses.sum() / (sizes.sum() * weight)), model.penalty_value(predictor)
@@ -185,12 +186,12 @@ def _evaluated(progress: Progress, data: Data, recipe: Recipe, state: TrainState
 
 def _record(progress: Progress, data: Data, recipe: Recipe, batches: Batches, clock: Clock) -> None:
     """Add an epoch to the history and count it."""
-    (sizes, stats), state = batches, progress.state
-    statistics = BatchStatistics.of(sizes, stats, _drawn_from(recipe, state))
+    (sizes, rates, stats), state = batches, progress.state
+    statistics = BatchStatistics.of(sizes, rates, stats, _drawn_from(recipe, state))
     if progress.model.couples_rows:
         gradients = gradients_of(progress.model, data, progress.predictor)
         noise = noise_of_micro_batches(gradients, sizes.mean(), state.samples, recipe.seed)
-        statistics = statistics if noise is None else statistics.with_noise(*noise, sizes, stats.rates)
+        statistics = statistics if noise is None else statistics.with_noise(*noise, sizes, rates)
     progress.history.append(
         epoch=state.epoch + 1,
         samples=state.samples,

@@ -22,11 +22,11 @@ class TrainState(NamedTuple):
     """The state of training; a new one after each chunk.
 
     ``samples``, ``step`` and ``epoch`` count over all calls of `partial_fit`; ``reductions`` counts how often an adaptive
-    rate was lowered; ``smoothness`` is that of the batches to come and ``typical`` their usual stiffness, in units of
-    ``unit``; ``batch_size`` and ``coefficients`` are those of the last step; ``noise_scale`` is that of the last epoch in
-    which it was measured, ``peak_batch_size`` that of the start. For the schedule of batch sizes, ``population`` is the
-    number of rows, ``batches`` the statistics of the last chunk, where the schedule reads them, and ``row_products``
-    ``(tr Sigma, Var(g_i . g), |g|^2)`` of the rows of its last batch, each given once.
+    rate was lowered; ``smoothness`` is that of the batches to come; ``batch_size`` and ``coefficients`` are those of the last
+    step; ``noise_scale`` is that of the last epoch in which it was measured, ``peak_batch_size`` that of the start. For the
+    schedule of batch sizes, ``population`` is the number of rows, ``batches`` the statistics of the last chunk, where the
+    schedule reads them, and ``row_products`` ``(tr Sigma, Var(g_i . g), |g|^2)`` of the rows of its last batch, each given
+    once.
     """
 
     step: int = 0
@@ -34,8 +34,6 @@ class TrainState(NamedTuple):
     samples: int = 0
     reductions: int = 0
     smoothness: float | np.ndarray = 1.0
-    typical: float = 0.0
-    unit: float = 1.0
     batch_size: int = 0
     noise_scale: float = np.inf
     peak_batch_size: float = np.inf

@@ -8,7 +8,7 @@ import pytest
 from skminibatch.backends import base
 from skminibatch.contract.coordinates import Coordinates
 from skminibatch.contract.orders import explicit_order
-from skminibatch.contract.plan import NO_BOUND, Plan
+from skminibatch.contract.plan import Plan
 from skminibatch.contract.task import LinearTask
 from skminibatch.losses import EachOutput, Logistic, Softmax, SquaredError
 from skminibatch.optimizers import SGD, ScheduleFree
@@ -74,38 +74,15 @@ def test_optimizers_agree_on_dense_rows(backend, optimizer, penalty):
     assert_agree(backend, rows_of_data(), Logistic(), optimizer, penalty=penalty)
 
 
-@each_of(
-    {"limits": {"safety": (0.02, 0.1, 1.0)}},
-    {"limits": {"safety": (0.05, 0.5, 0.0)}},
-    {"limits": {"clip_norm": 0.45}},
-    {"limits": {"clip_norm": 0.45, "safety": (0.02, 0.1, 1.0)}},
-)
+@each_of({"limits": {"clip_norm": 0.45}})
 def test_settings_agree_on_dense_rows(backend, settings):
     settings = dict(settings)
     limits = settings.pop("limits", {})
     plan = plan_of(ScheduleFree(), **limits)
     assert_agree(backend, rows_of_data(), *SOME, plan=plan, **settings)
-    if "safety" in limits:  # it bounds some steps
-        _, stats = run(base, rows_of_data(), *SOME, plan=plan)
-        assert 0 < np.sum(stats.rates < plan.coefficients[:, 0])
     if "clip_norm" in limits:
         _, stats = run(base, rows_of_data(), *SOME, plan=plan)
         assert 0 < np.sum(stats.square_norms > plan.clip_norm**2) < stats.losses.size
-
-
-def test_the_bound_of_a_batch_is_that_of_the_plan(backend):
-    """``share / (smoothness + max(0, mean_i(s_i stiffness_i (|x_i|^2 + 1)) - typical))``."""
-    X, weights = rows_of_data(), np.random.default_rng(5).uniform(0.1, 3.0, N)
-    share, smoothness, typical = safety = (0.05, 0.5, 1.0)
-    plan = plan_of(ScheduleFree(), safety=safety)
-    _, stats = run(backend, X, *SOME, plan=plan, weights=weights)
-    each = weights * Logistic.curvature * (np.sum(X**2, axis=1) + 1)
-    stiffness = [each[plan.rows.explicit[a:b]].mean() for a, b in zip(plan.offsets, plan.offsets[1:], strict=False)]
-    bound = share / (smoothness + np.maximum(0, np.array(stiffness) - typical))
-    np.testing.assert_allclose(stats.rates, np.minimum(plan.coefficients[:, 0], bound))
-    assert np.all(
-        run(backend, X, *SOME, plan=plan_of(ScheduleFree(), safety=NO_BOUND))[1].rates == plan.coefficients[:, 0]
-    )
 
 
 def test_clipping_keeps_the_direction(backend):
@@ -148,21 +125,17 @@ def test_losses_of_float32_accumulate_in_float64(backend):
 
 
 def test_steps_that_measure(backend):
-    """Dense: the norm of each gradient, the rows of each 2nd batch; sparse: those of the last 16. A bound: all rows."""
-    free, bound = (plan_of(SGD(), n_epochs=6, safety=safety) for safety in (NO_BOUND, (0.5, 0.1, 1.0)))
-    steps = np.arange(len(free.offsets) - 1)
+    """Dense: the norm of each gradient, the rows of each 2nd batch; sparse: those of the last 16."""
+    plan = plan_of(SGD(), n_epochs=6)
+    steps = np.arange(plan.n_steps)
     assert len(steps) > 2 * base.MEASURED_STEPS
     for verbs in (base, backend):
-        _, dense = run(verbs, rows_of_data(), Logistic(), SGD(), plan=free)
+        _, dense = run(verbs, rows_of_data(), Logistic(), SGD(), plan=plan)
         np.testing.assert_array_equal(np.isnan(dense.square_norms), False)
         np.testing.assert_array_equal(np.isnan(dense.row_squares), steps % 2 != 0)
-        _, dense = run(verbs, rows_of_data(), Logistic(), SGD(), plan=bound)
-        np.testing.assert_array_equal(np.isnan(dense.row_squares), False)
-        _, thin = run(verbs, rows_of_data(density=0.3), Logistic(), SGD(), plan=free)
+        _, thin = run(verbs, rows_of_data(density=0.3), Logistic(), SGD(), plan=plan)
         np.testing.assert_array_equal(np.isnan(thin.square_norms), steps < len(steps) - 16)
         np.testing.assert_array_equal(np.isnan(thin.row_squares), steps < len(steps) - 16)
-        _, thin = run(verbs, rows_of_data(density=0.3), Logistic(), SGD(), plan=bound)
-        np.testing.assert_array_equal(np.isnan(thin.row_squares), False)
 
 
 def test_a_few_steps_are_all_measured():
@@ -185,6 +158,6 @@ def test_threads_and_batches_of_one_row_and_of_many(backend):
 def test_large_batches_agree(backend, batch_size):
     """They are cut into slices, whose gradients are added up."""
     X = rows_of_data(3000)
-    plan = plan_of(ScheduleFree(), 3000, batch_size, n_epochs=1, safety=(0.08, 0.5, 1.0))
+    plan = plan_of(ScheduleFree(), 3000, batch_size, n_epochs=1)
     weights = np.random.default_rng(0).uniform(0.5, 2.0, 3000)
     assert_agree(backend, X, *SOME, plan=plan, weights=weights)

@@ -31,7 +31,7 @@ from skminibatch.schedules import (
 from skminibatch.statistics.smoothness import smoothness
 from tests.examined import at
 
-STATE = SimpleNamespace(step=0, reductions=0, smoothness=4.0, typical=5.0)
+STATE = SimpleNamespace(step=0, reductions=0, smoothness=4.0)
 SAMPLES = np.arange(0, 1000, 10).astype(float)
 
 # schedule -> its rates, from the formula in the literature

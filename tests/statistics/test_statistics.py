@@ -180,8 +180,8 @@ def test_noise_scale_is_the_ratio_of_unbiased_estimates(rng):
         norms[i], squares[i] = np.sum(gradients.mean(axis=0) ** 2), np.sum(gradients**2)
 
     def seen(sizes, norms, squares, population=np.inf):
-        stats = StepStats(sizes * 2.0, norms, squares, np.full(len(sizes), 0.1), -1)
-        return BatchStatistics.of(sizes, stats, population)
+        stats = StepStats(sizes * 2.0, norms, squares, -1)
+        return BatchStatistics.of(sizes, np.full(len(sizes), 0.1), stats, population)
 
     some = np.where(rng.random(len(sizes)) < 0.75, np.nan, squares)  # the rows of most batches are not measured
     for found in (seen(sizes, norms, squares), seen(sizes, norms, some)):
@@ -203,6 +203,6 @@ def test_noise_scale_of_batches_without_replacement_by_enumeration(rng):
         square_norms=np.array([np.sum(batch.mean(axis=0) ** 2) for batch in batches]),
         row_squares=np.array([np.sum(batch**2) for batch in batches]),
     )
-    found = BatchStatistics.of(np.full(len(batches), 3), stats, population=6)
+    found = BatchStatistics.of(np.full(len(batches), 3), np.zeros(len(batches)), stats, population=6)
     assert found.variance == pytest.approx(np.sum(gradients.var(axis=0, ddof=1)), rel=1e-12)
     assert found.signal == pytest.approx(np.sum(gradients.mean(axis=0) ** 2), rel=1e-12)

@@ -32,8 +32,8 @@ def run_dense(task: LinearTask, plan: Plan) -> StepStats:
     measured, flat = base.measures_rows(plan, table), readonly(X.reshape(-1))
 
     def work(thread):
-        limits = Limits(task.fit_intercept, plan.safety, plan.clip_norm, measured, thread, n_threads)
-        results = stats[:4] if thread == 0 else tuple(np.empty_like(a) for a in stats[:4])
+        limits = Limits(task.fit_intercept, plan.clip_norm, measured, thread, n_threads)
+        results = stats[:3] if thread == 0 else tuple(np.empty_like(a) for a in stats[:3])
         return lambda: run(
             task.parts, tuple(data), plan.rows, plan.offsets, plan.coefficients, tuple(axes), flat, tuple(limits),
             _stored(table), tuple(spaces[thread]), results,
@@ -54,7 +54,7 @@ def run_csr(task: LinearTask, plan: Plan) -> StepStats:
     stats, (_, penalty, optimizer), params, table = empty_stats(plan.n_steps), task.parts, task.params, task.table
     lazy, n_steps, measured_from = base.is_lazy(optimizer, penalty), plan.n_steps, base.measured_from(plan, table)
     threshold = 0.0 if lazy else base.exact_threshold(penalty)
-    limits = Limits(task.fit_intercept, plan.safety, plan.bounds_rates, plan.clip_norm, measured_from, threshold)
+    limits = Limits(task.fit_intercept, plan.clip_norm, measured_from, threshold)
     axes = Axes(np.array(1.0), np.array(0), np.ones(1))
     if task.coordinates is not None:
         scale = np.ascontiguousarray(task.coordinates.scale, np.float64)
@@ -71,14 +71,14 @@ def run_csr(task: LinearTask, plan: Plan) -> StepStats:
     space = (*space, _stored(table))
     if lazy:
         averaged = declared(optimizer).brings("follow")
-        failed = run_lazy(*common, params, averaged, space, stats[:4])
+        failed = run_lazy(*common, params, averaged, space, stats[:3])
         if table is not None:
             stats.square_norms[:] = np.nan
         return stats._replace(failed=failed)
     # the numbers of a coordinate are neighbours: one cache line instead of one for each slot
     m, K, d = params.shape[0], params.shape[1], params.shape[2] - 1
     state = np.ascontiguousarray(params[:, :, :d].transpose(2, 1, 0)).reshape(d, K * m)
-    failed = run_linear(*common, params, state, space, stats[:4])
+    failed = run_linear(*common, params, state, space, stats[:3])
     params[:, :, :d] = state.reshape(d, K, m).transpose(2, 1, 0)
     return stats._replace(failed=failed)
 
@@ -133,7 +133,7 @@ def run_mlp(task: NetworkTask, plan: Plan) -> StepStats:
 
     def lead():
         try:
-            return run((), *arrays, *steps, network[:4], network[4:6], limits, params, space, stats[:4])
+            return run((), *arrays, *steps, network[:4], network[4:6], limits, params, space, stats[:3])
         except BaseException:
             release_helpers(space.crew)
             raise

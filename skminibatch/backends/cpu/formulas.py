@@ -10,13 +10,12 @@ from numba.extending import overload
 
 from skminibatch.backends.cpu.compile import INLINED, inlined
 from skminibatch.backends.cpu.intrinsics import power_of_two, select
-from skminibatch.contract import kinds, plan, steps, verbs
+from skminibatch.contract import kinds, steps, verbs
 
 # the Taylor coefficients of exp and of artanh, in two chains: one waits half as long for its own last result
 _EVEN = tuple(1.0 / math.factorial(n) for n in range(10, -1, -2))
 _UNEVEN = tuple(1.0 / math.factorial(n) for n in range(9, 0, -2))
 _ODD = tuple(1.0 / n for n in range(19, 0, -2))
-bounded_rate = inlined(plan.bounded_rate)
 
 
 @inlined
@@ -107,16 +106,6 @@ def _gradient(self, raw, y):
 @formula(verbs.value_gradient)
 def _value_gradient(self, raw, y, out):
     return declaration_of(self)["value_gradient"]
-
-
-@formula(verbs.stiffness)
-def _stiffness(self, raw, y):
-    declares = declaration_of(self)
-    if declares.brings("stiffness"):
-        return declares["stiffness"]
-    curvature = declares["curvature"]
-    constant = 1.0 if curvature is None else float(curvature)
-    return lambda self, raw, y: constant
 
 
 @formula(verbs.smooth_gradient)

@@ -129,7 +129,7 @@ def _carried_out(run: Callable[..., StepStats], rows: Rows, task: LinearTask | N
 
     def step(X, y, weights, plan, subset=None):
         stats = run(task._replace(X=X, y=y, weights=weights, params=params), plan, subset)
-        return StepStats(*map(on_host, stats[:4]), int(stats.failed))
+        return StepStats(*map(on_host, stats[:3]), int(stats.failed))
 
     if rows.array is not None:
         subset = rows.to_device(plan.rows.subset) if plan.rows.subset.size else None

@@ -1,15 +1,13 @@
 // Losses of rows whose raw outputs are known, and the raw outputs of sparse rows. Stands behind the structs of the parts;
 // `Loss` is the loss, `Value` the type of the numbers that a sparse matrix stores, `Column` that of its indices.
 
-/* Values, derivatives by the raw outputs (n, K) and bounds of the second derivative of the losses of n rows; y is (n, width). */
-extern "C" __global__ void losses_of_rows(const T* raw, const T* y, T* values, T* residuals, T* stiffnesses,
-                                          const double* numbers, long long n, int K, int width) {
+/* Values of the losses of n rows and their derivatives by the raw outputs (n, K); y is (n, width). */
+extern "C" __global__ void losses_of_rows(const T* raw, const T* y, T* values, T* residuals, const double* numbers,
+                                          long long n, int K, int width) {
     const Loss loss(numbers);
     const long long stride = (long long)gridDim.x * blockDim.x;
-    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += stride) {
+    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += stride)
         values[i] = loss.value_gradient(raw + i * K, y + i * width, residuals + i * K, K);
-        stiffnesses[i] = loss.stiffness(raw + i * K, y + i * width, K);
-    }
 }
 
 /* Raw outputs (n, K) of some rows (null: the first n), a thread for each: the same bits every time, as cuSPARSE has not. */

@@ -29,28 +29,20 @@ class LossOfRows(NamedTuple):
     def values_residuals(self, raw, y):
         """Losses (b,) and their derivatives (b, K)."""
         if has_cuda(self.loss):
-            return self._evaluated(raw, y)[:2]
+            return self._evaluated(raw, y)
         if declared(self.loss).kind is LOSS:
             return base.values_residuals(self.loss, raw, y)
         return tuple(map(cupy().asarray, base.values_residuals(self.loss, on_host(raw), on_host(y))))
 
-    def stiffnesses(self, raw, y):
-        """Bounds of the second derivatives (b,)."""
-        if has_cuda(self.loss):
-            return self._evaluated(raw, y)[2]
-        if declared(self.loss).kind is LOSS:
-            return base.stiffnesses(self.loss, raw, y)
-        return cupy().asarray(base.stiffnesses(self.loss, on_host(raw), on_host(y)))
-
     def _evaluated(self, raw, y):
         cp, (n, K) = cupy(), raw.shape
         raw, y = cp.ascontiguousarray(raw), cp.ascontiguousarray(y.astype(raw.dtype, copy=False))
-        values, residuals, bounds = cp.empty(n, raw.dtype), cp.empty((n, K), raw.dtype), cp.empty(n, raw.dtype)
+        values, residuals = cp.empty(n, raw.dtype), cp.empty((n, K), raw.dtype)
         width = 1 if y.ndim == 1 else y.shape[1]
         shape = np.int64(n), np.int32(K), np.int32(width)
-        arrays = raw, y, values, residuals, bounds, cp.asarray(numbers(self.loss))
+        arrays = raw, y, values, residuals, cp.asarray(numbers(self.loss))
         _kernel("losses_of_rows", self.loss, raw.dtype, raw.dtype)((_blocks(n),), (THREADS,), (*arrays, *shape))
-        return values, residuals, bounds
+        return values, residuals
 
 
 def raw_of_sparse_rows(X, rows, coef, intercept):

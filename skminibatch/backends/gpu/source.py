@@ -50,7 +50,6 @@ HD T value_gradient(const T* raw, const T* y, T* out, int) const {
     out[0] = gradient(raw[0], y[0]);
     return loss;
 }
-HD T stiffness(const T* raw, const T* y, int) const { return stiffness(raw[0], y[0]); }
 """
 HD = """
 #ifndef HD
@@ -222,9 +221,7 @@ _bodies: dict[tuple, dict[str, str] | str] = {}
 
 def _body(part, verb: str) -> str:
     """The body of a function: what a class has for its formula or for one that it inherits, or else a translation."""
-    cls, declared = type(part), kinds.declared(part)
-    if verb == "stiffness" and not declared.brings(verb):
-        return f"return T({1.0 if declared.curvature is None else float(declared.curvature)!r});"
+    cls = type(part)
     for base in cls.__mro__:
         if verb in vars(base).get("cuda", {}):
             return inspect.cleandoc(vars(base)["cuda"][verb])

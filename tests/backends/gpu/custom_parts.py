@@ -11,8 +11,8 @@ from skminibatch.losses import Huber
 from skminibatch.optimizers import Momentum
 
 
-class Stiff(Huber):
-    """A formula that the class before does not have, and one of its own for the others."""
+class PseudoHuber(Huber):
+    """Formulas of its own in place of those of the class before."""
 
     def value(self, raw, y):
         r = raw - y
@@ -21,9 +21,6 @@ class Stiff(Huber):
     def gradient(self, raw, y):
         r = (raw - y) / self.epsilon
         return where(np.isfinite(r), r / np.sqrt(1.0 + r * r), np.sign(r))
-
-    def stiffness(self, raw, y):
-        return 3.0 * self.epsilon + np.abs(y)
 
 
 class Focal(NamedTuple):

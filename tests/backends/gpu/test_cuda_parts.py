@@ -24,7 +24,7 @@ from skminibatch.layers.dropout import drawn
 from skminibatch.losses import LOSSES, ROWWISE_LOSSES, EachOutput, Huber, OneVsRest, SquaredError
 from skminibatch.optimizers import OPTIMIZERS, Adam, Averaging
 from skminibatch.penalties import ElasticNet
-from tests.backends.gpu.custom_parts import Focal, Halved, Lion, Looking, Smoothed, Stiff
+from tests.backends.gpu.custom_parts import Focal, Halved, Lion, Looking, PseudoHuber, Smoothed
 from tests.backends.network_chunks import Swish
 from tests.emulated import cupy, nvrtc
 
@@ -42,7 +42,7 @@ def of_the_guide() -> type:
     return names["Cauchy"]
 
 
-LOSSES_ALONE = [cls() for cls in (*LOSSES.values(), of_the_guide(), Stiff)]
+LOSSES_ALONE = [cls() for cls in (*LOSSES.values(), of_the_guide(), PseudoHuber)]
 OPTIMIZERS_ALONE = [cls() for cls in (*OPTIMIZERS.values(), Looking)]
 PARTS = {
     "loss": LOSSES_ALONE,
@@ -71,13 +71,12 @@ RANDOM = np.random.default_rng(9).standard_normal(64) * 10.0 ** np.repeat(np.ara
 EACH = """
 template <class P> HD void each_loss(const P& part, const T* in, T* out) {
     out[0] = P::n_numbers, out[1] = P::rowwise;
-    out[2] = part.value(in[0], in[1]), out[3] = part.gradient(in[0], in[1]), out[4] = part.stiffness(in[0], in[1]);
-    out[5] = part.value_gradient(in, in + 1, out + 6, 1), out[7] = part.stiffness(in, in + 1, 1);
+    out[2] = part.value(in[0], in[1]), out[3] = part.gradient(in[0], in[1]);
+    out[4] = part.value_gradient(in, in + 1, out + 5, 1);
 }
 template <class P> HD void each_rowwise(const P& part, const T* in, T* out) {
     out[0] = P::n_numbers, out[1] = P::rowwise;
-    out[2] = part.value_gradient(in, in + N_OUTPUTS, out + 4, N_OUTPUTS);
-    out[3] = part.stiffness(in, in + N_OUTPUTS, N_OUTPUTS);
+    out[2] = part.value_gradient(in, in + N_OUTPUTS, out + 3, N_OUTPUTS);
 }
 template <class P> HD void each_penalty(const P& part, const T* in, T* out) {
     out[0] = P::n_numbers;
@@ -166,7 +165,7 @@ def inputs_of_loss(loss, rng):
 
 
 def outputs_of_loss(loss, raw, y):
-    found = verbs.value(loss, raw, y), verbs.gradient(loss, raw, y), verbs.stiffness(loss, raw, y)
+    found = verbs.value(loss, raw, y), verbs.gradient(loss, raw, y)
     return False, *found, *found
 
 
@@ -184,8 +183,7 @@ def outputs_of_rowwise(loss, *columns):
     raw, y = np.column_stack(columns[:N_OUTPUTS]), np.column_stack(columns[N_OUTPUTS:])
     gradients = np.empty_like(raw)
     values = [verbs.value_gradient(loss, *row) for row in zip(raw, y, gradients, strict=True)]
-    stiffnesses = [verbs.stiffness(loss, *row) for row in zip(raw, y, strict=True)]
-    return True, values, stiffnesses, *gradients.T
+    return True, values, *gradients.T
 
 
 def inputs_of_penalty(penalty, rng):

@@ -702,7 +702,7 @@ def test_parts_without_a_translation_run_by_their_formulas(loss, optimizer, dens
     K = OUTPUTS if several_outputs(loss) else 1
     start = 0.1 * rng.standard_normal((1 + n_slots(optimizer), K, X.shape[1] + 1))
     start[1:] = np.abs(start[1:])
-    plan = plan_of(optimizer, safety=(0.05, 0.5, 1.0), clip_norm=np.inf if declared(optimizer).per_row else 0.5)
+    plan = plan_of(optimizer, clip_norm=np.inf if declared(optimizer).per_row else 0.5)
     ends, found = [], []
     for backend in (base, gpu_backend):
         params, table = start.copy(), np.full((N, 1 + K), 0.5) if declared(optimizer).per_row else None

@@ -13,7 +13,6 @@ from numba.extending import overload
 from skminibatch.backends.cpu.compile import INLINED, Kernel, finite, inlined
 from skminibatch.backends.cpu.crew import PER_LINE, wait_for
 from skminibatch.backends.cpu.formulas import (
-    bounded_rate,
     clipping,
     coefficients_at,
     row_weight,
@@ -35,7 +34,7 @@ from skminibatch.backends.cpu.rows import (
     unpacked,
 )
 from skminibatch.contract.steps import stepped
-from skminibatch.contract.verbs import follow, gradient, point, stiffness, update, value, value_gradient
+from skminibatch.contract.verbs import follow, gradient, point, update, value, value_gradient
 
 
 def bring(X, rows, n, center, tile):
@@ -186,13 +185,13 @@ def add_rows(A, rows, first, last, d, residuals, g):
 
 
 def residuals_of(loss, raw, y, rows, weights, n, square_lengths, out, sums):
-    """Turn raw outputs into weighted residuals, in place; add (loss, squares of gradients, stiffness) to `sums`."""
+    """Turn raw outputs into weighted residuals, in place; add (loss, squares of gradients) to `sums`."""
 
 
 @overload(residuals_of, jit_options=INLINED)
 def _residuals_of(loss, raw, y, rows, weights, n, square_lengths, out, sums):
     def pointwise(loss, raw, y, rows, weights, n, square_lengths, out, sums):
-        total, squares, stiff = 0.0, 0.0, 0.0
+        total, squares = 0.0, 0.0
         for t in range(n):
             out[t] = y[rows[t]]
         for t in range(n):
@@ -200,17 +199,14 @@ def _residuals_of(loss, raw, y, rows, weights, n, square_lengths, out, sums):
             total += s * value(loss, z, target)
             r = s * gradient(loss, z, target)
             squares += r * r * square_lengths[t]
-            stiff += s * stiffness(loss, z, target) * square_lengths[t]
             raw[t, 0] = r
         sums[0] += total
         sums[1] += squares
-        sums[2] += stiff
 
     def rowwise(loss, raw, y, rows, weights, n, square_lengths, out, sums):
         K = raw.shape[1]
         for t in range(n):
             s = weights[t]
-            sums[2] += s * stiffness(loss, raw[t], y[rows[t]]) * square_lengths[t]
             sums[0] += s * value_gradient(loss, raw[t], y[rows[t]], out)
             for k in range(K):
                 raw[t, k] = s * out[k]
@@ -240,7 +236,7 @@ def _take_changes(table, rows, n, residuals):
 def slice_gradient(loss, data, axes, start, stop, ahead, v, table, fit_intercept, measure, group, g, sums):
     """Add the gradients of the rows at the positions ``start`` to ``stop - 1`` to `g`; that of one alone stays in `group`.
 
-    Sums of squares and of stiffness mean something where their rows are measured.
+    The sum of squares means something where the rows are measured.
     """
     cursor, ring, burst, order, offsets, n_threads, flat = ahead
     rows, raw, square_lengths = group.rows, group.raw, group.square_lengths
@@ -350,7 +346,7 @@ def run(parts, data, order, offsets, coefficients, axes, flat, limits, table, sp
     thread, n_threads, measured, v = limits.thread, limits.n_threads, limits.measured, space.point
     params, G, sums, scale = space.params, space.partial, space.sums, axes.scale
     A = where_read(data.X, axes.center, group.tile)
-    losses, square_norms, row_squares, rates = stats
+    losses, square_norms, row_squares = stats
     d, free = data.X.shape[1], params.dtype.type(limits.fit_intercept)
     ahead = Ahead(space.cursor, space.ring, space.burst, unpacked(order), offsets, n_threads, flat)
     start_cursor(space.cursor, thread, offsets, n_threads)
@@ -371,11 +367,10 @@ def run(parts, data, order, offsets, coefficients, axes, flat, limits, table, sp
                 G[parity, part], sums[parity, part],
             )  # fmt: skip
         meet(space.progress, thread, n_threads, s)
-        total, squares, stiff = 0.0, 0.0, 0.0
+        total, squares = 0.0, 0.0
         for part in range(n_parts):
             total += sums[parity, part, 0]
             squares += sums[parity, part, 1]
-            stiff += sums[parity, part, 2]
         share = 1.0 / size
         g = space.gradient if n_parts > 1 else G[parity, 0]
         if n_parts > 1:
@@ -383,13 +378,12 @@ def run(parts, data, order, offsets, coefficients, axes, flat, limits, table, sp
         square_norm = squares
         if size > 1:
             square_norm = square_norm_of(g, params.dtype.type(share), d, free, scale)
-        rate = bounded_rate(coefficients[s, 0], limits.safety, stiff * share)
-        losses[s], square_norms[s], rates[s] = total, square_norm, rate
+        losses[s], square_norms[s] = total, square_norm
         row_squares[s] = squares if measured[s] else np.nan
         if not (finite(total) and finite(square_norm)):
             return s
         factor = params.dtype.type(clipping(square_norm, limits.clip_norm) * share)
-        c = coefficients_at(optimizer, coefficients, s, rate)
+        c = coefficients_at(optimizer, coefficients, s, coefficients[s, 0])
         after = min(s + 1, n_steps - 1)
         following = coefficients_at(optimizer, coefficients, after, coefficients[after, 0])
         for k in range(v.shape[0]):

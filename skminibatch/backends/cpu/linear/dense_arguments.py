@@ -57,7 +57,6 @@ class Limits(NamedTuple):
     """What bounds a step, which steps are `measured`, and which of the threads this one is."""
 
     fit_intercept: bool
-    safety: tuple
     clip_norm: float
     measured: np.ndarray
     thread: int
@@ -83,8 +82,8 @@ def side_by_side(*kinds):
 class WorkSpace(NamedTuple):
     """What the kernel writes to, for one thread; parameters, gradients and points have rows of full cache lines.
 
-    ``partial`` are the gradients of slices, for even and odd steps, ``sums`` (loss, squares, stiffness) of slices and
-    ``progress`` the finished steps of each thread: these three are shared by the threads.
+    ``partial`` are the gradients of slices, for even and odd steps, ``sums`` (loss, squares) of slices and ``progress``
+    the finished steps of each thread: these three are shared by the threads.
     """
 
     params: np.ndarray
@@ -106,7 +105,7 @@ class WorkSpace(NamedTuple):
         full = -(-width // line) * line
         shared = (
             (dtype, (2, n_slices, K, full)),
-            (np.float64, (2, n_slices, 3)),
+            (np.float64, (2, n_slices, 2)),
             (np.int64, (n_threads * PER_LINE,)),
         )
         own = (

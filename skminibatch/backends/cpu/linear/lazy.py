@@ -9,16 +9,15 @@ import numpy as np
 from numba.extending import overload
 
 from skminibatch.backends.cpu.compile import INLINED, inlined
-from skminibatch.backends.cpu.formulas import coefficients_at, slots_at, store_slots
+from skminibatch.backends.cpu.formulas import slots_at, store_slots
 from skminibatch.contract.steps import regularised
 from skminibatch.contract.verbs import follow, point, update
 
 
 @inlined
-def transition(penalty, optimizer, coefficients, s, rate, A, G, e, unit, stretch):
+def transition(penalty, optimizer, c, A, G, e, unit, stretch):
     """Fill in the map of an untouched coordinate, the response to a unit gradient, and the point of the gradient."""
     m = A.shape[0]
-    c = coefficients_at(optimizer, coefficients, s, rate)
     for i in range(m + 1):
         unit[:] = 0
         if i < m:

@@ -14,7 +14,7 @@ LONGEST_SUM = 64  # groups of rows whose gradients are added in the type of the 
 def scratch(K: int, dtype) -> tuple:
     """What the kernels write to: raw outputs, row numbers, a row's gradient, squared lengths, weights and sums."""
     raw, group = np.empty((GROUP, K), dtype), np.empty(GROUP, np.int64)
-    return raw, group, np.empty(max(GROUP, K)), np.ones(GROUP), np.ones(GROUP), np.zeros(3)
+    return raw, group, np.empty(max(GROUP, K)), np.ones(GROUP), np.ones(GROUP), np.zeros(2)
 
 
 @Kernel

@@ -23,7 +23,6 @@ from numba.extending import overload
 
 from skminibatch.backends.cpu.compile import INLINED, Kernel, finite, inlined
 from skminibatch.backends.cpu.formulas import (
-    bounded_rate,
     clipping,
     coefficients_at,
     row_weight,
@@ -237,23 +236,14 @@ def row_weights_of(weights, plan_weights, rows, size, start, row_weights):
 
 
 @inlined
-def transitions(penalty, optimizer, coefficients, s, rate, maps, stretches):
-    """The maps of step `s` at a rate, for each kind of coordinate."""
-    A, G, e = maps.A, maps.G, maps.e
-    for kind in range(stretches.size):
-        transition(penalty, optimizer, coefficients, s, rate, A[kind], G[kind], e[kind], maps.unit, stretches[kind])
-
-
-@inlined
-def look(penalty, optimizer, params, coefficients, s, rate, maps, stretches, intercept):
-    """The maps of step `s` at a rate and where it takes the gradient: ``e P`` for the states, and the intercepts."""
-    P, e, ep = maps.P, maps.e, maps.ep
+def look(penalty, optimizer, params, c, maps, stretches, intercept):
+    """The maps of a step and where it takes the gradient: ``e P`` for the states, and the intercepts."""
+    A, P, G, e, ep = maps.A, maps.P, maps.G, maps.e, maps.ep
     m, K, d = params.shape[0], params.shape[1], params.shape[2] - 1
-    c = coefficients_at(optimizer, coefficients, s, rate)
     for k in range(K):
         intercept[k] = point(optimizer, params[0, k, d], slots_at(optimizer, params, k, d), c)
-    transitions(penalty, optimizer, coefficients, s, rate, maps, stretches)
     for kind in range(stretches.size):
+        transition(penalty, optimizer, c, A[kind], G[kind], e[kind], maps.unit, stretches[kind])
         for i in range(m):
             ep[kind, i] = 0.0
             for q in range(m):
@@ -303,7 +293,7 @@ def run_linear(parts, X, y, weights, order, offsets, coefficients, plan_weights,
     batch, maps, thresholds = Batch(*batch), Maps(*maps), Thresholds(*thresholds)
     rows, raw, squares, sums = batch.rows, batch.raw, batch.square_lengths, batch.sums
     since, Q, C, R = thresholds
-    losses, square_norms, row_squares, rates = stats
+    losses, square_norms, row_squares = stats
     K, flat, scratch, fit_intercept = params.shape[1], U.reshape(U.size), maps.scratch, limits.fit_intercept
     y_flat = y.reshape(y.size)
     m, thresholded = params.shape[0], limits.l1 > 0.0
@@ -320,11 +310,12 @@ def run_linear(parts, X, y, weights, order, offsets, coefficients, plan_weights,
                 for q in range(indptr[rows[t]], indptr[rows[t] + 1]):
                     kind = kind_of(axes.kinds, indices[q])
                     catch_up(U, indices[q], K, m, since, now, Q[kind], C[kind], R[kind])
-        look(penalty, optimizer, params, coefficients, s, coefficients[s, 0], maps, axes.stretches, batch.intercept)
+        rate = coefficients[s, 0]
+        c = coefficients_at(optimizer, coefficients, s, rate)
+        look(penalty, optimizer, params, c, maps, axes.stretches, batch.intercept)
         points = (scalars(optimizer, maps.ep[0]), maps.ep)
         measured = s >= limits.measured_from
-        measure = measured or limits.bounds_rates
-        outputs(data, indices, indptr, y_flat, rows, size, flat, K, points, axes, raw, squares, measure)
+        outputs(data, indices, indptr, y_flat, rows, size, flat, K, points, axes, raw, squares, measured)
         for t in range(size):
             squares[t] += fit_intercept
             for k in range(K):
@@ -337,22 +328,17 @@ def run_linear(parts, X, y, weights, order, offsets, coefficients, plan_weights,
             n_touched = touch(data, indices, indptr, rows, size, axes.scale, raw, share, g, touched)
             square_norm = square_norm_of(g, touched, n_touched, raw, size, share, fit_intercept)
             clear(g, touched, n_touched)
-        rate = bounded_rate(coefficients[s, 0], limits.safety, sums[2] * share)
-        losses[s], square_norms[s], rates[s] = sums[0], square_norm, rate
-        row_squares[s] = sums[1] if measure else np.nan
+        losses[s], square_norms[s] = sums[0], square_norm
+        row_squares[s] = sums[1] if measured else np.nan
         if not finite(sums[0]) or (measured and not finite(square_norm)):
             make_explicit(U, K, maps.P, scratch, axes.kinds, thresholded, thresholds, now)
             return s
         ratio = clipping(square_norm, limits.clip_norm)
-        if rate < coefficients[s, 0]:
-            transitions(penalty, optimizer, coefficients, s, rate, maps, axes.stretches)
         now = advance(U, K, maps, axes, limits.l1, rate, thresholds, now)
         responses = (scalars(optimizer, maps.h[0]), maps.h)
         add_to_state(data, indices, indptr, rows, size, flat, K, responses, axes, raw, share * ratio)
         if fit_intercept:
-            step_intercept(
-                optimizer, params, raw, size, share, coefficients_at(optimizer, coefficients, s, rate), ratio
-            )
+            step_intercept(optimizer, params, raw, size, share, c, ratio)
     make_explicit(U, K, maps.P, scratch, axes.kinds, thresholded, thresholds, now)
     return -1
 
@@ -368,7 +354,7 @@ def run_lazy(
     batch, _, _, (g, touched), table = space
     batch = Batch(*batch)
     rows, raw, squares, sums = batch.rows, batch.raw, batch.square_lengths, batch.sums
-    losses, square_norms, row_squares, rates = stats
+    losses, square_norms, row_squares = stats
     K, d, fit_intercept = params.shape[1], params.shape[2] - 1, limits.fit_intercept
     places = unpacked(order)
     for s in range(offsets.shape[0] - 1):
@@ -393,12 +379,10 @@ def run_lazy(
         take_changes(table, rows, size, raw)
         n_touched = touch(data, indices, indptr, rows, size, axes.scale, raw, share, g, touched)
         square_norm = square_norm_of(g, touched, n_touched, raw, size, share, fit_intercept)
-        rate = bounded_rate(coefficients[s, 0], limits.safety, sums[2] * share)
-        losses[s], square_norms[s], row_squares[s], rates[s] = sums[0], square_norm, sums[1], rate
+        losses[s], square_norms[s], row_squares[s] = sums[0], square_norm, sums[1]
         if not (finite(sums[0]) and finite(square_norm)):
             return s
         ratio = clipping(square_norm, limits.clip_norm)
-        c = coefficients_at(optimizer, coefficients, s, rate)
         for i in range(n_touched):
             stretch = axes.stretches[kind_of(axes.kinds, touched[i])]
             step_coordinate(penalty, optimizer, params, touched[i], g, ratio, c, stretch, averaged)

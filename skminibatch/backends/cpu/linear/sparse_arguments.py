@@ -13,8 +13,6 @@ class Limits(NamedTuple):
     """What bounds a step, and the first step whose gradient has its norm measured."""
 
     fit_intercept: bool
-    safety: tuple
-    bounds_rates: bool
     clip_norm: float
     measured_from: int
     l1: float
@@ -85,7 +83,7 @@ def work_space(params, longest, n_steps, n_kinds, l1, measured):
         square_lengths=np.empty(longest),
         weights=np.empty(longest),
         out=np.empty(max(longest, K)),
-        sums=np.empty(3),
+        sums=np.empty(2),
         intercept=np.empty(K),
     )
     A, P, AP = np.zeros((3, n_kinds, m, m))

@@ -398,7 +398,7 @@ def run(
     segments, rates = segments
     counts, _, _, common = network
     clip_norm, measured, seed, step = limits
-    losses, square_norms, row_squares, used = stats
+    losses, square_norms, row_squares = stats
     last, order, failed = counts.shape[0] - 1, unpacked(order), -1
     w = space.point if common[4] else params[0]
     for s in range(offsets.size - 1):
@@ -417,7 +417,7 @@ def run(
         losses[s] = turn_into_residuals(common, raw, space)
         squares, touched = backward(X, network, w, b, measured, space)
         square_norm = gradient_norm(network, touched, space)
-        square_norms[s], used[s] = square_norm, c[0]
+        square_norms[s] = square_norm
         row_squares[s] = squares * b * b if measured else np.nan
         if not (finite(losses[s]) and finite(square_norm)):
             failed = s

@@ -3,13 +3,13 @@
 // defined before.
 
 constexpr int SLOTS = Optimizer::n_slots > 0 ? Optimizer::n_slots : 1, COEFFICIENTS = Optimizer::n_coefficients;
-// What the blocks tell each other besides the gradient: three sums, on sparse rows also the largest residual.
-enum { LOSS, ROW_SQUARES, STIFFNESS, N_SUMS, LARGEST = N_SUMS };
+// What the blocks tell each other besides the gradient: two sums, on sparse rows also the largest residual.
+enum { LOSS, ROW_SQUARES, N_SUMS, LARGEST = N_SUMS };
 
 /* A plan as it comes from the host in one copy: words of 8 bytes, the first of which say where the others stand. */
 struct Layout {
     Index n_steps, offsets, coefficients, weights, visits, stored, parts;
-    double share, smoothness, typical, clip_norm;
+    double clip_norm;
     Index order[RowOrder::n_numbers];
 };
 
@@ -34,11 +34,6 @@ struct Plan {
         return layout->weights ? own * reinterpret_cast<const double*>(words + layout->weights)[position] : own;
     }
     HD Index visits(Index position) const { return layout->visits ? words[layout->visits + position] : 1; }
-    HD double bounded(double rate, double stiffness) const {  // within the bound of the batch
-        const double excess = stiffness - layout->typical;
-        const double bound = layout->share / (layout->smoothness + (excess > 0 ? excess : 0));
-        return bound < rate ? bound : rate;
-    }
     HD double clipping(double square_norm) const {
         const double clip = layout->clip_norm;
         return square_norm > clip * clip ? clip / sqrt(square_norm) : 1.0;
@@ -211,19 +206,18 @@ HD double norm_and_update(const Plan& plan, double squares, double* norms, doubl
     return square_norm;
 }
 
-/* What became of a step, and whether training can go on; `stats` has a row of all steps for each of losses, square_norms,
-   row_squares and rates, then the step that failed. */
-HD bool record(double* stats, Index n_steps, Index step, const double* totals, double square_norm, double rate) {
+/* What became of a step, and whether training can go on; `stats` has a row of all steps for each of losses, square_norms and
+   row_squares, then the step that failed. */
+HD bool record(double* stats, Index n_steps, Index step, const double* totals, double square_norm) {
     if (blockIdx.x == 0 && threadIdx.x == 0) {
         stats[step] = totals[LOSS];
         stats[n_steps + step] = square_norm;
         stats[2 * n_steps + step] = totals[ROW_SQUARES];
-        stats[3 * n_steps + step] = rate;
     }
     return isfinite(totals[LOSS] + square_norm);
 }
 
 /* Which step was the last one, where it is not the last of the plan: it failed. */
 HD void record_end(double* stats, Index n_steps, Index step) {
-    if (blockIdx.x == 0 && threadIdx.x == 0) stats[4 * n_steps] = step < n_steps ? double(step) : -1.0;
+    if (blockIdx.x == 0 && threadIdx.x == 0) stats[3 * n_steps] = step < n_steps ? double(step) : -1.0;
 }

@@ -127,7 +127,6 @@ struct Gradient {
 #pragma unroll
         for (int q = 0; q < TARGETS; ++q) targets[q] = __shfl_sync(ALL, tile.targets[q], tile.first + own_row);
         const T value = loss.value_gradient(raw, targets, residual, OUTPUTS);
-        const T stiffness = in_tile ? weight * loss.stiffness(raw, targets, OUTPUTS) : T(0);
         T square = 0;
 #pragma unroll
         for (int k = 0; k < OUTPUTS; ++k) {
@@ -136,23 +135,22 @@ struct Gradient {
         }
         if (in_tile && lane() < ROWS) {
             sums[LOSS] += double(weight) * value;
-            if (fit_intercept) sums[ROW_SQUARES] += square, sums[STIFFNESS] += stiffness;
+            if (fit_intercept) sums[ROW_SQUARES] += square;
             const TableRow stored(tile.table, tile.plan, row, tile.at + own_row, OUTPUTS);
 #pragma unroll
             for (int k = 0; k < OUTPUTS; ++k) bias[k] += residual[k] = stored.change(k, residual[k]);
         }
-        add_rows(tile, residual, square, stiffness);
+        add_rows(tile, residual, square);
     }
 
-    HD void add_rows(const Tiles& tile, const T (&residual)[OUTPUTS], T square, T stiffness) {
-        T squares = 0, stiffs = 0;
+    HD void add_rows(const Tiles& tile, const T (&residual)[OUTPUTS], T square) {
+        T squares = 0;
 #pragma unroll
         for (int r = 0; r < ROWS; ++r) {
             T length = 0;
 #pragma unroll
             for (int c = 0; c < COLUMNS; ++c) length += tile.x[r][c] * tile.x[r][c];
             squares += __shfl_sync(ALL, square, r) * length;
-            stiffs += __shfl_sync(ALL, stiffness, r) * length;
 #pragma unroll
             for (int k = 0; k < OUTPUTS; ++k) {
                 const T share = __shfl_sync(ALL, residual[k], r);
@@ -161,7 +159,6 @@ struct Gradient {
             }
         }
         sums[ROW_SQUARES] += squares;
-        sums[STIFFNESS] += stiffs;
     }
 
     /* The sums over the warps of the block, a few outputs at a time. */
@@ -270,8 +267,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) run_narrow(
     Index step = 0;
     tile.advance();
     for (; step < n_steps; ++step) {
-        Coefficients now(plan, step);
-        const double planned = *plan.coefficients(step);
+        const Coefficients now(plan, step);
         gradient.clear();
         do {
             if (tile.n > 0) gradient.add(loss, tile, point, fit_intercept);
@@ -287,10 +283,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) run_narrow(
         meet(arrived, expected);
         gather(places, totals);
         const double square_norm = whole_gradient(parts, g, space, scratch, width, d, size, fit_intercept);
-        const double rate = plan.bounded(planned, totals[STIFFNESS] / size);
-        if (!record(stats, n_steps, step, totals, square_norm, rate)) break;
+        if (!record(stats, n_steps, step, totals, square_norm)) break;
         const T shrink = T(plan.clipping(square_norm));
-        now.c[0] = T(rate);
 #pragma unroll 1
         for (int i = threadIdx.x; i < width; i += THREADS) {
             const int j = i % (d + 1);

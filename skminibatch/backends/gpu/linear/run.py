@@ -21,7 +21,7 @@ THREADS, WARP = 512, 32
 # What a thread of a narrow model holds, in words of 4 bytes, of its 128 registers in a block of THREADS.
 REGISTERS, MOST_OF_OUTPUTS, MOST_COLUMNS, OF_ROWS = 88, 72, 16, 32
 MOST_ROWS = 8  # at once
-N_SUMS = 3  # see chunk.cu
+N_SUMS = 2  # see chunk.cu
 SUMS_BYTES = 32 * 1024  # of shared memory, in which the sums of the warps meet
 # Several blocks have to wait for each other in every step, so that one alone is faster while the work on a batch is at most
 # ALONE: the work on a row is ROW_WORK and, for each feature, half the number of outputs plus one.
@@ -250,7 +250,7 @@ def _packed(chunk: Chunk) -> tuple:
     arrays = [plan.offsets, plan.coefficients, np.empty(0) if weights is None else weights]
     arrays += [_visits(plan) if chunk.table is not None else np.empty(0), order.explicit, numbers(*chunk.parts)]
     words = [np.ascontiguousarray(one).reshape(-1).view(np.int64) for one in arrays]
-    limits = np.array([*plan.safety, plan.clip_norm], np.float64).view(np.int64)
+    limits = np.array([plan.clip_norm], np.float64).view(np.int64)
     layout = order_numbers(order)
     head, lengths = 1 + len(words) + len(limits) + len(layout), np.array([len(one) for one in words])
     places = np.where(lengths > 0, head + np.cumsum(lengths) - lengths, 0)  # zero: it is empty
@@ -275,7 +275,7 @@ def _visits(plan) -> np.ndarray:
 
 
 def _empty_stats(plan):
-    return device.cupy().empty(4 * plan.n_steps + 1)
+    return device.cupy().empty(3 * plan.n_steps + 1)
 
 
 def _finished(results, chunk: Chunk, params) -> StepStats:
@@ -284,13 +284,13 @@ def _finished(results, chunk: Chunk, params) -> StepStats:
     params[...] = updated if isinstance(params, cupy.ndarray) else cupy.asnumpy(updated)
     stats = cupy.asnumpy(stats)
     failed = int(stats[-1])
-    losses, square_norms, row_squares, rates = stats[:-1].reshape(4, -1)
+    losses, square_norms, row_squares = stats[:-1].reshape(3, -1)
     if chunk.table is not None:
         square_norms[:] = np.nan
     if failed >= 0:  # the steps behind were not carried out
-        for numbers_of_steps, nothing in ((losses, 0), (square_norms, np.nan), (row_squares, 0), (rates, 0)):
+        for numbers_of_steps, nothing in ((losses, 0), (square_norms, np.nan), (row_squares, 0)):
             numbers_of_steps[failed + 1 :] = nothing
-    return StepStats(losses, square_norms, row_squares, rates, failed)
+    return StepStats(losses, square_norms, row_squares, failed)
 
 
 def _multiprocessors() -> int:

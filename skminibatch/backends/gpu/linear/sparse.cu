@@ -102,7 +102,6 @@ HD void find_residuals(const Loss& loss, const Matrix& X, const T* y, const doub
         const double weight = plan.weight(weights, row, position);
         const T* const target = y + row * n_targets;
         sums[LOSS] += weight * loss.value_gradient(raw + place, target, residuals + place, n_outputs);
-        sums[STIFFNESS] += weight * loss.stiffness(raw + place, target, n_outputs) * length;
         const TableRow stored(table, plan, row, position, n_outputs);
         double square = 0;
         for (int k = 0; k < n_outputs; ++k) {
@@ -193,7 +192,6 @@ extern "C" __global__ void __launch_bounds__(THREADS) run_sparse(
         meet(arrived, expected);
         gather(exchange, totals);
         __syncthreads();
-        const double rate = plan.bounded(*plan.coefficients(step), totals[STIFFNESS] / slice.size);
         const bool bounded = isfinite(totals[LARGEST]);
         const Units units(bounded ? totals[LARGEST] : 0, slice.size);
         if (bounded)
@@ -210,8 +208,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) run_sparse(
             }
         }
         const auto update = [&](T shrink) {
-            Coefficients now(plan, step);
-            now.c[0] = T(rate);
+            const Coefficients now(plan, step);
             for (int k = 0; k < n_outputs; ++k) {
                 for (int j = first; j <= d; j += threads) {
                     const Index i = Index(k) * (d + 1) + j;
@@ -224,7 +221,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) run_sparse(
             }
         };
         const double square_norm = norm_and_update(plan, squares, norms, scratch, arrived, expected, update);
-        if (!record(stats, n_steps, step, totals, square_norm, rate)) break;
+        if (!record(stats, n_steps, step, totals, square_norm)) break;
         pair.flip();
     }
     pair.finish();

@@ -28,7 +28,7 @@ def run(step, rows, y, weights, plan):
             X = SparseRows.on_gpu(X) if is_sparse(X) else X
             of_rows = [cupy().asarray(array[chosen] if array.size else array) for array in (y, weights)]
             of_piece = step(X, *of_rows, _part(plan, first, last))
-            for numbers, new in zip(stats[:4], of_piece[:4], strict=True):
+            for numbers, new in zip(stats[:3], of_piece[:3], strict=True):
                 numbers[first:last] = new
             if of_piece.failed >= 0:
                 return stats._replace(failed=first + of_piece.failed)

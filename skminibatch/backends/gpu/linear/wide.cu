@@ -50,7 +50,6 @@ HD void find_residuals(const Loss& loss, const T* X, const T* y, const double* w
         T* const out = residuals + place * n_outputs;
         const T *const outputs = raw + place * n_outputs, *const target = y + row * n_targets;
         sums[LOSS] += weight * loss.value_gradient(outputs, target, out, n_outputs);
-        sums[STIFFNESS] += weight * loss.stiffness(outputs, target, n_outputs) * length;
         const TableRow stored(table, plan, row, position, n_outputs);
         double square = 0;
         for (int k = 0; k < n_outputs; ++k) {
@@ -143,9 +142,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) run_wide(
         __syncthreads();
         tell<N_SUMS>(exchange, scratch);
         meet(arrived, expected);
-        gather(exchange, totals);
-        __syncthreads();
-        const double rate = plan.bounded(*plan.coefficients(step), totals[STIFFNESS] / slice.size);
+        gather(exchange, totals);  // read behind the next barrier
         double squares = 0;
 #pragma unroll 1
         for (int unit = blockIdx.x; unit < units.n; unit += gridDim.x) {
@@ -156,8 +153,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) run_wide(
             squares += double(gradient[i]) * double(gradient[i]);
         }
         const auto update = [&](T shrink) {
-            Coefficients now(plan, step);
-            now.c[0] = T(rate);
+            const Coefficients now(plan, step);
 #pragma unroll 1
             for (int unit = blockIdx.x; unit < units.n; unit += gridDim.x) {
                 const Index i = units.own(unit);
@@ -170,7 +166,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) run_wide(
             }
         };
         const double square_norm = norm_and_update(plan, squares, norms, scratch, arrived, expected, update);
-        if (!record(stats, n_steps, step, totals, square_norm, rate)) break;
+        if (!record(stats, n_steps, step, totals, square_norm)) break;
         pair.flip();
     }
     pair.finish();

@@ -10,7 +10,7 @@ from skminibatch.backends.gpu.network.csr import LISTED
 from skminibatch.backends.gpu.source import ORDER_NUMBERS, order_numbers
 from skminibatch.contract.plan import Plan, StepStats, empty_stats
 
-STATISTICS = StepStats._fields[:4]
+STATISTICS = StepStats._fields[:3]
 OF_SPARSE_ROWS = "data", "indices", "indptr", "rows", "marks", *LISTED
 ARRAYS = (
     *("X", "y", "weights", "plan_weights", "stored", "subset", "offsets", "coefficients"),
@@ -78,7 +78,7 @@ class Chunk:
     def statistics(self, stream) -> StepStats:
         """What the steps have left, when all are done."""
         size = CHUNK.itemsize // 8
-        words = self.words[: size + 4 * self.n_steps].get(stream=stream)
+        words = self.words[: size + 3 * self.n_steps].get(stream=stream)
         stream.synchronize()
-        head, each = words[:size].view(CHUNK)[0], words[size:].view(np.float64).reshape(4, -1)
+        head, each = words[:size].view(CHUNK)[0], words[size:].view(np.float64).reshape(3, -1)
         return StepStats(*each, failed=int(head["failed"]))

@@ -113,7 +113,6 @@ extern "C" __global__ void account(Chunk* chunk, Batch batch, Moved moved) {
     chunk->losses[s] = loss;
     chunk->square_norms[s] = total;
     chunk->row_squares[s] = batch.squares ? squares * batch.b * batch.b : nan("");
-    chunk->rates[s] = chunk->coefficients[s * Optimizer::n_coefficients];
     chunk->factor = total > chunk->clip_norm * chunk->clip_norm ? chunk->clip_norm / sqrt(total) : 1.0;
     if (!finite) chunk->failed = s;
 }

@@ -13,7 +13,7 @@ struct Chunk {
     const double *weights, *plan_weights;
     const Index *stored, *subset, *offsets;
     const double* coefficients;
-    double *losses, *square_norms, *row_squares, *rates;
+    double *losses, *square_norms, *row_squares;
     const T* data;
     const int* indices;
     const Index *indptr, *rows;

@@ -17,7 +17,6 @@ from skminibatch.contract import kinds
 KINDS = {
     "row-wise loss": {
         "value_gradient": "T value_gradient(const T* raw, const T* y, T* out, int n) const",
-        "stiffness": "T stiffness(const T* raw, const T* y, int n) const",
     },
     "penalty": {
         "prox": "T prox(T w, T step) const",
@@ -36,7 +35,6 @@ KINDS = {
     "loss": {
         "value": "T value(T raw, T y) const",
         "gradient": "T gradient(T raw, T y) const",
-        "stiffness": "T stiffness(T raw, T y) const",
     },
 }
 COUNTS = {  # of the numbers in arrays that are tuples in Python

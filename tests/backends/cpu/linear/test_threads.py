@@ -23,7 +23,7 @@ from tests.backends.linear_chunks import (
 def test_the_number_of_threads_changes_no_bit(dtype, batch_size):
     X = rows_of_data(3000, dtype=dtype)
     order = keyed_order(3000, KEYS)
-    plan = plan_of(ScheduleFree(), 3000, batch_size, n_epochs=1, order=order, safety=(0.08, 0.5, 1.0), clip_norm=0.5)
+    plan = plan_of(ScheduleFree(), 3000, batch_size, n_epochs=1, order=order, clip_norm=0.5)
     weights = np.random.default_rng(0).uniform(0.5, 2.0, 3000)
     expected, expected_stats = run(cpu, X, *SOME, plan=plan, weights=weights)
     for n_threads in (2, 3, 16):

@@ -14,12 +14,11 @@ from skminibatch.backends.gpu import device, linear
 from skminibatch.backends.gpu.source import structs
 from skminibatch.contract.coordinates import Coordinates
 from skminibatch.contract.orders import explicit_order, keyed_order
-from skminibatch.contract.verbs import stiffness
 from skminibatch.losses import LOSSES, EachOutput, Hinge, Logistic, Poisson, Softmax, SquaredError
 from skminibatch.optimizers import SAGA, SGD, Adam, AdamW, Averaging, Momentum, ScheduleFree
 from skminibatch.penalties import ElasticNet
 from tests.backends import linear_chunks as shared
-from tests.backends.gpu.custom_parts import Halved, Lion, Looking, Smoothed, Stiff
+from tests.backends.gpu.custom_parts import Halved, Lion, Looking, PseudoHuber, Smoothed
 from tests.emulated import cupy as emulated
 from tests.emulated import nvrtc
 
@@ -84,7 +83,7 @@ def bits(found):
 
 @pytest.mark.parametrize("loss", shared.LOSS_CASES, ids=repr)
 def test_losses_agree(loss, kind):
-    plan = shared.plan_of(SGD(), n_epochs=1, safety=(0.5, 0.1, 1.0))
+    plan = shared.plan_of(SGD(), n_epochs=1)
     assert_agree(rows_for(kind), loss, SGD(), plan=plan)
 
 
@@ -95,16 +94,16 @@ def test_optimizers_agree(optimizer, kind):
 
 
 def test_custom_parts_agree(kind):
-    assert_agree(rows_for(kind), Stiff(0.5), Looking())
-    assert_agree(rows_for(kind), EachOutput(Stiff(3.0)), Lion(), penalty=Smoothed())
-    assert_agree(rows_for(kind), Stiff(), Halved(Momentum()))
+    assert_agree(rows_for(kind), PseudoHuber(0.5), Looking())
+    assert_agree(rows_for(kind), EachOutput(PseudoHuber(3.0)), Lion(), penalty=Smoothed())
+    assert_agree(rows_for(kind), PseudoHuber(), Halved(Momentum()))
 
 
 @pytest.mark.parametrize("optimizer", [ScheduleFree(), Adam(), AdamW()], ids=repr)
 def test_float32_agrees(optimizer, dense_kind):
     params, stats = assert_agree(rows_for(dense_kind, dtype=np.float32), Softmax(), optimizer, rtol=1e-4)
     assert params.dtype == np.float32
-    assert all(numbers.dtype == np.float64 for numbers in stats[:4])
+    assert all(numbers.dtype == np.float64 for numbers in stats[:3])
 
 
 def test_sparse_float32_agrees():
@@ -133,10 +132,7 @@ def test_other_values_compile_nothing(kind):
     {"limits": {"batch_size": 7}},
     {"limits": {"batch_size": 64}},
     {"limits": {"batch_size": 30, "n_epochs": 1}},  # an odd number of steps: the last state stands in the second place
-    {"limits": {"safety": (0.02, 0.1, 1.0)}},
-    {"limits": {"safety": (0.05, 0.5, 0.0)}, "weights": np.random.default_rng(5).uniform(0.1, 3.0, shared.N)},
     {"limits": {"clip_norm": 0.45}},
-    {"limits": {"clip_norm": 0.45, "safety": (0.02, 0.1, 1.0)}},
 )
 @pytest.mark.parametrize("blocks", [1, 3])
 def test_settings_agree(settings, kind, blocks, monkeypatch):
@@ -262,7 +258,7 @@ def test_a_step_that_fails_is_not_made(loss, kind, blocks, clip_norm, number, mo
         )
     assert stats.failed == expected_stats.failed > 0
     np.testing.assert_allclose(params, expected, rtol=1e-9, atol=1e-12)
-    for ours, theirs in zip(stats[:4], expected_stats[:4], strict=True):
+    for ours, theirs in zip(stats[:3], expected_stats[:3], strict=True):
         for steps in (slice(None, stats.failed), slice(stats.failed + 1, None)):
             np.testing.assert_allclose(ours[steps], theirs[steps], rtol=1e-9)
 
@@ -287,14 +283,6 @@ def test_losses_of_rows_agree(loss, density):
         for rows in (shared.EMPTY, np.array([3, 1, 80])):
             arguments = loss, X, shared.targets_of(loss), weights, rows, w[:, :-1], w[:, -1]
             np.testing.assert_allclose(getattr(linear, verb)(*arguments), getattr(base, verb)(*arguments), rtol=1e-12)
-
-
-def test_the_bound_of_a_batch_counts_the_stiffness_of_each_row():
-    """As `stiffness` of a row-wise loss has it; the bound is reached in some steps only."""
-    loss, plan = EachOutput(Poisson()), shared.plan_of(SGD(), safety=(0.5, 1.0, 14.0))
-    assert stiffness(loss, np.zeros(2), np.array([3.0, 1.0])) == 3.0
-    _, stats = assert_agree(shared.rows_of_data(), loss, SGD(), plan=plan)
-    assert 0 < np.sum(stats.rates < plan.coefficients[:, 0]) < len(stats.rates)
 
 
 def test_rows_may_come_twice_in_a_batch(kind):
@@ -340,7 +328,7 @@ def assert_tables_agree(X, loss, rtol=1e-9, **settings):
     "settings",
     [
         {"weights": WEIGHTS, "penalty": ElasticNet(0.3, 0.0)},
-        {"limits": {"safety": (0.02, 0.1, 1.0), "batch_size": 30}, "fit_intercept": False},
+        {"limits": {"batch_size": 30}, "fit_intercept": False},
     ],
     ids=list,
 )
