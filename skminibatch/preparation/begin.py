@@ -59,6 +59,8 @@ class Settings:
     start : callable
         ``start(model, data, predictor)`` gives the predictor at the start; `predictor` is that of the call before which a warm
         start continues from, or None.
+    assigned : tuple or None
+        The predictor that a user has assigned since the call before: training goes on from there, its optimizer fresh.
     coordinates : {'given', 'gentle', 'standard'}
         How features are moved and stretched in training, see `choose_coordinates`.
     follows_smoothness : bool
@@ -82,6 +84,7 @@ class Settings:
     start: Callable[[Model, Data, Predictor | None], Predictor]
     seed: int
     epochs: int | None
+    assigned: tuple | None = None
     coordinates: str = "given"
     follows_smoothness: bool = False
     measures_objective: bool = True
@@ -122,6 +125,7 @@ class Fitted:
     reservoir: Reservoir | None
     smoothness: SmoothnessConstants | None
     history: History
+    predictor: tuple  # as it was published: attributes that differ have been assigned by the user
     class_counts: np.ndarray | None = None
     chosen: tuple | None = None  # the batch size of 'auto' and why, kept on a stream
 
@@ -156,13 +160,16 @@ def begin(settings: Settings, data: Data, previous: Fitted | None = None) -> tup
         recipe = with_table(recipe, second_solver, rates, data, settings.seed)
     if stream_so_far:
         state, history = stream_so_far.state, stream_so_far.history.copied()
+        if not _goes_on(settings, model, stream_so_far):
+            state = state._replace(coefficients=None, optimizer_memory=None)
     else:
         state, history = TrainState(**first_statistic(start, recipe.scaling)), History()
     population = float(STREAM_ROWS if settings.on_stream else data.n_rows)
     state = state._replace(**stiffness_of(recipe.smoothness), population=population, sampler_memory=memory)
     kept: dict[str, Any] = {"moments": moments, "reservoir": reservoir, "smoothness": smoothness, "chosen": chosen}
     kept |= {"seed": settings.seed, "target": settings.target, "class_counts": settings.class_counts}
-    return Fitted(model=start.model, params=start.params, state=state, history=history, **kept), recipe
+    kept |= {"history": history, "predictor": start.model.unset}
+    return Fitted(model=start.model, params=start.params, state=state, **kept), recipe
 
 
 def in_coordinates(
@@ -178,12 +185,20 @@ def in_coordinates(
 
 def _first_params(settings: Settings, model: Model, data: Data, previous: Fitted | None) -> np.ndarray:
     """The parameters before the first step, those of the optimizer included."""
+    if settings.assigned is not None:
+        return model.start(settings.start(model, data, settings.assigned))
     if previous is None or not settings.on_stream:
         predictor = previous.model.predictor(previous.params, None) if previous else None
         return model.start(settings.start(model, data, predictor))
-    if declaration_of(previous.model.optimizer) is declaration_of(model.optimizer):  # of one class, and so inside
+    if _goes_on(settings, model, previous):
         return previous.model.in_coordinates_of(model, previous.params)
     return model.start(previous.model.predictor(previous.params, previous.state.coefficients))
+
+
+def _goes_on(settings: Settings, model: Model, before: Fitted) -> bool:
+    """Whether the optimizer of the call before goes on: nothing was assigned since, and it is of one class, and so inside."""
+    same_class = declaration_of(before.model.optimizer) is declaration_of(model.optimizer)
+    return settings.assigned is None and same_class
 
 
 def _smoothness(
