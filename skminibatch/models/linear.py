@@ -118,11 +118,6 @@ class LinearModel:
         model = replace(self, n_features=len(features), coordinates=coordinates)
         return model, X, params[:, :, np.append(features, self.n_features)]
 
-    def same_smoothness_as(self, other: LinearModel) -> bool:
-        """Whether the smoothness of rows is the same for both: the parts of the objective are, and the coordinates."""
-        same_parts = (type(self.loss), self.loss, self.penalty) == (type(other.loss), other.loss, other.penalty)
-        return same_parts and self.axes.same_as(other.axes)
-
     # -- training
 
     def start(self, predictor: Predictor) -> np.ndarray:
@@ -259,10 +254,15 @@ def curvature_bounds(loss: AnyPart, y: np.ndarray, intercept: np.ndarray) -> np.
     return np.array([stiffness(loss, intercept, row) for row in y])
 
 
+def has_kink(loss: AnyPart) -> bool:
+    """Whether it is a loss of residuals with a kink, whose curvature is only that of its expectation."""
+    declares = declared(loss)
+    return declares.curvature is None and declares.task == "regression" and not declares.brings("stiffness")
+
+
 def curvature_unit(loss: AnyPart, y: np.ndarray, intercept: np.ndarray) -> float:
     """The curvature of the expected loss that is used for a loss of residuals with a kink; 1 for any other loss."""
-    declares = declared(loss)
-    if declares.curvature is not None or declares.task != "regression" or declares.brings("stiffness"):
+    if not has_kink(loss):
         return 1.0
     deviation = np.abs(y.reshape(len(y), -1) - intercept).mean(axis=0)
     deviation = deviation[deviation > 0]

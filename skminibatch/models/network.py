@@ -183,10 +183,6 @@ class MLPModel:
 
     # -- curvature
 
-    def same_smoothness_as(self, other: MLPModel) -> bool:
-        """False: there is none."""
-        return False
-
     def strong_convexity(self) -> float:
         """Zero: the curvature has no lower bound."""
         return 0.0

@@ -126,8 +126,5 @@ class Model(Protocol):
 
     # -- curvature
 
-    def same_smoothness_as(self, other: Any) -> bool:
-        """Whether the smoothness of the rows, where there is one, is the same for both."""
-
     def strong_convexity(self) -> float:
         """A lower bound of the curvature of the objective along the weights, where it has one; otherwise zero."""

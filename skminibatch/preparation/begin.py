@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from skminibatch.backends.arrays import is_sparse
 from skminibatch.contract.kinds import SIZE_CHOICE, declaration_of, declared
 from skminibatch.contract.typing import AnyPart
+from skminibatch.contract.verbs import identity
 from skminibatch.models.data import Data
 from skminibatch.models.linear import LinearModel
 from skminibatch.models.protocol import Model, Predictor
@@ -17,7 +19,6 @@ from skminibatch.preparation.batch_size import chosen_size, derived_size
 from skminibatch.preparation.saga import staged, with_table
 from skminibatch.preparation.smoothness import (
     choose_coordinates,
-    first_smoothness,
     first_statistic,
     stiffness_of,
     stream_smoothness,
@@ -25,8 +26,8 @@ from skminibatch.preparation.smoothness import (
 from skminibatch.preparation.start import Start
 from skminibatch.schedules.auto import PILOT
 from skminibatch.statistics.features import Moments
-from skminibatch.statistics.random import EXAMINED, OF_EVALUATION, OF_RESERVOIR, OF_SCALE, sample_rows, stream
-from skminibatch.statistics.reservoir import Reservoir
+from skminibatch.statistics.random import EXAMINED, OF_EVALUATION, OF_SCALE, OF_SKETCH, sample_rows, stream
+from skminibatch.statistics.sketch import Sketch
 from skminibatch.statistics.smoothness import SmoothnessConstants
 from skminibatch.training.state import History, Recipe, TrainState
 
@@ -122,7 +123,7 @@ class Fitted:
     state: TrainState
     seed: int
     moments: Moments
-    reservoir: Reservoir | None
+    sketch: Sketch | None  # of the rows of a stream
     smoothness: SmoothnessConstants | None
     history: History
     predictor: tuple  # as it was published: attributes that differ have been assigned by the user
@@ -144,9 +145,9 @@ def begin(settings: Settings, data: Data, previous: Fitted | None = None) -> tup
     sampled = sample_rows(data.X.shape[0], EXAMINED, stream(settings.seed, OF_SCALE, epoch), data.rows)
     model, moments = in_coordinates(settings.coordinates, model, data, sampled, stream_so_far)
     start = Start(model, _first_params(settings, model, data, previous), data, sampled, settings.seed)
-    smoothness, reservoir = None, None
-    if settings.follows_smoothness:
-        smoothness, reservoir = _smoothness(settings, start, stream_so_far, epoch)
+    smoothness, sketch = None, None
+    if settings.follows_smoothness and model.has_smoothness:
+        smoothness, sketch = _smoothness(settings, start, stream_so_far, moments)
     memory = settings.sampler.start(data.X.shape[0], data.rows, settings.seed, epoch, settings.strata)
     sizes, chosen = settings.sizes, None
     if declared(sizes).kind is SIZE_CHOICE:
@@ -166,7 +167,7 @@ def begin(settings: Settings, data: Data, previous: Fitted | None = None) -> tup
         state, history = TrainState(**first_statistic(start, recipe.scaling)), History()
     population = float(STREAM_ROWS if settings.on_stream else data.n_rows)
     state = state._replace(**stiffness_of(recipe.smoothness), population=population, sampler_memory=memory)
-    kept: dict[str, Any] = {"moments": moments, "reservoir": reservoir, "smoothness": smoothness, "chosen": chosen}
+    kept: dict[str, Any] = {"moments": moments, "sketch": sketch, "smoothness": smoothness, "chosen": chosen}
     kept |= {"seed": settings.seed, "target": settings.target, "class_counts": settings.class_counts}
     kept |= {"history": history, "predictor": start.model.unset}
     return Fitted(model=start.model, params=start.params, state=state, **kept), recipe
@@ -202,16 +203,20 @@ def _goes_on(settings: Settings, model: Model, before: Fitted) -> bool:
 
 
 def _smoothness(
-    settings: Settings, start: Start, stream_so_far: Fitted | None, epoch: int
-) -> tuple[SmoothnessConstants | None, Reservoir]:
-    """The smoothness of the rows, and a sample of these for the stream that may follow."""
+    settings: Settings, start: Start, stream_so_far: Fitted | None, moments: Moments
+) -> tuple[SmoothnessConstants | None, Sketch | None]:
+    """The smoothness of the rows, and of a stream the sketch of its rows."""
     if not settings.on_stream:
-        return first_smoothness(start)
-    reservoir, known = None, None
-    if stream_so_far:
-        reservoir = stream_so_far.reservoir
-        known = stream_so_far.smoothness if start.model.same_smoothness_as(stream_so_far.model) else None
-    return stream_smoothness(start, reservoir, known, stream(settings.seed, OF_RESERVOIR, epoch))
+        return start.gradients.smoothness(), None
+    axes, loss, kind = start.model.axes, identity(start.model.loss), (start.data.X.shape[1], is_sparse(start.data.X))
+    known, sketch, turn = None, None, 0
+    if stream_so_far and identity(stream_so_far.model.loss) == loss:
+        axes, turn, moments = stream_so_far.model.axes, stream_so_far.state.epoch, stream_so_far.moments
+        sketch = stream_so_far.sketch or Sketch.none(axes, *kind, stream_so_far.state.population)
+        if identity(stream_so_far.model.penalty) == identity(start.model.penalty):
+            known = stream_so_far.smoothness
+    rng = stream(settings.seed, OF_SKETCH, turn)
+    return stream_smoothness(start, sketch or Sketch.none(axes, *kind), known, moments, rng)
 
 
 def _chosen_size(
