@@ -216,13 +216,10 @@ RATE_SCHEDULE = Kind(
     {"rates": "rates(samples, state): the rate of each step from the samples before it"},
     {
         "needs_horizon": Ability(False, "whether it ends with `fit`, so that a stream cannot use it"),
-<<<<<<< HEAD
-        "safety": Ability(neutral.no_bound, "safety(state): what bounds the rate of each batch, see `Plan`"),
         "falls_after_a_rise": Ability(
-            False, "whether the rate is to fall, which counts up ``state.reductions``, after an epoch with a rising objective"
+            False,
+            "whether the rate is to fall, which counts up ``state.reductions``, after an epoch with a rising objective",
         ),
-=======
->>>>>>> no-safety
         "at_standstill": Ability(
             None,
             "at_standstill(state): why training ends where it no longer improves, or an empty text where the rate is to fall, "

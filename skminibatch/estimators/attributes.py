@@ -1,11 +1,15 @@
-"""The fitted attributes that every estimator has in addition to its parameters."""
+"""Fitted attributes: those that every estimator has in addition to its parameters, and those that a user has assigned."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from scipy import sparse
+from sklearn.utils import assert_all_finite
 
+from skminibatch.backends.arrays import on_host
+from skminibatch.contract.kinds import declared
 from skminibatch.preparation.begin import Fitted
 from skminibatch.training.state import Progress
 
@@ -32,9 +36,34 @@ def training_attributes(fitted: Fitted, progress: Progress) -> dict[str, Any]:
 
 def continued(fitted: Fitted, progress: Progress) -> Fitted:
     """What later training continues from."""
-    params = progress.params
-    if params is None:  # the best epoch was restored
-        params = progress.model.start(progress.predictor)
-    fitted.model, fitted.params, fitted.history = progress.model, params, progress.history
+    model, params = progress.model, progress.params
+    if params is None or declared(model.optimizer).per_row:  # the best epoch was restored, or the rows are gone
+        model = fitted.model
+        params = model.start(progress.predictor)
+        progress.state = progress.state._replace(coefficients=None, optimizer_memory=None)
+    fitted.model, fitted.params, fitted.history = model, params, progress.history
+    fitted.predictor = progress.predictor
     fitted.state = progress.state._replace(sampler_memory=None)
     return fitted
+
+
+def untouched(attribute: Any, published: np.ndarray) -> bool:
+    """Whether an attribute has the numbers that were published in it; it may have been made sparse since."""
+    attribute = attribute.toarray() if sparse.issparse(attribute) else attribute
+    if not isinstance(attribute, np.ndarray) or attribute.size != published.size:
+        return False
+    return np.array_equal(attribute.ravel(), published.ravel())
+
+
+def shaped(given: Any, shape: tuple[int, ...], name: str, dtype: np.dtype) -> np.ndarray:
+    """A finite copy in that shape and type; where there is one output, its axis may be missing. Errors name it."""
+    given = given.toarray() if sparse.issparse(given) else on_host(given)
+    try:
+        with np.errstate(over="ignore"):  # what is too large is infinite, which has an error of its own
+            array = np.array(np.asarray(given), dtype=dtype)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"Provided {name} is no array of numbers: {error}") from None
+    if array.shape != shape and not (shape[0] == 1 and array.size == np.prod(shape)):
+        raise ValueError(f"Provided {name} does not match dataset: expected the shape {shape}, got {array.shape}.")
+    assert_all_finite(array, input_name=name)
+    return array.reshape(shape)

@@ -121,6 +121,13 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
     def _predictor(self) -> tuple:
         """The predictor, from the fitted attributes."""
 
+    @abstractmethod
+    def _assigned(self, model, published: tuple | None) -> tuple | None:
+        """The predictor in the attributes where a user has assigned them; None where they are as they were published.
+
+        `published` is None before the first call: then what is not assigned is left to `_start`.
+        """
+
     def _coordinates(self) -> str:
         """The kind of coordinates that training uses, see `Settings`."""
         return "given"
@@ -145,8 +152,8 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         """How often each class occurs, where class weights need it."""
         return None
 
-    def _check_classes(self, target, classes) -> None:
-        """Check the `classes` of partial_fit against the target so far, None in the first call."""
+    def _checked_classes(self, target, classes) -> Any:
+        """The `classes` of partial_fit, checked against the target so far, None in the first call."""
 
     # fit
 
@@ -265,7 +272,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
                 raise ValueError("early_stopping should be False with partial_fit: there is no epoch to stop after.")
             previous, given = getattr(self, "_fitted", None), X
             X, y = self._check_X_y(X, y, reset=previous is None)
-            self._check_classes(previous.target if previous else None, classes)
+            classes = self._checked_classes(previous.target if previous else None, classes)
             target = previous.target if previous else self._target_of(y, classes)
             y_encoded = target.encode(y, np.dtype(X.dtype))
             counts = self._counts(target, y)
@@ -302,6 +309,10 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         model = self._checked_model(target, data.X, device, sampler, partial=epochs is None)
         sizes = parts.batch_sizes(self.batch_size, data.n_rows)
         pairs.check_batch_sizes(sizes, self.batch_size, data.n_rows, sampler, model)
+        assigned = None
+        if (epochs is None or self.warm_start) and all(array is None for array in init or ()):
+            fitted = getattr(self, "_fitted", None)
+            assigned = self._assigned(model, fitted.predictor if fitted else None)
 
         def start(model, data: Data, predictor: tuple | None) -> tuple:
             return self._start(model, target, data, predictor or init or model.unset, seed)
@@ -325,6 +336,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
                 optimizer, self.lr_scaling, sizes, self.base_batch_size
             ),
             start=start,
+            assigned=assigned,
             coordinates=self._coordinates(),
             follows_smoothness=self._follows_smoothness(model),
             measures_objective=self._measures_objective,

@@ -60,13 +60,15 @@ class Classification(ClassifierMixin):
             weights = compute_class_weight(self.class_weight, classes=target.classes, y=y)
         return weights[target.indices(y)]
 
-    def _check_classes(self, target, classes):
-        if target is None and classes is None:
+    def _checked_classes(self, target, classes):
+        known = vars(self).get("classes_") if target is None else target.classes
+        if known is None and classes is None:
             raise ValueError("classes must be passed on the first call to partial_fit.")
-        if target is not None and classes is not None and not np.array_equal(target.classes, np.unique(classes)):
-            raise ValueError(
-                f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {target.classes!r}"
-            )
+        if target is None and known is not None and not np.array_equal(known, np.unique(known)):
+            raise ValueError(f"classes_ has to be sorted, since the outputs follow it; got {known!r}.")
+        if known is not None and classes is not None and not np.array_equal(known, np.unique(classes)):
+            raise ValueError(f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {known!r}")
+        return known if classes is None else classes
 
     @documented(texts.PARTIAL_FIT_CLASSIFIER, texts.FITTED)
     def partial_fit(

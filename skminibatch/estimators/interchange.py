@@ -87,7 +87,7 @@ def fitted_by(ours, theirs, target, model, n_features: int, *predictor):
     """Our estimator as if it had been fitted to the predictor in theirs, without a step."""
     seed = 0 if ours.random_state is None else int(np.random.SeedSequence(ours.random_state).generate_state(1)[0] >> 1)
     params, moments = model.start(predictor), Moments.none(n_features)
-    ours._fitted = Fitted(target, model, params, TrainState(), seed, moments, None, None, History(), None)
+    ours._fitted = Fitted(target, model, params, TrainState(), seed, moments, None, None, History(), predictor)
     ours.n_features_in_ = n_features
     if "feature_names_in_" in vars(theirs):
         ours.feature_names_in_ = np.array(theirs.feature_names_in_)

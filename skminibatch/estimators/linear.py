@@ -7,12 +7,12 @@ from typing import Any, Self
 
 import numpy as np
 from scipy import sparse
-from sklearn.utils import assert_all_finite
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from skminibatch.backends.arrays import is_sparse, on_gpu, on_host
+from skminibatch.backends.arrays import is_sparse, on_gpu
 from skminibatch.estimators import pairs, parts
+from skminibatch.estimators.attributes import shaped, untouched
 from skminibatch.estimators.base import BaseMiniBatchEstimator
 from skminibatch.estimators.checks import rows_to_predict
 from skminibatch.estimators.targets import RegressionTarget
@@ -21,7 +21,9 @@ from skminibatch.models.linear import LinearModel
 from skminibatch.optimizers import OPTIMIZERS, SAGA
 from skminibatch.penalties import PENALTIES
 
-SMALL_TABLE = 1 << 23  # numbers: a table of residuals that is not larger, or not larger than the rows, is made without asking
+SMALL_TABLE = (
+    1 << 23
+)  # numbers: a table of residuals that is not larger, or not larger than the rows, is made without asking
 
 
 class LinearEstimator(BaseMiniBatchEstimator):
@@ -90,12 +92,21 @@ class LinearEstimator(BaseMiniBatchEstimator):
         coef = np.zeros((model.n_outputs, model.n_features), model.dtype)
         intercept = np.zeros(model.n_outputs, model.dtype)
         if coef_init is not None:
-            coef = _shaped(coef_init, coef.shape, "coef_init", model.dtype)
+            coef = shaped(coef_init, coef.shape, "coef_init", model.dtype)
         if intercept_init is not None:
-            intercept = _shaped(intercept_init, intercept.shape, "intercept_init", model.dtype)
+            intercept = shaped(intercept_init, intercept.shape, "intercept_init", model.dtype)
         elif coef_init is None and self.learning_rate == "auto" and self.fit_intercept:
             intercept[:] = target.baseline(*data.targets, self._pointwise_loss())
         return coef, intercept
+
+    def _assigned(self, model, published):
+        names, shapes = ("coef_", "intercept_"), ((model.n_outputs, model.n_features), (model.n_outputs,))
+        given = [vars(self).get(name) for name in names]
+        if published is not None and all(g is None or untouched(g, p) for g, p in zip(given, published, strict=True)):
+            return None
+        each = zip(given, shapes, names, published or model.unset, strict=True)
+        assigned = [old if g is None else shaped(g, shape, name, model.coef_dtype) for g, shape, name, old in each]
+        return None if all(array is None for array in assigned) else tuple(assigned)
 
     def _attributes(self, coef, intercept, target) -> dict:
         dtype = np.float32 if coef.dtype == np.float32 else np.float64
@@ -109,7 +120,7 @@ class LinearEstimator(BaseMiniBatchEstimator):
         return coef, np.atleast_1d(self.intercept_)
 
     def __sklearn_is_fitted__(self):
-        return "coef_" in vars(self)
+        return "coef_" in vars(self) and "_target" in vars(self)
 
     def _raw(self, X) -> np.ndarray:
         """Raw outputs (n, K), on the host."""
@@ -143,12 +154,3 @@ class LinearEstimator(BaseMiniBatchEstimator):
             single = isinstance(self._target, RegressionTarget) and not self._target.multi_output
             self.coef_ = coef[0] if single else coef
         return self
-
-
-def _shaped(given, shape, name, dtype):
-    """The array in that shape; where there is one output, its axis may be missing."""
-    array = np.array(on_host(given), dtype=dtype)
-    if array.shape != shape and not (shape[0] == 1 and array.size == np.prod(shape)):
-        raise ValueError(f"Provided {name} does not match dataset: expected the shape {shape}, got {array.shape}.")
-    assert_all_finite(array, input_name=name)
-    return array.reshape(shape)

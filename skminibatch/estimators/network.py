@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from numbers import Integral, Real
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from sklearn.utils._param_validation import Interval, Options, StrOptions, validate_parameter_constraints
@@ -18,6 +19,7 @@ from skminibatch.backends.arrays import is_sparse, on_gpu
 from skminibatch.contract.kinds import declared
 from skminibatch.contract.verbs import identity
 from skminibatch.estimators import pairs, parts
+from skminibatch.estimators.attributes import shaped, untouched
 from skminibatch.estimators.base import BaseMiniBatchEstimator
 from skminibatch.estimators.checks import rows_to_predict
 from skminibatch.estimators.targets import RegressionTarget
@@ -141,11 +143,26 @@ class MLPEstimator(BaseMiniBatchEstimator):
         return self.learning_rate_init
 
     def _start(self, model, target, data, init, seed):
-        """Random weights; the outputs start at the best constant."""
-        (theta,) = init
-        if theta is None:
-            theta = model.stack.start(stream(seed, OF_START))
-            theta[model.stack.places[-1].intercept] = target.baseline(*data.targets, self._pointwise_loss())
+        """Random weights where nothing is given (None, or NaN of some numbers); the outputs start at the best constant."""
+        (given,) = init
+        if given is not None and not np.isnan(given).any():
+            return (given,)
+        theta = model.stack.start(stream(seed, OF_START))
+        theta[model.stack.places[-1].intercept] = target.baseline(*data.targets, self._pointwise_loss())
+        return (theta if given is None else np.where(np.isnan(given), theta, given),)
+
+    def _assigned(self, model, published):
+        stack, names = model.stack, ("coefs_", "intercepts_", "normalizations_")
+        given = {name: vars(self)[name] for name in names if vars(self).get(name) is not None}
+        if not given:
+            return None
+        theta = np.full(stack.n_numbers, np.nan, model.dtype) if published is None else published[0]
+        pieces = list(_pieces(stack, **given))
+        if published is not None and all(untouched(array, theta[place]) for _, array, place, _ in pieces):
+            return None
+        theta = theta.astype(model.dtype)
+        for name, array, place, shape in pieces:
+            theta[place] = shaped(array, shape, name, theta.dtype).ravel()
         return (theta,)
 
     def _completed(self, progress, data):
@@ -193,7 +210,7 @@ class MLPEstimator(BaseMiniBatchEstimator):
         return self._layers.flat(self.coefs_, self.intercepts_, self.normalizations_)
 
     def __sklearn_is_fitted__(self):
-        return "coefs_" in vars(self)
+        return "coefs_" in vars(self) and "_target" in vars(self)
 
     def _raw(self, X) -> np.ndarray:
         """Raw outputs (n, K), on the host."""
@@ -207,3 +224,35 @@ class MLPEstimator(BaseMiniBatchEstimator):
 def _output_activation(loss) -> str:
     """scikit-learn's word for what turns raw outputs into predictions."""
     return OUTPUT_ACTIVATIONS[declared(loss).link]
+
+
+def _pieces(stack: Stack, coefs_=(), intercepts_=(), normalizations_=()) -> Iterator[tuple[str, Any, slice, tuple]]:
+    """The name, the array, the place in the parameters and the shape of all that attributes have of a network."""
+    given = {"coefs_": coefs_, "intercepts_": intercepts_, "normalizations_": normalizations_}
+    for name, arrays in given.items():
+        n_arrays = len(stack.layers) + (name == "normalizations_")
+        if len(arrays) not in (0, n_arrays):
+            raise ValueError(f"Provided {name} does not match dataset: expected {n_arrays} arrays, got {len(arrays)}.")
+    for number, (layer, place) in enumerate(zip(stack.layers, stack.places[1:], strict=True)):
+        if len(coefs_):
+            yield f"coefs_[{number}]", coefs_[number], place.weights, (layer.n_in, layer.n_out)
+        if len(intercepts_) and layer.has_intercept:
+            yield f"intercepts_[{number}]", intercepts_[number], place.intercept, (layer.n_out,)
+        elif len(intercepts_) and np.any(intercepts_[number]):
+            raise ValueError(
+                f"intercepts_[{number}] has to be zero: beta of normalizations_[{number + 1}] is in its place."
+            )
+    for number, by_name in enumerate(normalizations_):
+        part, place = stack.normalizations[number], stack.places[number]
+        if (by_name is None) != (part is None):
+            raise ValueError(
+                f"Provided normalizations_[{number}] does not match dataset: got {by_name!r} for {part!r}."
+            )
+        if part is None:
+            continue
+        start = place.normalization.start
+        for name, size in declared(part).sizes(stack.widths[number]).items():
+            if start == place.normalization.stop:
+                start = place.running.start
+            yield f"normalizations_[{number}][{name!r}]", by_name.get(name), slice(start, start + size), (size,)
+            start += size

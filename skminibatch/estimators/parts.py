@@ -21,7 +21,10 @@ from skminibatch.penalties import PENALTIES, ElasticNet
 from skminibatch.samplers import SAMPLERS
 from skminibatch.schedules import SCALING_RULES, SCHEDULES, SIZE_SCHEDULES, Auto, ConstantSize, Optimal
 
-FALL_OF_AN_AVERAGE, FALL_OF_AN_ITERATE = 0.5, 0.7  # powers of the passes by which an automatic rate falls where noise stays
+FALL_OF_AN_AVERAGE, FALL_OF_AN_ITERATE = (
+    0.5,
+    0.7,
+)  # powers of the passes by which an automatic rate falls where noise stays
 NETWORK_SOLVERS = sorted(name for name, cls in OPTIMIZERS.items() if not kinds.declaration(cls)["per_row"])
 
 

@@ -11,7 +11,7 @@ from sklearn.utils.extmath import safe_sparse_dot
 
 from skminibatch import backends
 from skminibatch.backends.arrays import is_sparse
-from skminibatch.contract.coordinates import AnyCoordinates, AsGiven, RoundCoordinates, converted
+from skminibatch.contract.coordinates import AnyCoordinates, AsGiven, Coordinates, RoundCoordinates, converted
 from skminibatch.contract.kinds import InvalidPart, declared
 from skminibatch.contract.plan import Plan, StepStats
 from skminibatch.contract.task import LinearTask
@@ -58,7 +58,7 @@ class LinearModel:
     fit_intercept: bool
     dtype: np.dtype
     coef_dtype: np.dtype
-    coordinates: AnyCoordinates | None = None
+    coordinates: Coordinates | RoundCoordinates | None = None
     n_threads: int = 1
 
     smallest_batch = 1
@@ -80,6 +80,13 @@ class LinearModel:
     def axes(self) -> AnyCoordinates:
         """The coordinates in which the optimizer works."""
         return self.coordinates or AsGiven(self.n_features, self.dtype)
+
+    @property
+    def plain_axes(self) -> Coordinates | AsGiven:
+        """The same, before they are made round."""
+        axes = self.axes
+        assert not isinstance(axes, RoundCoordinates)
+        return axes
 
     @property
     def unset(self) -> tuple[None, None]:
@@ -107,7 +114,7 @@ class LinearModel:
     def in_coordinates_of(self, new: LinearModel, params: np.ndarray) -> np.ndarray:
         """The same params in the coordinates of another model of the same optimizer."""
         exponents = (-1, *declared(self.optimizer).slot_exponents)
-        return converted(params.astype(new.dtype), exponents, self.axes, new.axes)
+        return converted(params.astype(new.dtype), exponents, self.plain_axes, new.plain_axes)
 
     def without_absent_features(self, X, params: np.ndarray) -> tuple[LinearModel, Any, np.ndarray]:
         """The model, sparse rows and a copy of the params without the features that no row has; dense rows as they are."""
@@ -115,14 +122,11 @@ class LinearModel:
             return self, X, params.copy()
         features, indices = np.unique(X.indices, return_inverse=True)
         X = sparse.csr_matrix((X.data, indices.astype(X.indptr.dtype), X.indptr), (X.shape[0], len(features)))
-        coordinates = self.coordinates and self.coordinates.of_features(features)
+        coordinates = self.coordinates
+        if isinstance(coordinates, Coordinates):
+            coordinates = coordinates.of_features(features)
         model = replace(self, n_features=len(features), coordinates=coordinates)
         return model, X, params[:, :, np.append(features, self.n_features)]
-
-    def same_smoothness_as(self, other: LinearModel) -> bool:
-        """Whether the smoothness of rows is the same for both: the parts of the objective are, and the coordinates."""
-        same_parts = (type(self.loss), self.loss, self.penalty) == (type(other.loss), other.loss, other.penalty)
-        return same_parts and self.axes.same_as(other.axes)
 
     # -- training
 
@@ -212,7 +216,8 @@ class LinearModel:
             table[rows, 1:] = residuals = backend.residuals(self.loss, raw, data.y[rows], weights[rows])
             sums += np.column_stack([safe_sparse_dot(X.T, residuals).T, residuals.sum(axis=0)])
             lengths[rows] = square_lengths_inside(X, self.axes)
-        sums[:, :-1] *= self.axes.scale
+        if isinstance(self.coordinates, Coordinates):
+            sums[:, :-1] *= self.coordinates.scale
         return sums, lengths
 
     # -- curvature

@@ -183,10 +183,6 @@ class MLPModel:
 
     # -- curvature
 
-    def same_smoothness_as(self, other: MLPModel) -> bool:
-        """False: there is none."""
-        return False
-
     def distance(self, params: np.ndarray) -> float:
         """NaN: the least value of the objective is not known."""
         return np.nan

@@ -17,7 +17,7 @@ from typing import Any, Protocol, Self, TypeAlias
 
 import numpy as np
 
-from skminibatch.contract.coordinates import Coordinates
+from skminibatch.contract.coordinates import Coordinates, RoundCoordinates
 from skminibatch.contract.plan import Plan, StepStats
 from skminibatch.contract.typing import AnyPart
 from skminibatch.models.data import Data
@@ -77,7 +77,7 @@ class Model(Protocol):
         """Whether the smoothness of the objective has a bound: of linear models. Otherwise `Gradients` returns None for it."""
 
     @property
-    def coordinates(self) -> Coordinates | None:
+    def coordinates(self) -> Coordinates | RoundCoordinates | None:
         """The coordinates in which a linear model is trained; None: the features as given."""
 
     @property
@@ -125,9 +125,6 @@ class Model(Protocol):
         """The model, some rows and a copy of the params without features that no row has, where these can be left out."""
 
     # -- curvature
-
-    def same_smoothness_as(self, other: Any) -> bool:
-        """Whether the smoothness of the rows, where there is one, is the same for both."""
 
     def distance(self, params: np.ndarray) -> float:
         """How far the objective is above its least value, NaN where that cannot be told."""

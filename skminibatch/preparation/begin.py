@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from skminibatch.backends.arrays import is_sparse
+from skminibatch.contract.coordinates import RoundCoordinates
 from skminibatch.contract.kinds import SIZE_CHOICE, declaration_of, declared
 from skminibatch.contract.typing import AnyPart
+from skminibatch.contract.verbs import identity
 from skminibatch.models.data import Data
 from skminibatch.models.linear import LinearModel
 from skminibatch.models.protocol import Model, Predictor
@@ -17,7 +20,6 @@ from skminibatch.preparation.batch_size import chosen_size, derived_size
 from skminibatch.preparation.second_stage import staged, with_second_stage
 from skminibatch.preparation.smoothness import (
     choose_coordinates,
-    first_smoothness,
     first_statistic,
     stream_smoothness,
 )
@@ -25,8 +27,8 @@ from skminibatch.preparation.start import Start
 from skminibatch.preparation.visits import Visits, visits_of
 from skminibatch.schedules.auto import PILOT
 from skminibatch.statistics.features import Moments
-from skminibatch.statistics.random import EXAMINED, OF_EVALUATION, OF_RESERVOIR, OF_SCALE, sample_rows, stream
-from skminibatch.statistics.reservoir import Reservoir
+from skminibatch.statistics.random import EXAMINED, OF_EVALUATION, OF_SCALE, OF_SKETCH, sample_rows, stream
+from skminibatch.statistics.sketch import Sketch
 from skminibatch.statistics.smoothness import SmoothnessConstants
 from skminibatch.training.state import History, Recipe, TrainState
 
@@ -59,6 +61,8 @@ class Settings:
     start : callable
         ``start(model, data, predictor)`` gives the predictor at the start; `predictor` is that of the call before which a warm
         start continues from, or None.
+    assigned : tuple or None
+        The predictor that a user has assigned since the call before: training goes on from there, its optimizer fresh.
     coordinates : {'given', 'gentle', 'standard'}
         How features are moved and stretched in training, see `choose_coordinates`.
     follows_smoothness : bool
@@ -84,6 +88,7 @@ class Settings:
     start: Callable[[Model, Data, Predictor | None], Predictor]
     seed: int
     epochs: int | None
+    assigned: tuple | None = None
     coordinates: str = "given"
     follows_smoothness: bool = False
     measures_objective: bool = True
@@ -122,9 +127,10 @@ class Fitted:
     state: TrainState
     seed: int
     moments: Moments
-    reservoir: Reservoir | None
+    sketch: Sketch | None  # of the rows of a stream
     smoothness: SmoothnessConstants | None
     history: History
+    predictor: tuple  # as it was published: attributes that differ have been assigned by the user
     class_counts: np.ndarray | None = None
     chosen: tuple | None = None  # the batch size of 'auto' and why, kept on a stream
 
@@ -144,12 +150,12 @@ def begin(settings: Settings, data: Data, previous: Fitted | None = None) -> tup
     sampled = sample_rows(data.X.shape[0], EXAMINED, stream(settings.seed, OF_SCALE, epoch), data.rows)
     model, moments = in_coordinates(settings.coordinates, model, data, sampled, stream_so_far)
     start = Start(model, _first_params(settings, model, data, previous), data, sampled, settings.seed)
-    smoothness, reservoir = None, None
-    if settings.follows_smoothness:
-        smoothness, reservoir = _smoothness(settings, start, stream_so_far, epoch)
-    memory = settings.sampler.start(data.X.shape[0], data.rows, settings.seed, epoch, settings.strata)
+    smoothness, sketch = None, None
+    if settings.follows_smoothness and model.has_smoothness:
+        smoothness, sketch = _smoothness(settings, start, stream_so_far, moments)
     sizes, chosen = settings.sizes, None
     if declared(sizes).kind is SIZE_CHOICE:
+        memory = settings.sampler.start(data.X.shape[0], data.rows, settings.seed, epoch, settings.strata)
         fewest = declared(settings.sampler).smallest_batch(memory)
         chosen = _chosen_size(settings, start, smoothness, stream_so_far, second_solver is not None, fewest)
         sizes, _ = chosen
@@ -165,17 +171,15 @@ def begin(settings: Settings, data: Data, previous: Fitted | None = None) -> tup
     memory = settings.sampler.start(data.X.shape[0], visits.data.rows, settings.seed, epoch, settings.strata)
     if stream_so_far:
         state, history = stream_so_far.state, stream_so_far.history.copied()
+        if not _goes_on(settings, model, stream_so_far):
+            state = state._replace(coefficients=None, optimizer_memory=None)
     else:
         state, history = TrainState(**first_statistic(start, recipe.scaling)), History()
-<<<<<<< HEAD
-    state = state._replace(**stiffness_of(recipe.smoothness), population=population, sampler_memory=memory)
-=======
-    population = float(STREAM_ROWS if settings.on_stream else data.n_rows)
     state = state._replace(population=population, sampler_memory=memory)
->>>>>>> no-safety
-    kept: dict[str, Any] = {"moments": moments, "reservoir": reservoir, "smoothness": smoothness, "chosen": chosen}
+    kept: dict[str, Any] = {"moments": moments, "sketch": sketch, "smoothness": smoothness, "chosen": chosen}
     kept |= {"seed": settings.seed, "target": settings.target, "class_counts": settings.class_counts}
-    fitted = Fitted(model=start.model, params=start.params, state=state, history=history, **kept)
+    kept |= {"history": history, "predictor": start.model.unset}
+    fitted = Fitted(model=start.model, params=start.params, state=state, **kept)
     return fitted, visits.data, recipe
 
 
@@ -187,30 +191,49 @@ def in_coordinates(
     if kind == "given" or not isinstance(model, LinearModel):
         return model, moments
     old = stream_so_far.model.coordinates if stream_so_far else None
+    assert not isinstance(old, RoundCoordinates)  # of one fit, whose rows were written out
     return choose_coordinates(kind, model, data, sampled, moments, old)
 
 
 def _first_params(settings: Settings, model: Model, data: Data, previous: Fitted | None) -> np.ndarray:
     """The parameters before the first step, those of the optimizer included."""
+    if settings.assigned is not None:
+        return model.start(settings.start(model, data, settings.assigned))
     if previous is None or not settings.on_stream:
         predictor = previous.model.predictor(previous.params, None) if previous else None
         return model.start(settings.start(model, data, predictor))
-    if declaration_of(previous.model.optimizer) is declaration_of(model.optimizer):  # of one class, and so inside
+    if _goes_on(settings, model, previous):
         return previous.model.in_coordinates_of(model, previous.params)
     return model.start(previous.model.predictor(previous.params, previous.state.coefficients))
 
 
+def _goes_on(settings: Settings, model: Model, before: Fitted) -> bool:
+    """Whether the optimizer of the call before goes on: nothing was assigned since, and it is of one class, and so inside."""
+    same_class = declaration_of(before.model.optimizer) is declaration_of(model.optimizer)
+    return settings.assigned is None and same_class
+
+
 def _smoothness(
-    settings: Settings, start: Start, stream_so_far: Fitted | None, epoch: int
-) -> tuple[SmoothnessConstants | None, Reservoir]:
-    """The smoothness of the rows, and a sample of these for the stream that may follow."""
+    settings: Settings, start: Start, stream_so_far: Fitted | None, moments: Moments
+) -> tuple[SmoothnessConstants | None, Sketch | None]:
+    """The smoothness of the rows, and of a stream the sketch of its rows."""
     if not settings.on_stream:
-        return first_smoothness(start)
-    reservoir, known = None, None
-    if stream_so_far:
-        reservoir = stream_so_far.reservoir
-        known = stream_so_far.smoothness if start.model.same_smoothness_as(stream_so_far.model) else None
-    return stream_smoothness(start, reservoir, known, stream(settings.seed, OF_RESERVOIR, epoch))
+        return start.gradients.smoothness(), None
+    assert isinstance(start.model, LinearModel)
+    axes, loss, kind = (
+        start.model.plain_axes,
+        identity(start.model.loss),
+        (start.data.X.shape[1], is_sparse(start.data.X)),
+    )
+    known, sketch, turn = None, None, 0
+    if stream_so_far and identity(stream_so_far.model.loss) == loss:
+        assert isinstance(stream_so_far.model, LinearModel)
+        axes, turn, moments = stream_so_far.model.plain_axes, stream_so_far.state.epoch, stream_so_far.moments
+        sketch = stream_so_far.sketch or Sketch.none(axes, *kind, stream_so_far.state.population)
+        if identity(stream_so_far.model.penalty) == identity(start.model.penalty):
+            known = stream_so_far.smoothness
+    rng = stream(settings.seed, OF_SKETCH, turn)
+    return stream_smoothness(start, sketch or Sketch.none(axes, *kind), known, moments, rng)
 
 
 def _chosen_size(
@@ -242,7 +265,9 @@ def _recipe(
         sampler=settings.sampler,
         schedule=settings.rates(start.model.optimizer, data.n_rows, data.n_rows / min(sizes.start, data.n_rows)),
         sizes=sizes,
-        smoothness=None if smoothness is None else declared(settings.sampler).tempered(smoothness.times(visits.factor)),
+        smoothness=None
+        if smoothness is None
+        else declared(settings.sampler).tempered(smoothness.scaled(visits.factor)),
         repeats=visits.repeats,
         most_rows=visits.most_rows,
         clip_norm=settings.clip_norm,

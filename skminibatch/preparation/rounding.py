@@ -49,7 +49,7 @@ def in_round_coordinates(
     """
     with one_of_blas() if model.n_features <= NARROW else nullcontext():
         center, moments = second_moments(model, data, curvatures)
-    axes, mean = model.axes, float(curvatures.sum()) / data.n_rows
+    axes, mean = model.plain_axes, float(curvatures.sum()) / data.n_rows
     scale, stretch = axes.scale.astype(np.float64), axes.stretch.astype(np.float64)
     curved = moments + np.diag(model.ridge_of_coordinates())
     d = len(curved)
@@ -76,7 +76,7 @@ def in_round_coordinates(
 
 def second_moments(model: LinearModel, data: Data, curvatures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean of the features (d,) and second moments about it (d, d) in the present coordinates, weighted by curvatures."""
-    axes, d = model.axes, model.n_features
+    axes, d = model.plain_axes, model.n_features
     sums, products = np.zeros(d), np.zeros((d, d))
     for start in range(0, len(curvatures), EXAMINED):
         rows = slice(start, start + EXAMINED)

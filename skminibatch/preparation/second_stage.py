@@ -14,7 +14,14 @@ import numpy as np
 from skminibatch.contract.coordinates import RoundCoordinates
 from skminibatch.contract.kinds import declared
 from skminibatch.contract.typing import AnyPart
-from skminibatch.models.curvature import LEAST, curvature_bounds, curvatures, has_kink, kink_curvature, typical_curvature
+from skminibatch.models.curvature import (
+    LEAST,
+    curvature_bounds,
+    curvatures,
+    has_kink,
+    kink_curvature,
+    typical_curvature,
+)
 from skminibatch.models.data import ALL_ROWS, Data, raw_outputs
 from skminibatch.models.linear import LinearModel, Stored
 from skminibatch.models.protocol import Model
@@ -127,7 +134,9 @@ def _at_automatic_rate(
     each = np.sqrt(curvatures.near * curvatures.bounds) * stored.lengths
     factor, visits = visits_of_rows(each, limit)
     stored.table[:, 0] = 1.0 / visits
-    data = data._replace(table=stored.table, rows=repeated(visits, data.rows))
+    if visits.max() > 1:
+        data = data._replace(rows=repeated(visits, data.rows_in_use))
+    data = data._replace(table=stored.table)
     return model, data, stored, replace(recipe, smoothness=followed._replace(factor=factor))
 
 

@@ -12,6 +12,7 @@ from skminibatch.backends.arrays import is_sparse
 from skminibatch.contract.coordinates import Coordinates
 from skminibatch.contract.kinds import declared
 from skminibatch.contract.typing import AnyPart
+from skminibatch.models.curvature import curvature_bounds, has_kink
 from skminibatch.models.data import Data
 from skminibatch.models.gradients import Gradients
 from skminibatch.models.linear import LinearModel
@@ -24,7 +25,7 @@ from skminibatch.statistics.features import (
     standard_coordinates,
     within,
 )
-from skminibatch.statistics.reservoir import RESERVOIR, Reservoir
+from skminibatch.statistics.sketch import Sketch, mean_square_length
 from skminibatch.statistics.smoothness import SmoothnessConstants
 from skminibatch.training.noise import noise_scale_of
 
@@ -69,39 +70,52 @@ def _with_all_rows(moments: Moments, data: Data) -> Moments:
     return moments
 
 
-def first_smoothness(start: Start) -> tuple[SmoothnessConstants | None, Reservoir]:
-    """The smoothness of the rows of `fit`, and a sample of them for the stream that may follow."""
-    data, sampled = start.data, start.sampled
-    smoothness = start.gradients.smoothness()
-    kept = sampled[:: -(-len(sampled) // RESERVOIR)]
-    weights = data.weights[kept] if data.weights.size else None
-    rng = np.random.default_rng(start.seed)
-    return smoothness, Reservoir.of(data.X[kept], data.y[kept], weights, data.n_rows, rng)
-
-
 def stream_smoothness(
-    start: Start, reservoir: Reservoir | None, known: SmoothnessConstants | None, rng: np.random.Generator
-) -> tuple[SmoothnessConstants | None, Reservoir]:
-    """The smoothness of a stream, and the sample of its rows with some of the new ones.
+    start: Start, sketch: Sketch, known: SmoothnessConstants | None, moments: Moments, rng: np.random.Generator
+) -> tuple[SmoothnessConstants, Sketch]:
+    """The smoothness of a stream for a chunk of its rows, and the sketch of it with these rows.
+
+    A rate must not depend on the rows of its own steps, or the step would not follow the gradient in the mean. So the
+    smoothness is that of the rows before, except where there were none.
 
     Parameters
     ----------
-    reservoir : Reservoir or None
-        The sample so far.
+    sketch : Sketch
+        Of the rows before.
     known : SmoothnessConstants or None
-        That of the sample so far in the same coordinates, kept until a new estimate is due.
+        That of the last call, for the same objective; it is kept until a new estimate is due.
+    moments : Moments
+        Those of the features before the chunk, or with it where there was none.
     """
-    data = start.data
-    rows = data.X if data.rows is None else data.X[data.rows], *data.targets
-    if reservoir is None or is_sparse(reservoir.X) != is_sparse(data.X):
-        reservoir = Reservoir.of(*rows, data.n_rows, rng)
-    else:
-        reservoir = reservoir.updated(*rows, rng)
-        if known is not None and not reservoir.due:
-            return known, reservoir
-    sample = Data(reservoir.X, reservoir.y, reservoir.weights)
-    smoothness = start.gradients.on_data(sample).smoothness()
-    return smoothness, reservoir._replace(estimated_at=reservoir.seen)
+    model = start.model
+    assert isinstance(model, LinearModel)
+    axes, fit_intercept, ridge = model.plain_axes, model.fit_intercept, model.ridge()
+    moved = not axes.same_as(sketch.axes)
+    if moved:
+        lengths = [mean_square_length(moments, each, fit_intercept) for each in (sketch.axes, axes)]
+        ratio = lengths[1] / lengths[0] if min(lengths) > 0 else 1.0
+        sketch, known = sketch.inside(axes, ratio), known and known.scaled(ratio)
+    after = _with_chunk(sketch, start, rng)
+    source = sketch if sketch.seen or known else after
+    if known is None or source.due or (moved and sketch.seen >= sketch.estimated_at):
+        known = source.smoothness(ridge, fit_intercept, moments)
+        after = after._replace(estimated_at=source.seen)
+    return known, after
+
+
+def _with_chunk(sketch: Sketch, start: Start, rng: np.random.Generator) -> Sketch:
+    """The sketch with a chunk of rows."""
+    data, model = start.data, start.model
+    assert isinstance(model, LinearModel)
+    rows, sketch = sketch.drawn(data.n_rows, rng)
+    if not rows.size:
+        return sketch
+    rows = rows if data.rows is None else data.rows[rows]
+    X, y = data.X[rows], data.y[rows]
+    curvatures = curvature_bounds(model.loss, y, start.predictor[1])
+    curvatures = curvatures * data.weights[rows] if data.weights.size else curvatures
+    targets = y if has_kink(model.loss) else None
+    return sketch.with_rows(X, model.axes.transform(X), curvatures, targets, model.fit_intercept)
 
 
 def first_statistic(start: Start, rule: AnyPart | None) -> dict[str, Any]:

@@ -46,14 +46,17 @@ def visits_of(start: Start, smoothness: SmoothnessConstants | None, batch_size: 
     limit = usual * smoothness.of_batch(usual, population)
     each = np.zeros(data.X.shape[0])
     in_use = data.rows_in_use
-    each[in_use] = smoothness.unit * start.gradients.on(in_use).row_bounds()
+    bounds = start.gradients.on(in_use).row_bounds()
+    if bounds is None:
+        return Visits(data)
+    each[in_use] = smoothness.unit * bounds
     on_stream = population > n
     more = MORE_OF_A_STREAM * n + MORE_ROWS_OF_A_STREAM if on_stream else None
     factor, visits = visits_of_rows(each, limit, more)
-    most = int(visits.max())
+    most = int(visits[in_use].max())
     if most == 1:
         return Visits(data, factor)
-    rows = repeated(visits, data.rows)
+    rows = repeated(visits, in_use)
     repeats = len(rows) / n
     weights = (data.weights if data.weights.size else 1.0) * repeats / visits
     return Visits(

@@ -78,13 +78,9 @@ class Auto(NamedTuple):
     """``learning_rate='auto'``: `multiple` over the smoothness of a batch, or the constant of an adaptive solver.
 
     The smoothness L(b) of a batch of b rows is the expected smoothness of Gower et al. (2019, arXiv:1901.09401); see
-<<<<<<< HEAD
     `skminibatch._statistics`. The rate rises linearly over the first `warmup` updates, falls as ``1 / (1 + passes)^power`` of
     the passes over the rows (on a stream, which has no passes, it stays), and is halved after an epoch in which the objective
     rose.
-=======
-    `skminibatch._statistics`. The rate rises linearly over the first `warmup` updates.
->>>>>>> no-safety
     """
 
     multiple: float = 1.0
@@ -95,15 +91,5 @@ class Auto(NamedTuple):
     def rates(self, samples, state):
         rate = self.constant if self.constant > 0 else self.multiple / state.smoothness
         ramp = np.minimum((state.step + np.arange(len(samples)) + 1.0) / max(self.warmup, 1.0), 1.0)
-<<<<<<< HEAD
         passes = samples / state.population
         return rate * ramp * 0.5**state.reductions / (1.0 + passes) ** self.power
-
-    def safety(self, state):
-        """What bounds the rate of each batch: (share, smoothness, typical stiffness), see `Plan`."""
-        if self.constant > 0:
-            return np.inf, 1.0, 0.0
-        return self.multiple / state.unit, state.smoothness / state.unit, state.typical / state.unit
-=======
-        return rate * ramp
->>>>>>> no-safety

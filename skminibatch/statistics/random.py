@@ -7,7 +7,7 @@ import numpy as np
 EXAMINED = 2_048  # rows from which the scale of the features and the smoothness are estimated
 
 # purposes of random numbers, each with a sequence of its own for each turn; the samplers have those from zero on
-OF_SCALE, OF_EVALUATION, OF_RESERVOIR, OF_PILOT = 1 << 32, 1 << 33, 1 << 34, 1 << 35
+OF_SCALE, OF_EVALUATION, OF_SKETCH, OF_PILOT = 1 << 32, 1 << 33, 1 << 34, 1 << 35
 OF_START, OF_NOISE = 1 << 36, 1 << 37
 
 

@@ -25,9 +25,9 @@ class SmoothnessConstants(NamedTuple):
     typical: float
     unit: float = 1.0
 
-    def times(self, factor: float) -> SmoothnessConstants:
-        """Those of `factor` times the losses."""
-        return self._replace(mean=factor * self.mean, worst=factor * self.worst, typical=factor * self.typical)
+    def scaled(self, ratio: float) -> SmoothnessConstants:
+        """Those of losses, or of squared lengths of rows, that are that many times as large."""
+        return SmoothnessConstants(self.mean * ratio, self.worst * ratio, self.typical * ratio, self.unit)
 
     def of_batch(self, batch_size: float, n_rows: float) -> float:
         """Expected smoothness of a batch drawn without replacement (Gower et al. 2019, proposition 3.8)."""
@@ -51,14 +51,19 @@ def smoothness(Z, curvatures: np.ndarray, ridge: float, fit_intercept: bool) -> 
     are visited several times, each time with a share of their weight.
     """
     each = curvatures * (square_lengths(Z) + fit_intercept)
-    typical = float(each.mean())
+    return constants_of(each, float(each.mean()), largest_eigenvalue(Z, curvatures, fit_intercept), ridge)
+
+
+def constants_of(each: np.ndarray, typical: float, largest: float, ridge: float) -> SmoothnessConstants:
+    """The constants from bounds of some rows, the mean of the bounds, the largest eigenvalue, and the penalty's curvature."""
     worst = max(float(np.quantile(each, QUANTILE)), typical)  # a sequence of steps sees every row
-    largest = min(SAFETY * _largest_eigenvalue(Z, curvatures, fit_intercept), typical)
+    largest = min(SAFETY * largest, typical)
     tiny = np.finfo(np.float64).tiny
     return SmoothnessConstants(max(largest + ridge, tiny), max(worst + ridge, tiny), typical)
 
 
-def _largest_eigenvalue(Z, curvatures, fit_intercept) -> float:
+def largest_eigenvalue(Z, curvatures: np.ndarray, fit_intercept: bool) -> float:
+    """That of the mean of ``curvature_i (z_i, 1)(z_i, 1)'``; without an intercept, of ``curvature_i z_i z_i'``."""
     m, d = Z.shape
     if min(m, d) <= SMALL_GRAM:
         full = (

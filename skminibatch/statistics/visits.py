@@ -39,16 +39,15 @@ def visits_of_rows(each: np.ndarray, limit: float, more: float | None = None) ->
         factor *= 2.0
 
 
-def repeated(visits: np.ndarray, rows: np.ndarray | None) -> np.ndarray | None:
-    """The rows (None: all) with repetitions that are spread evenly: those of row i stand ``n / visits[i]`` places apart.
+def repeated(visits: np.ndarray, rows_in_use: np.ndarray) -> np.ndarray:
+    """The rows with repetitions that are spread evenly: those of row i stand ``n / visits[i]`` places apart.
 
     `visits` are those of all rows of the data.
     """
-    rows_in_use = np.arange(len(visits)) if rows is None else rows
     counts = visits[rows_in_use]
     often = np.flatnonzero(counts > 1)
     if not often.size:
-        return rows
+        return rows_in_use
     n = len(rows_in_use)
     places = [place + n * np.arange(1, counts[place]) // counts[place] for place in often]
     rows_again = np.repeat(rows_in_use[often], counts[often] - 1)

@@ -180,8 +180,10 @@ def _evaluated(progress: Progress, data: Data, recipe: Recipe, state: TrainState
     if not np.isfinite(loss + penalty):
         raise Diverged(state.epoch, np.nan if state.coefficients is None else state.coefficients[0])
     score = np.nan if recipe.validation is None else float(recipe.validation(*predictor))
-    measured = {"loss": loss, "penalty": penalty, "score": score, "distance": model.distance(progress.params)}
-    return replace(progress, state=state, predictor=predictor, **measured)
+    distance = model.distance(progress.params)
+    return replace(
+        progress, state=state, predictor=predictor, loss=loss, penalty=penalty, score=score, distance=distance
+    )
 
 
 def _record(progress: Progress, data: Data, recipe: Recipe, batches: Batches, clock: Clock) -> None:

@@ -55,11 +55,12 @@ class Recipe:
     """How to train: the parts in addition to the model, and when to stop.
 
     ``smoothness`` is what a rate follows that depends on the batch size. An epoch has ``repeats`` times the rows in use, since
-    stiff ones come several times; batches of more than ``most_rows`` are cut into steps whose rates have its share. ``evaluation_rows`` are those on which the objective
-    is measured (empty: all); None: the objective of an epoch is the mean over its batches, each before its step.
-    ``tol`` and ``patience``: see `Watch`; ``constant`` is the predictor that the gain is measured from (None: that of the
-    start). With ``keep_best``: stop after `patience` checks in a row at which the score rose by less than `tol`. ``then``, called
-    once after ``first_epochs``, starts the second stage: ``then(progress) -> (progress, data, recipe)``.
+    stiff ones come several times; batches of more than ``most_rows`` are cut into steps whose rates have its share.
+    ``evaluation_rows`` are those on which the objective is measured (empty: all); None: the objective of an epoch is the mean
+    over its batches, each before its step. ``tol`` and ``patience``: see `Watch`; ``constant`` is the predictor that the gain
+    is measured from (None: that of the start). With ``keep_best``: stop after `patience` checks in a row at which the score
+    rose by less than `tol`. ``then``, called once after ``first_epochs``, starts the second stage: ``then(progress) ->
+    (progress, data, recipe)``.
     """
 
     sampler: AnyPart

@@ -42,7 +42,11 @@ class Watch:
 
     def at_optimum(self, progress: Progress, recipe: Recipe, caution: float = CAUTION) -> Verdict:
         """Whether the model says that it is near enough to the optimum."""
-        if recipe.tol is None or recipe.keep_best or not caution * progress.distance <= self._enough(progress, recipe.tol):
+        if (
+            recipe.tol is None
+            or recipe.keep_best
+            or not caution * progress.distance <= self._enough(progress, recipe.tol)
+        ):
             return CONTINUE
         return Verdict(
             f"the objective is within tol={recipe.tol:g} of the optimum, relative to the gain over a constant prediction: "
@@ -75,22 +79,24 @@ class Watch:
         verdict = self.at_optimum(progress, recipe, STALE)
         if verdict.reason:
             return verdict
-        words = self._little_left(progress, recipe) if recipe.tol is not None and np.isnan(progress.distance) else ""
+        words = ""
+        if recipe.tol is not None and np.isnan(progress.distance):
+            words = self._little_left(progress, recipe, recipe.tol)
         if words:
             del objectives[:-1]
             self.n_stalled = 0
             return self._ended(progress, recipe, words)
         return LOWER_THE_RATE if rose and recipe.declared.schedule.falls_after_a_rise else CONTINUE
 
-    def _little_left(self, progress: Progress, recipe: Recipe) -> str:
+    def _little_left(self, progress: Progress, recipe: Recipe, tol: float) -> str:
         """In words that little is left to gain, or an empty text."""
-        tol, patience = recipe.tol, recipe.patience
+        patience = recipe.patience
         if recipe.evaluation_rows is not None:
             if _left(self.objectives, patience) > self._enough(progress, tol):
                 return ""
             return (
-                f"the objective is estimated to fall by less than tol={tol:g} of the gain over a constant prediction from now on, "
-                f"by its decrease in the last {2 * patience} checks"
+                f"the objective is estimated to fall by less than tol={tol:g} of the gain over a constant prediction from now "
+                f"on, by its decrease in the last {2 * patience} checks"
             )
         best = np.nanmin(self.objectives[:-1], initial=np.inf)
         needed = tol * abs(self.constant - best) if np.isfinite(best) else 0.0

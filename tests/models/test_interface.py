@@ -59,7 +59,6 @@ def test_what_only_some_models_have_is_declared(gradients):
     assert (gradients.smoothness() is not None) == model.has_smoothness
     assert (gradients.row_bounds() is not None) == model.has_smoothness
     assert (model.strong_convexity() > 0) == model.has_smoothness
-    assert model.same_smoothness_as(model) == model.has_smoothness
 
 
 @every_model

@@ -24,8 +24,8 @@ from skminibatch.models.linear import LinearModel
 from skminibatch.optimizers import SAGA
 from skminibatch.optimizers.saga import saga_batch_size, saga_smoothness
 from skminibatch.penalties import ElasticNet
-from skminibatch.statistics.visits import LONGER, repeated, visits_of_rows
 from skminibatch.statistics.smoothness import SmoothnessConstants
+from skminibatch.statistics.visits import LONGER, repeated, visits_of_rows
 from tests.backends.linear_chunks import carried_out
 from tests.families import linear_models
 
