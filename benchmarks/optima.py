@@ -17,7 +17,7 @@ from scipy.special import expit, logsumexp, softmax
 
 MOST_COLUMNS = 600  # up to here the Hessian is formed and factorised; beyond, conjugate gradients take products with it
 WIDTHS = 5.0 ** -np.arange(0, 11)  # of the parabolas, relative to the scale of y; the last one is 1e-7
-TIGHT, LOOSE = 1e-13, 1e-7  # Newton decrements, relative to F, of the last width and of those on the way
+TIGHT, LOOSE = 1e-11, 1e-7  # Newton decrements, relative to F, of the last width and of those on the way
 MOST_STEPS, MOST_PRODUCTS = 200, 1000
 
 
@@ -271,10 +271,15 @@ class Smooth:
         size = np.sum(self.l1 * (plus(theta, self.width) + plus(-theta, self.width)) + self.l2 * theta**2 / 2)
         return float(np.sum(self.shares * self.loss.value(raw, self.y, self.width)) + size)
 
+    def slope_of_l1(self, theta):
+        return self.l1 * (plus_slope(theta, self.width) - plus_slope(-theta, self.width))
+
     def slope_of_penalty(self, theta):
-        return self.l1 * (plus_slope(theta, self.width) - plus_slope(-theta, self.width)) + self.l2 * theta
+        return self.l2 * theta + (self.slope_of_l1(theta) if self.l1.any() else 0)
 
     def curvature_of_penalty(self, theta):
+        if not self.l1.any():
+            return self.l2
         return self.l1 * (plus_curvature(theta, self.width) + plus_curvature(-theta, self.width)) + self.l2
 
     def gradient(self, theta, raw):
@@ -283,9 +288,12 @@ class Smooth:
     def slope_along(self, theta, raw, direction, raw_direction):
         """The derivative of F at theta + t direction, as a function of t."""
 
+        at_zero, growth = float(np.sum(self.l2 * theta * direction)), float(np.sum(self.l2 * direction**2))
+
         def slope(t):
             rows = self.shares * self.loss.slope(raw + t * raw_direction, self.y, self.width) * raw_direction
-            return float(rows.sum() + np.sum(self.slope_of_penalty(theta + t * direction) * direction))
+            total = float(rows.sum()) + at_zero + t * growth
+            return total + float(np.sum(self.slope_of_l1(theta + t * direction) * direction) if self.l1.any() else 0)
 
         return slope
 
@@ -397,6 +405,10 @@ def spread(y, loss):
 def optimum(X, y, loss, penalty="l2", alpha=1e-4, l1_ratio=0.15, weights=None, fit_intercept=True, **options):
     """The optimal coef (n_outputs, n_features) and intercept (n_outputs,), and F there."""
     X = X.astype(np.float64)
+    if sparse.issparse(X) and (empty := X.count_nonzero(axis=0) == 0).any():
+        return with_zeros(
+            ~empty, optimum(X[:, ~empty], y, loss, penalty, alpha, l1_ratio, weights, fit_intercept, **options)
+        )
     weights = np.ones(X.shape[0]) if weights is None else np.asarray(weights, dtype=np.float64)
     shares = (weights / weights.sum())[:, None]
     A, means, scale = standardised(X, shares, fit_intercept)
@@ -425,6 +437,14 @@ def optimum(X, y, loss, penalty="l2", alpha=1e-4, l1_ratio=0.15, weights=None, f
     coef, intercept = np.vstack(coefs), np.concatenate(intercepts)
     facts = {"loss": loss, "penalty": penalty, "alpha": alpha, "l1_ratio": l1_ratio, "weights": weights, **options}
     return coef, intercept, objective(coef, intercept, X, y, **facts)
+
+
+def with_zeros(occurs, found):
+    """An optimum with zeros for the columns that are empty."""
+    coef, intercept, value = found
+    every = np.zeros((len(coef), len(occurs)))
+    every[:, occurs] = coef
+    return every, intercept, value
 
 
 def best_constant(X, y, loss, weights=None, fit_intercept=True, **options):
