@@ -15,6 +15,7 @@ from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
 
 # Constants of the package may be tuned on the problems of the first half only: the second one shows what that is worth.
 CHOSEN, REPORTED = "chosen", "reported"
+SAME = 1e-3  # the hinge loss of rare positives has an optimum that is constant: nothing to be relative to
 
 
 def of_data(name, is_scaled, n_rows, folder):
@@ -172,7 +173,7 @@ ALL = [
     *cross("data", DATA),
     *cross("batch", ["two_halves", "balanced 1:1000", "leverage", "heavy_tailed"], batch_size=BATCH_SIZES),
     *cross("batch", ["ill_conditioned", "poisson_counts", "several_classes"], batch_size=[1, 16, 256, 1024]),
-    *cross("batch", ["two_halves", "imbalanced"], loss="hinge", batch_size=[1, 256, 1024]),
+    *cross("batch", ["two_halves", "balanced 1:100"], loss="hinge", batch_size=[1, 256, 1024]),
     *cross("batch", ["quantile_noise normal"], loss="quantile", batch_size=[1, 256, 1024]),
     *cross("batch", ["data california_housing", "data hflights", "data higgs_7500"], batch_size=[1, 16, 256, 1024]),
     *cross("losses", ["two_halves", "imbalanced", "several_classes", "data a9a"], loss=LARGE_MARGIN),
@@ -181,7 +182,7 @@ ALL = [
     *cross("quantiles", ["quantile_noise normal", "quantile_noise lognormal"], loss="quantile", quantile=QUANTILES),
     *cross("weights", ["balanced 1:1000", "imbalanced"], loss=["log_loss", *LARGE_MARGIN], weights="balanced"),
     *cross("weights", ["two_halves", "several_classes", "data hflights", "data a9a"], weights=["balanced", "pareto"]),
-    *cross("weights", ["two_halves", "imbalanced"], loss="hinge", weights="pareto"),
+    *cross("weights", ["two_halves", "several_classes"], loss="hinge", weights="pareto"),
     *cross("weights", ["leverage", "ill_conditioned", "poisson_counts", "data bike_hour"], weights="pareto"),
     *cross("weights", ["quantile_noise lognormal"], loss="quantile", weights="pareto"),
     *cross("weights", ["two_halves", "leverage"], weights="pareto", batch_size=[1, 256]),
@@ -203,7 +204,7 @@ ALL = [
     *cross("chunks", ["several_classes", "one_outlier", "rare_dummies"], call="chunks"),
     *cross("chunks", ["data california_housing", "data bike_hour", "data hflights", "data a9a"], call="chunks"),
     *cross("chunks", ["two_halves", "leverage"], batch_size=[1, 16, 256], call="chunks"),
-    *cross("chunks", ["two_halves", "imbalanced"], loss="hinge", call="chunks"),
+    *cross("chunks", ["two_halves", "balanced 1:100"], loss="hinge", call="chunks"),
     *cross("chunks", ["quantile_noise normal"], loss="quantile", call="chunks", quantile=[0.05, 0.5]),
     *cross("chunks", ["two_halves", "leverage"], rows=["csr", "float32"], call="chunks"),
     *cross("chunks", ["two_halves", "leverage"], weights="pareto", call="chunks"),
@@ -271,8 +272,8 @@ class Reference:
     constant: float
 
     def excess(self, value):
-        """How far from the optimum, relative to the best constant."""
-        return (value - self.best) / (self.constant - self.best)
+        """How far from the optimum, relative to the best constant, or to a thousandth of it where it is as good."""
+        return (value - self.best) / max(self.constant - self.best, SAME * self.constant)
 
 
 def reference(cell, X, y, weights, folder):

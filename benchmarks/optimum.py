@@ -132,7 +132,8 @@ def excesses(chosen, folder, cache, is_verbose):
     table = Table(
         "Excess of the objective",
         COLUMNS,
-        note="(F - F*) / (F of the best constant - F*), F* being the optimum. b: batch size, 64 unless named; chunks: "
+        note="(F - F*) / (F of the best constant - F*), F* being the optimum; the denominator is at least a thousandth of the "
+        "best constant. b: batch size, 64 unless named; chunks: "
         f"`partial_fit` with {CHUNK} rows a call, in the order of the rows.",
     )
     records = []
