@@ -18,6 +18,7 @@ from scipy.special import expit, logsumexp, softmax
 MOST_COLUMNS = 600  # up to here the Hessian is formed and factorised; beyond, conjugate gradients take products with it
 WIDTHS = 5.0 ** -np.arange(0, 11)  # of the parabolas, relative to the scale of y; the last one is 1e-7
 TIGHT, LOOSE = 1e-11, 1e-7  # Newton decrements, relative to F, of the last width and of those on the way
+ROUNDING = 1e-15
 MOST_STEPS, MOST_PRODUCTS = 200, 1000
 
 
@@ -365,16 +366,22 @@ def root(slope, at_zero):
 def minimise(smooth, theta, tolerance):
     """Newton's method with exact line searches."""
     raw = smooth.A @ theta
+    value = smooth.value(theta, raw)
     for _ in range(MOST_STEPS):
         gradient = smooth.gradient(theta, raw)
         direction = smooth.newton_direction(theta, raw, gradient)
         at_zero = float(np.sum(gradient * direction))
-        if -at_zero <= 2 * tolerance * max(abs(smooth.value(theta, raw)), 1e-300):
+        if -at_zero <= 2 * tolerance * max(abs(value), 1e-300):
             return theta
         raw_direction = smooth.A @ direction
         t = root(smooth.slope_along(theta, raw, direction, raw_direction), at_zero)
         theta = theta + t * direction
         raw = raw + t * raw_direction
+        before, value = value, smooth.value(theta, raw)
+        # A flat F (hinge loss, two classes of one weight) has a gradient of rounding errors and no curvature.
+        if before - value <= ROUNDING * abs(value):
+            return theta
+    print(f"no convergence in {MOST_STEPS} Newton steps at the width {smooth.width:.1e}", flush=True)
     return theta
 
 
