@@ -9,6 +9,7 @@ import os
 import tempfile
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 import cells
@@ -29,16 +30,19 @@ LARGEST_BATCH = 256
 COLUMNS = ["cell", "half", "1 pass", "5", "20", "at the stop", "passes", "seconds", "misses"]
 
 
-def stream(cell, X, y, weights, n_passes, **settings):
-    """A model after that many passes of `partial_fit` in chunks, in the order of the rows."""
-    model = cell.model(random_state=0, **settings)
+def streams(cell, X, y, weights):
+    """Calls that go on with one model by `partial_fit` in chunks, in the order of the rows, up to 1, 5, ... passes."""
+    model = cell.model(random_state=0)
     first = {} if cell.loss in optima.REGRESSORS else {"classes": np.unique(y)}
-    for _ in range(n_passes):
-        for rows in gen_batches(len(y), CHUNK):
-            sample_weight = None if weights is None else weights[rows]
-            model.partial_fit(X[rows], y[rows], sample_weight=sample_weight, **first)
-            first = {}
-    return model
+
+    def go_on(n_passes):
+        for _ in range(n_passes):
+            for rows in gen_batches(len(y), CHUNK):
+                sample_weight = None if weights is None else weights[rows]
+                model.partial_fit(X[rows], y[rows], sample_weight=sample_weight, **first)
+        return model
+
+    return [partial(go_on, k - before) for k, before in zip(PASSES, (0, *PASSES), strict=False)]
 
 
 def measured(cell, folder, cache):
@@ -70,12 +74,11 @@ def measured(cell, folder, cache):
         return lambda: cell.model(random_state=0, **settings).fit(X, y, sample_weight=weights)
 
     record = {"cell": cell.name, "half": cell.half, "best": reference.best, "constant": reference.constant}
-    for k in PASSES:
-        if cell.call == "chunks":
-            record[f"after {k}"] = excess(lambda k=k: stream(cell, X, y, weights, k))[1]
-        else:
-            record[f"after {k}"] = excess(fit_of(max_iter=k, tol=None))[1]
-    if cell.call == "fit":
+    chunks = cell.call == "chunks"
+    fits = streams(cell, X, y, weights) if chunks else [fit_of(max_iter=k, tol=None) for k in PASSES]
+    for k, fit in zip(PASSES, fits, strict=True):
+        record[f"after {k}"] = excess(fit)[1]
+    if not chunks:
         start = time.perf_counter()
         model, record["at the stop"] = excess(fit_of())
         record["seconds"] = time.perf_counter() - start
