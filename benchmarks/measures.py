@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import problems
 from cells import QUANTILES, Cell, reference
+from optima import REGRESSORS
 from report import Table
 from sklearn.utils import gen_batches
 from smoke import sized
@@ -26,7 +27,7 @@ class Context:
 def streamed(cell, X, y, weights=None, see=None, **settings):
     """A model after one pass in chunks; `see` is called with it and the number of rows after each chunk."""
     model = cell.model(random_state=0, **settings)
-    first = {"classes": np.unique(y)} if "classes" in model.partial_fit.__code__.co_varnames else {}
+    first = {} if cell.loss in REGRESSORS else {"classes": np.unique(y)}
     for rows in gen_batches(len(y), CHUNK):
         model.partial_fit(X[rows], y[rows], sample_weight=None if weights is None else weights[rows], **first)
         first = {}
