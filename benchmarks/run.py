@@ -37,6 +37,7 @@ NAMES = [
     "networks",
     "mnist",
     "normalization",
+    "optimum",
 ]
 
 

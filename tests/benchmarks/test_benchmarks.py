@@ -10,7 +10,7 @@ from tests.processes import OF_ROOT, ROOT, python
 FOLDER = ROOT / "benchmarks"
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not FOLDER.exists(), reason="not in a checkout")]
 
-HELPERS = {"peers", "problems", "report", "run", "smoke", "timing"}
+HELPERS = {"cells", "measures", "optima", "peers", "problems", "report", "run", "smoke", "timing"}
 BY_THEMSELVES = {"compare", "gpu", "gpu_page", "gpu_peers"}  # not started by run.py
 NAMES = sorted({path.stem for path in FOLDER.glob("*.py")} - HELPERS - BY_THEMSELVES)
 
