@@ -86,7 +86,8 @@ class Watch:
             del objectives[:-1]
             self.n_stalled = 0
             return self._ended(progress, recipe, words)
-        return LOWER_THE_RATE if rose and recipe.declared.schedule.falls_after_a_rise else CONTINUE
+        falls = recipe.max_epochs > 1 and recipe.declared.schedule.falls_after_a_rise  # chunks of a stream differ
+        return LOWER_THE_RATE if rose and falls else CONTINUE
 
     def _little_left(self, progress: Progress, recipe: Recipe, tol: float) -> str:
         """In words that little is left to gain, or an empty text."""
