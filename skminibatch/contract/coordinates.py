@@ -132,9 +132,9 @@ class RoundCoordinates(NamedTuple):
         The penalty acts on the parameters times `stretch`.
     given : ndarray of shape (n_features,)
         What the penalty acts on, over the coefficients of the features as given.
-    curvature, floor : float
-        That of the objective in every direction, where it was measured, and what it is over the one that was found there: that
-        of each row counts as a share of its bound at least.
+    curvature, flatness : float
+        That of the objective in every direction, by the stiffest output of each row, and what it is over that of the flattest
+        output (NaN: not known).
     """
 
     center: np.ndarray
@@ -143,7 +143,7 @@ class RoundCoordinates(NamedTuple):
     stretch: np.ndarray
     given: np.ndarray
     curvature: float
-    floor: float
+    flatness: float
 
     @property
     def trivial(self) -> bool:

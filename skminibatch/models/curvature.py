@@ -6,6 +6,8 @@ A loss with a kink has no curvature, but its expectation has: for residuals with
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from skminibatch.contract.kinds import declared
@@ -33,18 +35,31 @@ def curvature_bounds(loss: AnyPart, y: np.ndarray, raw: np.ndarray) -> np.ndarra
     return np.array([stiffness(loss, *row) for row in zip(raw, y, strict=True)])
 
 
-def curvatures(loss: AnyPart, y: np.ndarray, raw: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-    """The largest curvature of the loss of each row at its raw outputs (n, K): (n,), without a floor."""
+class Curvatures(NamedTuple):
+    """Of the losses of some rows at their raw outputs.
+
+    ``largest`` (n,) bounds the eigenvalues of the second derivatives of each row; ``flattest`` is the least mean of them over
+    the rows, of one output alone (NaN: not measured).
+    """
+
+    largest: np.ndarray
+    flattest: float
+
+
+def curvatures(loss: AnyPart, y: np.ndarray, raw: np.ndarray, weights: np.ndarray, bounds: np.ndarray) -> Curvatures:
+    """Those at raw outputs (n, K), where their bounds (n,) are known; the mean is that of weighted losses."""
     raw, n_outputs = raw.astype(np.float64), raw.shape[1]
     if has_kink(loss) or n_outputs > MOST_OUTPUTS:
-        return bounds
-    largest = np.zeros(len(raw))
+        return Curvatures(bounds, np.nan)
+    largest, means = np.zeros(len(raw)), []
     for k in range(n_outputs):
         direction = np.zeros_like(raw)
         direction[:, k] = 1.0
+        second = hessian_product(loss, raw, y, direction)
+        means.append(float(np.abs(second[:, k]) @ weights) / len(raw))
         # no eigenvalue exceeds the largest sum of a row of the matrix
-        largest = np.maximum(largest, np.abs(hessian_product(loss, raw, y, direction)).sum(axis=1))
-    return np.minimum(largest, bounds)
+        largest = np.maximum(largest, np.abs(second).sum(axis=1))
+    return Curvatures(np.minimum(largest, bounds), min(means))
 
 
 def typical_curvature(loss: AnyPart, y: np.ndarray) -> float:

@@ -158,6 +158,10 @@ class Gradients(ABC):
         """Smoothness constants, the rows being a sample of all; None where the model has none."""
         return None
 
+    def loss_bounds(self) -> np.ndarray | None:
+        """Bounds of the second derivatives of the weighted losses of the rows; None where the model has no smoothness."""
+        return None
+
     def row_bounds(self) -> np.ndarray | None:
         """Bounds of the smoothness of the losses of the rows; None where the model has none."""
         return None

@@ -237,7 +237,7 @@ class LinearModel:
             return np.nan
         gradient = params[1].astype(np.float64)
         gradient[:, :-1] += self.ridge_of_coordinates() * params[0][:, :-1]
-        return axes.floor * float(np.sum(gradient**2)) / (2.0 * axes.curvature)
+        return axes.flatness * float(np.sum(gradient**2)) / (2.0 * axes.curvature)
 
     def ridge_of_coordinates(self) -> np.ndarray:
         """The curvature of the penalty along each coordinate (d,), float64."""

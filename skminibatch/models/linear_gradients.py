@@ -292,15 +292,17 @@ class LinearGradients(Gradients):
         raw = np.broadcast_to(self.intercept, (len(y), self.model.n_outputs))
         return kink_curvature(loss, y, raw, weights, typical_curvature(loss, y))
 
+    def loss_bounds(self) -> np.ndarray:
+        """Bounds ``s_i curvature_i`` of the second derivatives of the weighted losses of the rows by their raw outputs."""
+        weights = self.data.weights_of(self.rows)
+        return curvature_bounds(self.model.loss, self.data.y[self.rows], self.intercept) * (
+            weights if weights.size else 1.0
+        )
+
     def row_bounds(self) -> np.ndarray:
         """Bounds ``s_i curvature_i (|z_i|^2 + 1)`` of the smoothness of the losses of the rows, without the penalty."""
-        bounds, data, model = [], self.data, self.model
-        for portion, X in data.portions_to_compute(self.rows):
-            weights = data.weights_of(portion)
-            curvatures = curvature_bounds(model.loss, data.y[portion], self.intercept)
-            curvatures = curvatures * (weights if weights.size else 1.0)
-            bounds.append(curvatures * (square_lengths_inside(X, model.axes) + model.fit_intercept))
-        return np.concatenate(bounds)
+        lengths = [square_lengths_inside(X, self.model.axes) for _, X in self.data.portions_to_compute(self.rows)]
+        return self.loss_bounds() * (np.concatenate(lengths) + self.model.fit_intercept)
 
     # -- rows, a few at a time
 

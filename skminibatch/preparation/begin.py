@@ -29,7 +29,7 @@ from skminibatch.schedules.auto import PILOT
 from skminibatch.statistics.features import Moments
 from skminibatch.statistics.random import EXAMINED, OF_EVALUATION, OF_SCALE, OF_SKETCH, sample_rows, stream
 from skminibatch.statistics.sketch import Sketch
-from skminibatch.statistics.smoothness import SmoothnessConstants
+from skminibatch.statistics.smoothness import SmoothnessConstants, unevenness
 from skminibatch.training.state import History, Recipe, TrainState
 
 EVALUATED = 10_000  # rows on which the objective is measured
@@ -218,7 +218,10 @@ def _smoothness(
 ) -> tuple[SmoothnessConstants | None, Sketch | None]:
     """The smoothness of the rows, and of a stream the sketch of its rows."""
     if not settings.on_stream:
-        return start.gradients.smoothness(), None
+        smoothness, bounds = start.gradients.smoothness(), start.gradients.on(start.data.rows_in_use).loss_bounds()
+        if smoothness is None or bounds is None:
+            return None, None
+        return smoothness.of_uneven(unevenness(bounds)), None
     assert isinstance(start.model, LinearModel)
     axes, loss, kind = (
         start.model.plain_axes,

@@ -36,7 +36,7 @@ def suits_rounding(model: LinearModel, data: Data) -> bool:
 
 
 def in_round_coordinates(
-    model: LinearModel, data: Data, curvatures: np.ndarray, floor: float
+    model: LinearModel, data: Data, curvatures: np.ndarray, flatness: float
 ) -> tuple[LinearModel, Data]:
     """The model in round coordinates, and its rows written out in them.
 
@@ -44,8 +44,8 @@ def in_round_coordinates(
     ----------
     curvatures : ndarray of shape (n,), float64
         Of the weighted loss of each row, zero for rows that are not in use.
-    floor : float
-        What they are in the mean, over what they would be without their least share.
+    flatness : float
+        What they are in the mean, over the curvature of the flattest output.
     """
     with one_of_blas() if model.n_features <= NARROW else nullcontext():
         center, moments = second_moments(model, data, curvatures)
@@ -67,7 +67,7 @@ def in_round_coordinates(
         stretch=np.sqrt(np.maximum(squares, 0.0) * mean).astype(model.dtype),
         given=np.asarray(axes.penalised) * np.ones(d),
         curvature=mean,
-        floor=floor,
+        flatness=flatness,
     )
     with one_of_blas() if model.n_features <= NARROW else nullcontext():
         written = _written(coordinates, data.X, model.dtype)

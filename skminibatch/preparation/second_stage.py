@@ -67,7 +67,7 @@ class RowCurvatures(NamedTuple):
 
     near: np.ndarray
     bounds: np.ndarray
-    floor: float  # what `near` is in the mean, over what it would be without its least share
+    flatness: float  # of `near` in the mean, over the curvature of the flattest output; NaN: not known
 
     @classmethod
     def of(cls, model: LinearModel, data: Data, predictor: tuple) -> RowCurvatures:
@@ -83,11 +83,10 @@ class RowCurvatures(NamedTuple):
             typical = typical_curvature(model.loss, data.y[in_use])
             unit = kink_curvature(model.loss, data.y[in_use], raw[in_use], used[in_use], typical)
         bounds = curvature_bounds(model.loss, data.y, raw)
-        near = curvatures(model.loss, data.y, raw, bounds)
-        floored = np.maximum(near, LEAST * bounds)
-        mean = float(near @ used)
-        floor = float(floored @ used) / mean if mean > 0 else 1.0 / LEAST
-        return cls(unit * used * floored, unit * used * bounds, floor)
+        found = curvatures(model.loss, data.y, raw, used, bounds)
+        near = np.maximum(found.largest, LEAST * bounds)
+        mean, flattest = float(near @ used) / len(used), found.flattest
+        return cls(unit * used * near, unit * used * bounds, mean / flattest if flattest > 0 else np.nan)
 
 
 def with_second_stage(recipe: Recipe, solver: AnyPart, schedule: AnyPart, data: Data, seed: int) -> Recipe:
@@ -126,7 +125,7 @@ def _at_automatic_rate(
     """The model in coordinates that suit it, its rows with a table, what this starts from, and the recipe at their rate."""
     curvatures = RowCurvatures.of(model, data, predictor)
     if suits_rounding(model, data):
-        model, data = in_round_coordinates(model, data, curvatures.near, curvatures.floor)
+        model, data = in_round_coordinates(model, data, curvatures.near, curvatures.flatness)
     stored = model.stored(data, predictor)
     constants = _constants(model, data, curvatures.near, stored.lengths)
     followed = TableSmoothness(constants, model.strong_convexity())

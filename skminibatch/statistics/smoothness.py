@@ -29,11 +29,25 @@ class SmoothnessConstants(NamedTuple):
         """Those of losses, or of squared lengths of rows, that are that many times as large."""
         return SmoothnessConstants(self.mean * ratio, self.worst * ratio, self.typical * ratio, self.unit)
 
+    def of_uneven(self, unevenness: float) -> SmoothnessConstants:
+        """Those of rows of uneven curvature, see `unevenness`: rare rows that count much have to be averaged over, too."""
+        return self._replace(worst=max(self.worst, self.typical * unevenness))
+
     def of_batch(self, batch_size: float, n_rows: float) -> float:
         """Expected smoothness of a batch drawn without replacement (Gower et al. 2019, proposition 3.8)."""
         n, b = max(n_rows, 2.0), np.minimum(batch_size, n_rows)
         share = n * (b - 1) / (b * (n - 1))
         return share * self.mean + (n - b) / (b * (n - 1)) * self.worst
+
+
+def unevenness(curvatures: np.ndarray) -> float:
+    """``mean(c^2) / mean(c)^2`` of the weighted curvatures of the losses of rows: 1 where all count the same.
+
+    It is the number of rows that count as one: where one row in a thousand has as much weight as all others, a sequence of
+    steps has to remember a few thousands of them.
+    """
+    mean = float(curvatures.mean())
+    return float(np.mean(curvatures * curvatures)) / mean**2 if mean > 0 else 1.0
 
 
 def square_lengths(Z) -> np.ndarray:

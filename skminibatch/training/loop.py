@@ -20,6 +20,8 @@ from skminibatch.training.noise import noise_of_micro_batches
 from skminibatch.training.state import CHECKED_OFTEN, Diverged, History, Progress, Recipe, TrainState, Verdict
 from skminibatch.training.stopping import Watch
 
+ATTEMPTS, FALL = 8, 2  # at an epoch, and the powers of two by which the rate falls after each
+
 
 class Batches(NamedTuple):
     """Sizes, rates and statistics of some steps."""
@@ -108,18 +110,17 @@ def train(
     """
     clock = Clock(history)
     progress = Progress(model, params, state, history, model.predictor(params, None))
-    watch, n_checks, best = Watch(_objective_of_constant(progress, data, recipe)), _checks_per_epoch(data, recipe), None
+    stage = Stage(data, recipe, Watch(_objective_of_constant(progress, data, recipe)), _checks_per_epoch(data, recipe))
+    best = None
     for number in range(recipe.max_epochs):
         if recipe.then is not None and number == recipe.first_epochs:
-            progress, data, recipe = recipe.then(progress)
-            n_checks = 1
-            progress.distance = progress.model.distance(progress.params)
-            progress.verdict = watch.at_optimum(progress, recipe)
+            progress, stage = _second_stage(progress, stage, recipe.then)
+            progress.verdict = stage.watch.at_optimum(progress, stage.recipe)
             if progress.verdict.reason:
                 break
-            watch.measure_anew(_objective_of_constant(progress, data, recipe))
-        progress, batches = _epoch(progress, data, recipe, watch, n_checks, clock)
-        _record(progress, data, recipe, batches, clock)
+            stage.watch.measure_anew(_objective_of_constant(progress, stage.data, stage.recipe))
+        progress, stage, batches = _secured_epoch(progress, stage, clock)
+        _record(progress, stage.data, stage.recipe, batches, clock)
         if recipe.keep_best and (best is None or progress.score > best.score):
             best = replace(progress)
         if on_epoch(progress):
@@ -131,6 +132,50 @@ def train(
     if best is not None:
         progress = replace(progress, predictor=best.predictor, params=None)
     return progress
+
+
+class Stage(NamedTuple):
+    """What the epochs of a stage share; ``then`` starts it again, where it is the second one."""
+
+    data: Data
+    recipe: Recipe
+    watch: Watch
+    n_checks: int
+    then: Callable | None = None
+
+
+def _second_stage(progress: Progress, stage: Stage, then: Callable) -> tuple[Progress, Stage]:
+    progress, data, recipe = then(progress)
+    progress.distance = progress.model.distance(progress.params)
+    return progress, Stage(data, recipe, stage.watch, 1, then)
+
+
+def _secured_epoch(progress: Progress, stage: Stage, clock: Clock) -> tuple[Progress, Stage, Batches]:
+    """An epoch. Where an automatic rate was too large, it is done once more from where it began, at a quarter of the rate.
+
+    Too large is a rate with which training diverges, or ends the epoch clearly worse than a constant prediction: a loss like
+    that of Poisson counts has no bound of its curvature, and what it is where training starts may be too little on the way.
+    """
+    recipe = stage.recipe
+    automatic = recipe.declared.schedule.falls_after_a_rise
+    before, params = progress, progress.params.copy() if automatic else progress.params
+    for attempt in range(ATTEMPTS):
+        is_last = not automatic or attempt == ATTEMPTS - 1
+        try:
+            after, batches = _epoch(progress, stage.data, stage.recipe, stage.watch, stage.n_checks, clock)
+            if is_last or recipe.constant is None or not stage.watch.is_worse_than_constant(after):
+                break
+        except Diverged:
+            if is_last:
+                raise
+        if stage.then is not None:
+            progress, stage = _second_stage(before, stage, stage.then)
+        else:
+            before.params[...] = params
+        stage.watch.forget_last()
+        reductions = before.state.reductions + FALL * (attempt + 1)
+        progress = replace(progress, state=progress.state._replace(reductions=reductions), verdict=before.verdict)
+    return after, stage, batches
 
 
 def _objective_of_constant(progress: Progress, data: Data, recipe: Recipe) -> float:

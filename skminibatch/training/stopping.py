@@ -8,6 +8,7 @@ from skminibatch.training.state import CONTINUE, LOWER_THE_RATE, Progress, Recip
 
 CAUTION = 2.0  # what is estimated to be left to gain counts for that many times itself
 STALE = 8.0  # the same for a distance by stored residuals, which are those of earlier parameters
+CLEARLY = 0.1  # relative size of what is more than noise
 ROUNDING = 1e-13  # relative size of a change of the objective that means nothing
 
 
@@ -31,6 +32,15 @@ class Watch:
     def measure_anew(self, constant: float) -> None:
         """Go on with the objective of other rows, of which that of a constant prediction is given."""
         self.constant, self.objectives = constant, [np.nan]
+
+    def is_worse_than_constant(self, progress: Progress) -> bool:
+        """Whether the objective is clearly above that of a constant prediction."""
+        return bool(progress.objective > self.constant + CLEARLY * abs(self.constant))
+
+    def forget_last(self) -> None:
+        """Leave out what an epoch has shown that is done once more."""
+        del self.objectives[1:]
+        self.n_stalled = 0
 
     def verdict(self, progress: Progress, recipe: Recipe, seconds: float) -> Verdict:
         """Whether training continues, after `seconds`."""
