@@ -93,6 +93,9 @@ def stream_smoothness(
         lengths = [mean_square_length(moments, each, fit_intercept) for each in (sketch.axes, axes)]
         ratio = lengths[1] / lengths[0] if min(lengths) > 0 else 1.0
         sketch, known = sketch.inside(axes, ratio), known and known.scaled(ratio)
+    sketch = sketch._replace(
+        axes=axes
+    )  # not the equal ones of the last call, which would be kept beside those of the model
     after = _with_chunk(sketch, start, rng)
     source = sketch if sketch.seen or known else after
     if known is None or source.due or (moved and sketch.seen >= sketch.estimated_at):
