@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -208,10 +208,12 @@ def _smoothness(
     """The smoothness of the rows, and of a stream the sketch of its rows."""
     if not settings.on_stream:
         return start.gradients.smoothness(), None
-    axes, loss, kind = start.model.axes, identity(start.model.loss), (start.data.X.shape[1], is_sparse(start.data.X))
+    model = cast(LinearModel, start.model)  # none but linear models have a smoothness
+    axes, loss, kind = model.axes, identity(start.model.loss), (start.data.X.shape[1], is_sparse(start.data.X))
     known, sketch, turn = None, None, 0
     if stream_so_far and identity(stream_so_far.model.loss) == loss:
-        axes, turn, moments = stream_so_far.model.axes, stream_so_far.state.epoch, stream_so_far.moments
+        axes = cast(LinearModel, stream_so_far.model).axes
+        turn, moments = stream_so_far.state.epoch, stream_so_far.moments
         sketch = stream_so_far.sketch or Sketch.none(axes, *kind, stream_so_far.state.population)
         if identity(stream_so_far.model.penalty) == identity(start.model.penalty):
             known = stream_so_far.smoothness

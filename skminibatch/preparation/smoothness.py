@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -86,7 +86,7 @@ def stream_smoothness(
     moments : Moments
         Those of the features before the chunk, or with it where there was none.
     """
-    model = start.model
+    model = cast(LinearModel, start.model)  # none but linear models have a smoothness
     axes, fit_intercept, ridge = model.axes, model.fit_intercept, model.ridge()
     moved = not axes.same_as(sketch.axes)
     if moved:
@@ -106,7 +106,7 @@ def stream_smoothness(
 
 def _with_chunk(sketch: Sketch, start: Start, rng: np.random.Generator) -> Sketch:
     """The sketch with a chunk of rows."""
-    data, model = start.data, start.model
+    data, model = start.data, cast(LinearModel, start.model)
     rows, sketch = sketch.drawn(data.n_rows, rng)
     if not rows.size:
         return sketch

@@ -28,7 +28,7 @@ class Moments(NamedTuple):
 
     @classmethod
     def none(cls, n_features: int) -> Moments:
-        return cls(0.0, *np.zeros((2, n_features)), np.zeros(1))
+        return cls(0.0, np.zeros(n_features), np.zeros(n_features), np.zeros(1))
 
     def updated(self, X, weights: np.ndarray | None = None) -> Moments:
         """With more rows, weighted or not; in portions, so that nothing as large as X is made."""
