@@ -112,7 +112,9 @@ def _with_chunk(sketch: Sketch, start: Start, rng: np.random.Generator) -> Sketc
         return sketch
     rows = rows if data.rows is None else data.rows[rows]
     X, y = data.X[rows], data.y[rows]
-    curvatures = curvature_bounds(model.loss, y, start.predictor[1])
+    follows = declared(model.loss).curvature is None and declared(model.loss).brings("stiffness")
+    intercept = start.predictor[1] if follows else np.zeros(model.n_outputs)  # which is read in the first case only
+    curvatures = curvature_bounds(model.loss, y, intercept)
     curvatures = curvatures * data.weights[rows] if data.weights.size else curvatures
     targets = y if has_kink(model.loss) else None
     return sketch.with_rows(X, model.axes.transform(X), curvatures, targets, model.fit_intercept)
