@@ -95,6 +95,9 @@ def stream_smoothness(
         lengths = [mean_square_length(moments, each, fit_intercept) for each in (sketch.axes, axes)]
         ratio = lengths[1] / lengths[0] if min(lengths) > 0 else 1.0
         sketch, known = sketch.inside(axes, ratio), known and known.scaled(ratio)
+    sketch = sketch._replace(
+        axes=axes
+    )  # not the equal ones of the last call, which would be kept beside those of the model
     after = _with_chunk(sketch, start, rng)
     source = sketch if sketch.seen or known else after
     if known is None or source.due or (moved and sketch.seen >= sketch.estimated_at):
@@ -112,7 +115,9 @@ def _with_chunk(sketch: Sketch, start: Start, rng: np.random.Generator) -> Sketc
         return sketch
     rows = rows if data.rows is None else data.rows[rows]
     X, y = data.X[rows], data.y[rows]
-    curvatures = curvature_bounds(model.loss, y, start.predictor[1])
+    follows = declared(model.loss).curvature is None and declared(model.loss).brings("stiffness")
+    intercept = start.predictor[1] if follows else np.zeros(model.n_outputs)  # which is read in the first case only
+    curvatures = curvature_bounds(model.loss, y, intercept)
     curvatures = curvatures * data.weights[rows] if data.weights.size else curvatures
     targets = y if has_kink(model.loss) else None
     return sketch.with_rows(X, model.axes.transform(X), curvatures, targets, model.fit_intercept)

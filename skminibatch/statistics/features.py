@@ -18,7 +18,7 @@ NEGLIGIBLE_STRETCH = 2.0  # features that are stretched by no more are left as t
 class Moments(NamedTuple):
     """Running count, mean and sum of squared deviations of the features, float64 (Chan, Golub and LeVeque 1983).
 
-    ``stored`` counts, for each feature, the rows that store a value of it: all of them where rows are dense.
+    ``stored`` counts, for each feature, the rows that store a value of it; of dense rows all, one number for all features.
     """
 
     count: float  # type: ignore[assignment]  # tuple.count is not used
@@ -28,7 +28,7 @@ class Moments(NamedTuple):
 
     @classmethod
     def none(cls, n_features: int) -> Moments:
-        return cls(0.0, *np.zeros((3, n_features)))
+        return cls(0.0, np.zeros(n_features), np.zeros(n_features), np.zeros(1))
 
     def updated(self, X, weights: np.ndarray | None = None) -> Moments:
         """With more rows, weighted or not; in portions, so that nothing as large as X is made."""
@@ -69,9 +69,10 @@ class Moments(NamedTuple):
         seen = (self.stored > 0) & (self.squares + self.mean**2 > 0)
         if not seen.any():
             return np.ones_like(self.mean)
+        stored = np.broadcast_to(self.stored, self.mean.shape)[seen]
         squares = self.squares[seen] + self.count * self.mean[seen] ** 2
         size = np.empty_like(self.mean)
-        size[seen] = np.sqrt(squares / self.stored[seen])
+        size[seen] = np.sqrt(squares / stored)
         size[~seen] = np.median(size[seen])
         return size
 

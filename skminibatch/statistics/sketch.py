@@ -24,8 +24,7 @@ FEW = 64  # features up to which all eigenvalues are computed
 GROWTH = 1.25  # of the rows seen, between two estimates on a stream
 ROUNDS = 8.0  # of the power method on rows that are all that is known; fewer where they are a share of it
 WEIGHT_OF_NEW = 2.0  # what a new row counts in the leading direction: the first estimates of it are poor
-FARTHEST = 2.0  # deviations from the centre that a target counts at most
-LARGEST_RATIO = 4.0  # of a deviation to the usual one, or of that to it, that counts
+FARTHEST = 3.0  # mean absolute deviations from the centre that a target counts at most
 
 Axes = Coordinates | AsGiven
 
@@ -140,31 +139,31 @@ class LeadingDirection(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """The median of some targets and the median of their deviations from it, for each output, as they come by the chunk.
+    """The centre of the targets of each output and their mean absolute deviation from it, as they come by the chunk.
 
-    What one chunk can move them by is bounded, so that gross errors do not.
+    What a target can move them by is bounded by the deviation so far (Huber 1964), so that gross errors do not. The first
+    targets give the median, and the median of the deviations that are not zero: many targets may be alike.
     """
 
     center: np.ndarray
     size: np.ndarray
 
     @classmethod
-    def of(cls, y: np.ndarray, center: np.ndarray | None = None) -> Self:
-        """That of some targets (n, K), from their median or a given centre; zero where all are the same."""
-        center = np.median(y, axis=0) if center is None else center
-        deviations = np.abs(y - center)
-        positive = [column[column > 0] for column in deviations.T]  # many targets may be alike, as zero often is
+    def of(cls, y: np.ndarray) -> Self:
+        """That of some targets (n, K); the deviation of an output is zero where all are the same."""
+        center = np.median(y, axis=0)
+        positive = [column[column > 0] for column in np.abs(y - center).T]
         return cls(center, np.array([np.median(column) if column.size else 0.0 for column in positive]))
 
     def with_targets(self, y: np.ndarray, share: float) -> Self:
         """With new targets (n, K), which have that share of all."""
-        step = np.sqrt(share)
-        limit = np.where(self.size > 0, FARTHEST * self.size, np.inf)
-        center = self.center + step * np.clip(np.median(y, axis=0) - self.center, -limit, limit)
-        new = self.of(y, self.center).size
-        known = np.where(self.size > 0, self.size, new)
-        ratio = np.divide(new, known, out=np.ones_like(new), where=new > 0)
-        return type(self)(center, known * np.clip(ratio, 1.0 / LARGEST_RATIO, LARGEST_RATIO) ** step)
+        step, apart, known = np.sqrt(share), y - self.center, self.size > 0
+        limit = np.where(known, FARTHEST * self.size, np.inf)
+        apart = np.clip(apart, -limit, limit)
+        sizes = np.abs(apart).mean(axis=0)
+        return type(self)(
+            self.center + step * apart.mean(axis=0), np.where(known, self.size + step * (sizes - self.size), sizes)
+        )
 
     @property
     def unit(self) -> float:

@@ -7,7 +7,6 @@ import itertools
 import numpy as np
 import pytest
 from scipy import sparse
-from scipy.stats import kstest
 
 from skminibatch.contract.plan import StepStats, empty_stats
 from skminibatch.statistics.batches import BatchStatistics
@@ -20,7 +19,6 @@ from skminibatch.statistics.features import (
     within,
 )
 from skminibatch.statistics.random import sample_rows
-from skminibatch.statistics.reservoir import Reservoir
 from skminibatch.statistics.smoothness import SmoothnessConstants, smoothness
 
 
@@ -61,26 +59,6 @@ def test_sample_rows_is_sorted_and_uniform(rows):
     expected = 400 * 50 / n
     assert np.abs(counts[possible] - expected).max() < 5 * np.sqrt(expected)
     np.testing.assert_array_equal(sample_rows(n, 1000, np.random.default_rng(0), rows), possible)
-
-
-@pytest.mark.parametrize("storage", ["dense", "sparse"])
-def test_reservoir_is_a_uniform_sample_of_the_stream(storage):
-    """Row number among all that came, against the uniform distribution; X, y and weights stay together."""
-    numbers, n = [], 3000
-    X = np.arange(n, dtype=float)[:, None]
-    X = sparse.csr_matrix(X) if storage == "sparse" else X
-    for seed in range(5):
-        rng = np.random.default_rng(seed)
-        reservoir = Reservoir.of(X[:10], np.arange(10.0), np.arange(10.0), 10, rng)
-        for rows in np.array_split(np.arange(10, n), 20):
-            reservoir = reservoir.updated(X[rows], rows.astype(float), rows.astype(float), rng)
-        assert reservoir.seen == n
-        held = np.asarray(reservoir.X.toarray() if storage == "sparse" else reservoir.X).ravel()
-        np.testing.assert_array_equal(held, reservoir.y)
-        np.testing.assert_array_equal(held, reservoir.weights)
-        assert np.unique(held).size == held.size
-        numbers.append(held)
-    assert kstest(np.concatenate(numbers) / n, "uniform").pvalue > 1e-4
 
 
 def test_gentle_coordinates_leave_standardised_features_alone(rng):
