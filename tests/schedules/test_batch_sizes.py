@@ -299,8 +299,8 @@ def test_rates_follow_the_batch_size(regression, rng):
     assert isinstance(smooth, SmoothnessConstants)
     sizes = np.repeat([8, 32, 128, 240], 2)
     rows = 240 / np.ceil(240 / sizes)
-    fall = [np.mean((1 + e + np.arange(0, 240, b) / 240) ** -FALL_OF_AN_ITERATE) for e, b in enumerate(rows)]
-    expected = [0.5 / smooth.of_batch(b, 240) * factor for b, factor in zip(rows, fall, strict=True)]
+    fall = (2 + np.arange(8) - rows / 240) ** -FALL_OF_AN_ITERATE  # of the last step of an epoch
+    expected = 0.5 / np.array([smooth.of_batch(b, 240) for b in rows]) * fall
     halvings = -np.log2(automatic.history_["rate"][1:] / expected[1:])  # after a rise, by noise, of the objective
     np.testing.assert_allclose(halvings, np.round(halvings), atol=1e-6)
     assert np.all(np.diff(np.round(halvings), prepend=0) >= 0)
