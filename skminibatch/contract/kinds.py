@@ -204,6 +204,7 @@ OPTIMIZER = Kind(
         "auto_multiple": Ability(
             neutral.no_automatic_rate, "auto_multiple(): of learning_rate='auto', where rate and smoothness go"
         ),
+        "forget": Ability(None, "forget(memory): the memory of an average that begins anew at the parameters"),
         "for_rows": Ability(neutral.unchanged_by_rows, "for_rows(n_rows): the optimizer for this number of rows"),
         "for_batches": Ability(
             None,

@@ -171,11 +171,20 @@ class LinearModel:
         coef, intercept = self.axes.outside(coef, intercept)
         return coef.astype(self.coef_dtype), intercept.astype(self.coef_dtype)
 
-    def objective(self, data: Data, rows: np.ndarray, predictor: Predictor) -> tuple[float, float]:
-        """Mean loss of some rows (empty: all) and the penalty."""
+    def last_iterate(self, params: np.ndarray) -> Predictor:
+        """The predictor that the parameters themselves are, where another one is used for prediction."""
+        coef, intercept = self.axes.outside(params[0][:, :-1], params[0][:, -1])
+        return coef.astype(self.coef_dtype), intercept.astype(self.coef_dtype)
+
+    def sum_of_losses(self, data: Data, rows: np.ndarray, predictor: Predictor) -> float:
+        """Weighted sum of the losses of some rows (empty: all)."""
         backend = backends.choose(self.device)
         evaluate = backend.loss_csr if is_sparse(data.X) else backend.loss_dense
-        total = evaluate(self.loss, data.X, data.y, data.weights, rows, *predictor)
+        return evaluate(self.loss, data.X, data.y, data.weights, rows, *predictor)
+
+    def objective(self, data: Data, rows: np.ndarray, predictor: Predictor) -> tuple[float, float]:
+        """Mean loss of some rows (empty: all) and the penalty."""
+        total = self.sum_of_losses(data, rows, predictor)
         rows_weights = data.weights[rows] if data.weights.size and rows.size else data.weights
         weight = rows_weights.sum() if data.weights.size else (rows.size or data.X.shape[0])
         return total / max(weight, np.finfo(float).tiny), self.penalty_value(predictor)

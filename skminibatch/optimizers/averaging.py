@@ -29,6 +29,10 @@ class Averaging(NamedTuple):
         count = averaged + np.cumsum(seen >= self.start)
         return np.column_stack([coefficients, 1.0 / np.maximum(count, 1)]), (inner, int(seen[-1]), int(count[-1]))
 
+    def forget(self, memory):
+        inner, samples, _ = memory
+        return inner, samples, 0
+
     def update(self, w, g, slots, c):
         w, inner, step = update(self.inner, w, g, slots[:-1], c[:-1])
         return w, inner + (slots[-1],), step  # noqa: RUF005 (a compiled loop joins tuples by addition only)

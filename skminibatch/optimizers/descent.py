@@ -87,6 +87,9 @@ class ScheduleFree(NamedTuple):
         shares = weights / np.maximum(total, np.finfo(float).tiny)
         return np.column_stack([rates, shares]), (int(t[-1]), float(largest[-1]), float(total[-1]))
 
+    def forget(self, memory):
+        return None
+
     def update(self, w, g, slots, c):
         return w - c[0] * g, slots, c[0]
 

@@ -30,6 +30,7 @@ from skminibatch.statistics.features import Moments
 from skminibatch.statistics.random import EXAMINED, OF_EVALUATION, OF_SCALE, OF_SKETCH, sample_rows, stream
 from skminibatch.statistics.sketch import Sketch
 from skminibatch.statistics.smoothness import SmoothnessConstants, unevenness
+from skminibatch.training.drift import forgetful
 from skminibatch.training.state import History, Recipe, TrainState
 
 EVALUATED = 10_000  # rows on which the objective is measured
@@ -173,6 +174,7 @@ def begin(settings: Settings, data: Data, previous: Fitted | None = None) -> tup
         state, history = stream_so_far.state, stream_so_far.history.copied()
         if not _goes_on(settings, model, stream_so_far):
             state = state._replace(coefficients=None, optimizer_memory=None)
+        state = forgetful(start.model, data, start.params, state)
     else:
         state, history = TrainState(**first_statistic(start, recipe.scaling)), History()
     state = state._replace(population=population, sampler_memory=memory)

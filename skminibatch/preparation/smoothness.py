@@ -95,9 +95,7 @@ def stream_smoothness(
         lengths = [mean_square_length(moments, each, fit_intercept) for each in (sketch.axes, axes)]
         ratio = lengths[1] / lengths[0] if min(lengths) > 0 else 1.0
         sketch, known = sketch.inside(axes, ratio), known and known.scaled(ratio)
-    sketch = sketch._replace(
-        axes=axes
-    )  # not the equal ones of the last call, which would be kept beside those of the model
+    sketch = sketch._replace(axes=axes)  # not the equal ones of the last call, which would be kept beside the model's
     after = _with_chunk(sketch, start, rng)
     source = sketch if sketch.seen or known else after
     if known is None or source.due or (moved and sketch.seen >= sketch.estimated_at):
@@ -110,17 +108,16 @@ def _with_chunk(sketch: Sketch, start: Start, rng: np.random.Generator) -> Sketc
     """The sketch with a chunk of rows."""
     data, model = start.data, start.model
     assert isinstance(model, LinearModel)
-    rows, sketch = sketch.drawn(data.n_rows, rng)
-    if not rows.size:
-        return sketch
-    rows = rows if data.rows is None else data.rows[rows]
-    X, y = data.X[rows], data.y[rows]
     follows = declared(model.loss).curvature is None and declared(model.loss).brings("stiffness")
     intercept = start.predictor[1] if follows else np.zeros(model.n_outputs)  # which is read in the first case only
+    y, weights = data.targets
     curvatures = curvature_bounds(model.loss, y, intercept)
-    curvatures = curvatures * data.weights[rows] if data.weights.size else curvatures
-    targets = y if has_kink(model.loss) else None
-    return sketch.with_rows(X, model.axes.transform(X), curvatures, targets, model.fit_intercept)
+    curvatures = curvatures if weights is None else curvatures * weights
+    rows, sketch = sketch.with_curvatures(curvatures).drawn(data.n_rows, rng)
+    if not rows.size:
+        return sketch
+    X, targets = data.X[rows if data.rows is None else data.rows[rows]], y[rows] if has_kink(model.loss) else None
+    return sketch.with_rows(X, model.axes.transform(X), curvatures[rows], targets, model.fit_intercept)
 
 
 def first_statistic(start: Start, rule: AnyPart | None) -> dict[str, Any]:

@@ -193,6 +193,8 @@ class Sketch(NamedTuple):
         Rows that came, and those that had come, or that a `fit` had, when constants were last derived.
     spread : Spread or None
         That of the targets, where the curvature of the loss follows from it.
+    sums : tuple of float
+        The sums of w and of its square over all rows, and how many rows these are: a sample has none of those that are rare.
     """
 
     axes: Axes
@@ -203,12 +205,18 @@ class Sketch(NamedTuple):
     seen: int = 0
     estimated_at: int = 0
     spread: Spread | None = None
+    sums: tuple[float, float, int] = (0.0, 0.0, 0)
 
     @classmethod
     def none(cls, axes: Axes, n_features: int, is_sparse: bool, estimated_at: float = 0) -> Self:
         """Of no rows, before rows of that kind."""
         kind = LeadingDirection if is_sparse or n_features > SMALL_GRAM else SecondMoments
         return cls(axes, kind.none(n_features), np.empty(0), np.empty(0), estimated_at=int(min(estimated_at, SAMPLE)))
+
+    @property
+    def unit(self) -> float:
+        """The curvature that one unit of a loss with a kink stands for."""
+        return self.spread.unit if self.spread else 1.0
 
     @property
     def due(self) -> bool:
@@ -228,6 +236,12 @@ class Sketch(NamedTuple):
         return new[kept[kept >= n_old] - n_old], sketch._replace(
             bounds=self.bounds[kept[kept < n_old]], keys=keys[kept]
         )
+
+    def with_curvatures(self, curvatures: np.ndarray) -> Self:
+        """With those of all rows of a chunk."""
+        total, squares, n = self.sums
+        sums = total + float(curvatures.sum()), squares + float(curvatures @ curvatures), n + len(curvatures)
+        return self._replace(sums=sums)
 
     def with_rows(self, X, Z, curvatures: np.ndarray, targets: np.ndarray | None, fit_intercept: bool) -> Self:
         """With the rows that `drawn` has named, as given and in the coordinates, and their targets where these matter."""
@@ -251,9 +265,13 @@ class Sketch(NamedTuple):
 
     def smoothness(self, ridge: float, fit_intercept: bool, moments: Moments) -> SmoothnessConstants:
         """The smoothness constants of the rows; `moments` are those of the features before them or with them."""
-        unit = self.spread.unit if self.spread else 1.0
-        largest = self.spectrum.largest(self.axes, fit_intercept, moments)
-        return constants_of(unit * self.bounds, unit * self.typical, unit * largest, ridge)._replace(unit=unit)
+        unit, largest = self.unit, self.spectrum.largest(self.axes, fit_intercept, moments)
+        total, squares, n = self.sums
+        known = self.spectrum.weight
+        if total > 0 and known > 0:  # the sample may lack what is rare and counts much
+            unit *= total / n / known
+        constants = constants_of(unit * self.bounds, unit * self.typical, unit * largest, ridge)
+        return constants.of_uneven(n * squares / total**2 if total > 0 else 1.0)._replace(unit=self.unit)
 
 
 def mean_square_length(moments: Moments, axes: Axes, fit_intercept: bool) -> float:

@@ -15,7 +15,25 @@ from skminibatch.models.protocol import Model, Predictor
 from skminibatch.statistics.batches import BatchStatistics
 
 LONGEST_HISTORY = 500  # entries
+MEMORY = 0.95  # that the sums of `Drift` keep of those before, at each block
+SIGNIFICANT = 3.0  # deviations
 CHECKED_OFTEN, CHECKS = 2048, 6  # epochs of that many updates or more have that many checks, where these are cheap
+
+
+class Drift(NamedTuple):
+    """What the iterate gained over the average on newer rows: the sum over blocks of rows, and that of the squares."""
+
+    gain: float = 0.0
+    squares: float = 0.0
+
+    def with_block(self, gain: float) -> Drift:
+        """With the gain on one more block."""
+        return Drift(MEMORY * self.gain + gain, MEMORY * self.squares + gain * gain)
+
+    @property
+    def significant(self) -> bool:
+        """Whether the iterate is better beyond chance."""
+        return self.gain > SIGNIFICANT * np.sqrt(self.squares)
 
 
 class TrainState(NamedTuple):
@@ -26,7 +44,7 @@ class TrainState(NamedTuple):
     step; ``noise_scale`` is that of the last epoch in which it was measured, ``peak_batch_size`` that of the start. For the
     schedule of batch sizes, ``population`` is the number of rows, ``batches`` the statistics of the last chunk, where the
     schedule reads them, and ``row_products`` ``(tr Sigma, Var(g_i . g), |g|^2)`` of the rows of its last batch, each given
-    once.
+    once. ``drift`` is that of a stream.
     """
 
     step: int = 0
@@ -42,6 +60,7 @@ class TrainState(NamedTuple):
     row_products: tuple[float, float, float] | None = None
     coefficients: np.ndarray | None = None
     optimizer_memory: object = None
+    drift: Drift = Drift()
     sampler_memory: object = None
     sizes_memory: object = None
 
