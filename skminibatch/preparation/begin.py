@@ -169,7 +169,7 @@ def begin(settings: Settings, data: Data, previous: Fitted | None = None) -> tup
         recipe = replace(recipe, constant=settings.start(start.model, data, None))
     if second_solver is not None:
         rates = settings.rates(second_solver, data.n_rows, 0.0)
-        recipe = with_second_stage(recipe, second_solver, rates, data, settings.seed)
+        recipe = with_second_stage(recipe, start.model, second_solver, rates, data, settings.seed)
     memory = settings.sampler.start(data.X.shape[0], visits.data.rows, settings.seed, epoch, settings.strata)
     if stream_so_far:
         state, history = stream_so_far.state, stream_so_far.history.copied()

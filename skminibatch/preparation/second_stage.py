@@ -89,17 +89,20 @@ class RowCurvatures(NamedTuple):
         return cls(unit * used * near, unit * used * bounds, mean / flattest if flattest > 0 else np.nan)
 
 
-def with_second_stage(recipe: Recipe, solver: AnyPart, schedule: AnyPart, data: Data, seed: int) -> Recipe:
+def with_second_stage(
+    recipe: Recipe, first: Model, solver: AnyPart, schedule: AnyPart, data: Data, seed: int
+) -> Recipe:
     """The recipe in which `solver` takes over; without a smoothness the rate is explicit, and it does so at once.
 
-    Near the optimum, the objective of a sample of the rows is too inaccurate: all rows are evaluated, once per epoch.
+    Whatever training has come to, the stage starts from the coordinates of the first model: an epoch that went wrong starts it
+    again. Near the optimum, the objective of a sample of the rows is too inaccurate: all rows are evaluated, once per epoch.
     """
     recipe = replace(recipe, first_epochs=0 if recipe.smoothness is None else FIRST_EPOCHS)
 
     def then(progress: Progress) -> tuple[Progress, Data, Recipe]:
-        if not isinstance(progress.model, LinearModel):
+        if not isinstance(first, LinearModel):
             raise TypeError(f"{type(solver).__name__} stores a residual for each row: it needs a linear model.")
-        model = progress.model.with_optimizer(declared(solver).for_rows(data.n_rows))
+        model = first.with_optimizer(declared(solver).for_rows(data.n_rows))
         second = replace(recipe, schedule=schedule, smoothness=None, most_rows=np.inf, then=None)
         if not recipe.keep_best:
             second = replace(second, evaluation_rows=ALL_ROWS if data.rows is None else data.rows, checks=1)

@@ -109,7 +109,7 @@ class Watch:
                 f"the objective is estimated to fall by less than tol={tol:g} of the gain over a constant prediction from now "
                 f"on, by its decrease in the last {2 * patience} checks"
             )
-        best = np.nanmin(self.objectives[:-1], initial=np.inf)
+        best = min((objective for objective in self.objectives[:-1] if np.isfinite(objective)), default=np.inf)
         needed = tol * abs(self.constant - best) if np.isfinite(best) else 0.0
         self.n_stalled = 0 if progress.objective < best - needed else self.n_stalled + 1
         if self.n_stalled < patience:

@@ -100,17 +100,18 @@ def test_calibration_writes_a_table(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("storage", [np.asarray, sparse.csr_matrix])
-def test_fit_says_what_it_chose_and_why(storage, rng):
+@pytest.mark.parametrize("solver", ["auto", "schedule_free"])
+def test_fit_says_what_it_chose_and_why(solver, storage, rng):
+    """By a pilot, or by the theory of SAGA where that takes over."""
     X, y = noisy(rng)
-    first, second = (
-        MiniBatchSGDRegressor(batch_size="auto", random_state=3, max_iter=3, tol=None).fit(storage(X), y)
-        for _ in range(2)
-    )
-    assert f"; batch_size='auto' took {first.batch_size_} rows: with a noise scale of" in first.stop_reason_
+    settings = {"solver": solver, "random_state": 3, "max_iter": 3, "tol": None}
+    first, second = (MiniBatchSGDRegressor(batch_size="auto", **settings).fit(storage(X), y) for _ in range(2))
+    why = "with a noise scale of" if solver == "schedule_free" else "by the smoothness of batches"
+    assert f"; batch_size='auto' took {first.batch_size_} rows: {why}" in first.stop_reason_
     assert first.stop_reason_.startswith("reached max_iter=3 epochs")
     np.testing.assert_array_equal(first.coef_, second.coef_)
     np.testing.assert_allclose(first.history_["batch_size"], first.batch_size_, rtol=0.1)
-    explicit = MiniBatchSGDRegressor(batch_size=first.batch_size_, random_state=3, max_iter=3, tol=None)
+    explicit = MiniBatchSGDRegressor(batch_size=first.batch_size_, **settings)
     np.testing.assert_array_equal(explicit.fit(storage(X), y).coef_, first.coef_)
 
 
@@ -125,7 +126,8 @@ def test_features_that_the_pilot_does_not_meet_change_nothing(learning_rate, rng
     for rows in (X, sparse.csr_matrix(X), wide.tocsr()):
         monkeypatch.setattr(begin, "chosen_size", lambda *given: noises.append(noise_of(*given)) or chosen_size(*given))
         settings = {"learning_rate": learning_rate, "eta0": None if learning_rate == "auto" else 0.01}
-        MiniBatchSGDRegressor(batch_size="auto", random_state=0, max_iter=1, tol=None, **settings).fit(rows, y)
+        settings |= {"solver": "schedule_free", "random_state": 0, "max_iter": 1, "tol": None}
+        MiniBatchSGDRegressor(batch_size="auto", **settings).fit(rows, y)
     assert np.isfinite(noises).all()
     np.testing.assert_allclose(noises[1:], noises[2], rtol=1e-9)
     np.testing.assert_allclose(noises[0], noises[2], rtol=0.5 if learning_rate == "auto" else 1e-9)  # other coordinates

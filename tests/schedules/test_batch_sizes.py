@@ -13,6 +13,7 @@ from sklearn.model_selection import GridSearchCV
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor, schedules
 from skminibatch.diagnostics import gradient_noise_scale
+from skminibatch.estimators.parts import FALL_OF_AN_ITERATE
 from skminibatch.schedules import (
     CABS,
     SCALING_RULES,
@@ -235,18 +236,18 @@ def test_every_schedule_goes_on_in_partial_fit(name, regression):
     for _ in range(10):
         for rows in np.array_split(np.arange(len(y)), 3):
             model.partial_fit(X[rows], y[rows])
-    assert model.t_ == 10 * len(y)
+    assert 10 * len(y) <= model.t_ < 11 * len(y)  # a stiff row may come twice
     assert model.score(X, y) > 0.9
 
 
 @each
-def test_chunks_of_one_row_are_one_step(name, regression):
-    """They say nothing of the noise, and break nothing."""
+def test_chunks_of_one_row_are_steps_of_one_row(name, regression):
+    """They say nothing of the noise, and break nothing. A row that is stiff beside those before comes several times."""
     X, y = regression
     model = MiniBatchSGDRegressor(batch_size=name, device="base", random_state=0)
     for i in range(5):
         model.partial_fit(X[i : i + 1], y[i : i + 1])
-    assert model.n_updates_ == 5
+    assert 5 <= model.n_updates_ == model.t_ < 50
     assert np.isfinite(model.coef_).all()
 
 
@@ -297,8 +298,13 @@ def test_rates_follow_the_batch_size(regression, rng):
     smooth = automatic._fitted.smoothness
     assert isinstance(smooth, SmoothnessConstants)
     sizes = np.repeat([8, 32, 128, 240], 2)
-    expected = [0.5 / smooth.of_batch(b, 240) for b in sizes]
-    np.testing.assert_allclose(automatic.history_["rate"][1:], expected[1:], rtol=1e-6)
+    rows = 240 / np.ceil(240 / sizes)
+    fall = (2 + np.arange(8) - rows / 240) ** -FALL_OF_AN_ITERATE  # of the last step of an epoch
+    expected = 0.5 / np.array([smooth.of_batch(b, 240) for b in rows]) * fall
+    halvings = -np.log2(automatic.history_["rate"][1:] / expected[1:])  # after a rise, by noise, of the objective
+    np.testing.assert_allclose(halvings, np.round(halvings), atol=1e-6)
+    assert np.all(np.diff(np.round(halvings), prepend=0) >= 0)
+    assert np.round(halvings)[-1] <= 3
     settings = {"learning_rate": "constant", "eta0": 0.001, "solver": "sgd", "base_batch_size": 8}
     scaled = fitted(growing, *regression, lr_scaling="linear", **settings).history_
     np.testing.assert_allclose(scaled["rate"], 0.001 * sizes / 8)
@@ -321,10 +327,12 @@ def test_batches_grow_as_the_gradient_vanishes(name, rng):
     X = rng.standard_normal((3000, 4))
     y = X @ np.arange(4.0) + rng.standard_normal(3000)
     part = SIZE_SCHEDULES[name](start=8, every=16)
-    model = fitted(part, X, y, solver="sgd", max_iter=12, penalty=None, fit_intercept=False)
+    # at a constant rate: the automatic one falls by itself
+    settings = {"solver": "sgd", "max_iter": 12, "penalty": None, "learning_rate": "constant", "eta0": 0.05}
+    model = fitted(part, X, y, fit_intercept=False, **settings)
     sizes = model.history_["batch_size"]
     assert sizes[-1] > 2 * sizes[0]
-    assert fitted(8, X, y, solver="sgd", max_iter=12, penalty=None).loss_curve_[-1] > model.loss_curve_[-1]
+    assert fitted(8, X, y, **settings).loss_curve_[-1] > model.loss_curve_[-1]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor, diagnosti
 from skminibatch.contract.kinds import declared
 from skminibatch.diagnostics import gradient_noise_scale
 from skminibatch.estimators import parts as resolved
-from skminibatch.losses import Logistic
+from skminibatch.estimators.parts import FALL_OF_AN_AVERAGE, FALL_OF_AN_ITERATE
+from skminibatch.losses import Hinge, Logistic
 from skminibatch.optimizers import OPTIMIZERS, SGD, Adam
 from skminibatch.schedules import (
     SCALING_RULES,
@@ -31,7 +32,7 @@ from skminibatch.schedules import (
 from skminibatch.statistics.smoothness import smoothness
 from tests.examined import at
 
-STATE = SimpleNamespace(step=0, reductions=0, smoothness=4.0)
+STATE = SimpleNamespace(step=0, reductions=0, smoothness=4.0, population=200.0)
 SAMPLES = np.arange(0, 1000, 10).astype(float)
 
 # schedule -> its rates, from the formula in the literature
@@ -43,6 +44,8 @@ REFERENCES = {
     Cosine(0.4, 500.0): lambda t: 0.2 * (1 + np.cos(np.pi * t / 500)) if t < 500 else 0.0,
     Auto(1.5): lambda t: 1.5 / 4.0,
     Auto(1.5, 0.03): lambda t: 0.03,
+    Auto(1.5, power=0.75): lambda t: 1.5 / 4.0 / (1 + t / 200) ** 0.75,
+    Auto(1.5, 0.03, power=0.5): lambda t: 0.03 / np.sqrt(1 + t / 200),
 }
 every_schedule = pytest.mark.parametrize("schedule", REFERENCES, ids=repr)
 
@@ -138,6 +141,28 @@ def test_auto_warms_up_over_updates():
     np.testing.assert_allclose(rates, 0.25 * np.minimum(np.arange(1, 21) / 10, 1.0))
     later = SimpleNamespace(**{**vars(STATE), "step": 5})
     np.testing.assert_array_equal(Auto(1.0, warmup=10.0).rates(SAMPLES[:15], later), rates[5:])
+
+
+def test_auto_falls_after_a_rise_and_not_on_a_stream():
+    """By a half each time; a stream has no passes."""
+    fallen = SimpleNamespace(**{**vars(STATE), "reductions": 3})
+    schedule = Auto(1.0, power=0.75)
+    np.testing.assert_allclose(schedule.rates(SAMPLES, fallen), schedule.rates(SAMPLES, STATE) / 8)
+    endless = SimpleNamespace(**{**vars(STATE), "population": float(1 << 40)})
+    np.testing.assert_allclose(schedule.rates(SAMPLES, endless), 0.25, rtol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("name", "power"), [("schedule_free", FALL_OF_AN_AVERAGE), ("sgd", FALL_OF_AN_ITERATE), ("saga", 0.0), ("adam", 0.0)]
+)
+@pytest.mark.parametrize("loss", [Logistic(), Hinge()], ids=repr)
+def test_auto_falls_where_noise_stays(name, power, loss):
+    """Not with a table of residuals, except for a loss with a kink, whose residuals jump."""
+    settings = {"alpha": 1e-4, "eta0": None, "power_t": 0.5, "horizon": None, "warmup": 1}
+    schedule = resolved.schedule("auto", optimizer=OPTIMIZERS[name](), loss=loss, **settings)
+    if name == "saga" and isinstance(loss, Hinge):
+        power = FALL_OF_AN_ITERATE
+    assert schedule.power == power
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
