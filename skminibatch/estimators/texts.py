@@ -100,8 +100,9 @@ fit_intercept : bool
     Whether to learn an intercept.
 solver : $options or part
     The optimizer, by name or as an instance such as ``Momentum(0.99)``. 'auto' is schedule-free SGD [1]_, which predicts
-    from an average of its iterates and needs no horizon; with `average`, plain SGD. 'saga' is for fitting to high accuracy;
-    it stores ``n_samples * (1 + n_outputs)`` numbers while it runs.
+    from an average of its iterates and needs no horizon; in `fit`, 'saga' takes over after the first epoch, so that training
+    converges to the optimum. With `average`, 'auto' is plain SGD. 'saga' stores ``n_samples * (1 + n_outputs)`` numbers
+    while it runs, and with an l2 penalty a copy of up to 512 dense features.
 learning_rate : $options or part
     The rate of the steps; see the user guide for what 'auto' is for each solver. 'auto' needs no tuning: the rate follows
     from the expected smoothness of a batch [2]_, and features are moved and stretched on the way, at an unchanged objective.
@@ -112,11 +113,12 @@ eta0 : float
     Rate of 'constant', 'invscaling', 'adaptive' and 'cosine'; None is 0.01. 'auto' and 'optimal' ignore it, so setting it
     raises an error.
 tol : float or None
-    Stop when, at `n_iter_no_change` checks in a row, the objective decreases per epoch by less than `tol` times the total
-    decrease so far; with `early_stopping`, when the score rises by less than `tol`. None: run `max_iter` epochs.
+    Stop when what the objective has left to gain is at most `tol` times what it gained over a constant prediction, by the
+    gradient and the curvature or by an estimate from its decrease; with `early_stopping`, when the score rises by less than
+    `tol`. None: run `max_iter` epochs.
 n_iter_no_change : int
-    Checks without improvement before training stops. There is one check after each epoch, and there are six in an epoch of
-    2,048 updates or more, so that training on large data can stop inside an epoch.
+    Checks from which a decrease is estimated, and with `early_stopping` those without improvement before training stops.
+    There is one check after each epoch; without a second stage there are six in an epoch of 2,048 updates or more.
 standardize : bool
     Standardise the features inside: the penalty then acts on the coefficients of standardised features. In
     `partial_fit` the statistics are running ones. Sparse features are scaled, not centred.

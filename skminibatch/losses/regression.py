@@ -134,4 +134,4 @@ class Poisson(NamedTuple):
 
     def baseline(self, y, weights):
         mean = np.average(y, weights=weights)
-        return np.log(mean) if mean > 0 else 0.0
+        return np.log(mean) if mean > 0 else -np.log(len(y))  # of zeros alone: one event would have been seen

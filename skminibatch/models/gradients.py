@@ -162,6 +162,10 @@ class Gradients(ABC):
         """Bounds of the second derivatives of the weighted losses of the rows; None where the model has no smoothness."""
         return None
 
+    def largest_eigenvalue(self) -> float:
+        """The largest curvature of the mean loss of the rows along any direction, by bounds; 0 where the model has none."""
+        return 0.0
+
     def row_bounds(self) -> np.ndarray | None:
         """Bounds of the smoothness of the losses of the rows; None where the model has none."""
         return None

@@ -244,9 +244,14 @@ class LinearModel:
         axes = self.axes
         if not (isinstance(axes, RoundCoordinates) and declared(self.optimizer).per_row) or has_kink(self.loss):
             return np.nan
-        gradient = params[1].astype(np.float64)
-        gradient[:, :-1] += self.ridge_of_coordinates() * params[0][:, :-1]
+        gradient = self.gradient_with_penalty(params[0], params[1])
         return axes.flatness * float(np.sum(gradient**2)) / (2.0 * axes.curvature)
+
+    def gradient_with_penalty(self, w: np.ndarray, of_losses: np.ndarray) -> np.ndarray:
+        """The gradient of the objective (K, d + 1) from that of the mean loss, for a square penalty; float64."""
+        gradient = of_losses.astype(np.float64)
+        gradient[:, :-1] += self.ridge_of_coordinates() * w[:, :-1]
+        return gradient
 
     def ridge_of_coordinates(self) -> np.ndarray:
         """The curvature of the penalty along each coordinate (d,), float64."""

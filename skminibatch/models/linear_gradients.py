@@ -21,7 +21,7 @@ from skminibatch.models.data import outputs_of_portions, square_lengths_inside
 from skminibatch.models.gradients import Gradients
 from skminibatch.models.linear import LinearModel
 from skminibatch.statistics.gradients import GradientStatistics, sizes_of
-from skminibatch.statistics.smoothness import SmoothnessConstants, smoothness, square_lengths
+from skminibatch.statistics.smoothness import SmoothnessConstants, largest_eigenvalue, smoothness, square_lengths
 
 
 @dataclass(frozen=True, eq=False)
@@ -298,6 +298,11 @@ class LinearGradients(Gradients):
         return curvature_bounds(self.model.loss, self.data.y[self.rows], self.intercept) * (
             weights if weights.size else 1.0
         )
+
+    def largest_eigenvalue(self) -> float:
+        """The largest curvature of the mean loss of the rows along any direction, by the bounds of their curvatures."""
+        Z = self.model.axes.transform(self.data.X[self.rows])
+        return largest_eigenvalue(Z, self.loss_bounds(), self.model.fit_intercept)
 
     def row_bounds(self) -> np.ndarray:
         """Bounds ``s_i curvature_i (|z_i|^2 + 1)`` of the smoothness of the losses of the rows, without the penalty."""

@@ -36,6 +36,7 @@ from skminibatch.training.state import History, Recipe, TrainState
 EVALUATED = 10_000  # rows on which the objective is measured
 STREAM_ROWS = 1 << 40  # a stream has no end: its batches are drawn as from far more rows
 STREAM_WARMUP = 20.0  # updates; a stream has no first pass of which to take a share
+STREAM_PERIOD = 1000.0  # rows of a stream that count as a pass, where all count the same
 WARMUP_SHARE = 0.05  # of the first pass
 LONGEST_WARMUP = 100.0  # updates
 
@@ -177,7 +178,10 @@ def begin(settings: Settings, data: Data, previous: Fitted | None = None) -> tup
         state = forgetful(start.model, data, start.params, state)
     else:
         state, history = TrainState(**first_statistic(start, recipe.scaling)), History()
-    state = state._replace(population=population, sampler_memory=memory)
+    period = population
+    if settings.on_stream:
+        period = STREAM_PERIOD * (smoothness.unevenness if smoothness else 1.0)
+    state = state._replace(population=population, period=period, sampler_memory=memory)
     kept: dict[str, Any] = {"moments": moments, "sketch": sketch, "smoothness": smoothness, "chosen": chosen}
     kept |= {"seed": settings.seed, "target": settings.target, "class_counts": settings.class_counts}
     kept |= {"history": history, "predictor": start.model.unset}

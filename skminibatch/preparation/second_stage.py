@@ -24,7 +24,7 @@ from skminibatch.models.curvature import (
 )
 from skminibatch.models.data import ALL_ROWS, Data, raw_outputs
 from skminibatch.models.linear import LinearModel, Stored
-from skminibatch.models.protocol import Model
+from skminibatch.models.protocol import Model, Predictor
 from skminibatch.optimizers import ScheduleFree
 from skminibatch.optimizers.saga import saga_smoothness
 from skminibatch.preparation.rounding import in_round_coordinates, suits_rounding
@@ -107,29 +107,29 @@ def with_second_stage(
         if not recipe.keep_best:
             second = replace(second, evaluation_rows=ALL_ROWS if data.rows is None else data.rows, checks=1)
         if recipe.smoothness is None:
-            stored = model.stored(data, progress.predictor)
+            predictor, stored = progress.predictor, model.stored(data, progress.predictor)
             rows = data._replace(table=stored.table)
         else:
             size = min(recipe.sizes.start, data.n_rows)
-            model, rows, stored, second = _at_automatic_rate(model, data, progress.predictor, second, size)
-        params = model.start(progress.predictor)
+            model, rows, predictor, stored, second = _at_automatic_rate(model, data, progress.predictor, second, size)
+        params = model.start(predictor)
         params[1] = stored.mean
         state = progress.state._replace(optimizer_memory=None, reductions=0)
         memory = recipe.sampler.start(len(data.y), rows.rows, seed, state.epoch)
-        progress = replace(progress, model=model, params=params, state=state._replace(sampler_memory=memory))
-        return progress, rows, second
+        state = state._replace(sampler_memory=memory)
+        return replace(progress, model=model, params=params, predictor=predictor, state=state), rows, second
 
     return replace(recipe, then=then)
 
 
 def _at_automatic_rate(
     model: LinearModel, data: Data, predictor: tuple, recipe: Recipe, batch_size: float
-) -> tuple[LinearModel, Data, Stored, Recipe]:
-    """The model in coordinates that suit it, its rows with a table, what this starts from, and the recipe at their rate."""
+) -> tuple[LinearModel, Data, Predictor, Stored, Recipe]:
+    """The model in coordinates that suit it, its rows with a table, what these start from, and the recipe at their rate."""
     curvatures = RowCurvatures.of(model, data, predictor)
     if suits_rounding(model, data):
         model, data = in_round_coordinates(model, data, curvatures.near, curvatures.flatness)
-    stored = model.stored(data, predictor)
+    predictor, stored = _after_a_full_step(model, data, predictor)
     constants = _constants(model, data, curvatures.near, stored.lengths)
     followed = TableSmoothness(constants, model.strong_convexity())
     limit = batch_size * followed.of_batch(batch_size, data.n_rows)
@@ -139,7 +139,23 @@ def _at_automatic_rate(
     if visits.max() > 1:
         data = data._replace(rows=repeated(visits, data.rows_in_use))
     data = data._replace(table=stored.table)
-    return model, data, stored, replace(recipe, smoothness=followed._replace(factor=factor))
+    return model, data, predictor, stored, replace(recipe, smoothness=followed._replace(factor=factor))
+
+
+def _after_a_full_step(model: LinearModel, data: Data, predictor: Predictor) -> tuple[Predictor, Stored]:
+    """Where the stage starts: the table needs the mean gradient, and in round coordinates a step along it is Newton's.
+
+    It is taken if the objective falls; then the table is made where it leads to.
+    """
+    stored, axes = model.stored(data, predictor), model.axes
+    if not isinstance(axes, RoundCoordinates) or has_kink(model.loss):
+        return predictor, stored
+    params = model.start(predictor)
+    params[0] -= model.gradient_with_penalty(params[0], stored.mean) / axes.curvature
+    stepped, rows = model.predictor(params, None), ALL_ROWS if data.rows is None else data.rows
+    if not sum(model.objective(data, rows, stepped)) < sum(model.objective(data, rows, predictor)):
+        return predictor, stored
+    return stepped, model.stored(data, stepped)
 
 
 def _constants(model: LinearModel, data: Data, near: np.ndarray, lengths: np.ndarray) -> SmoothnessConstants:

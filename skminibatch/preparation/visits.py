@@ -12,6 +12,8 @@ from skminibatch.statistics.smoothness import SmoothnessConstants
 from skminibatch.statistics.visits import repeated, visits_of_rows
 
 APART = 2.0  # steps for each visit of the row that comes most often: two of its visits seldom meet in a batch
+ALIKE = 1.25  # times the curvature of a usual batch: rows of a chunk that are more alike take smaller steps
+EXAMINED_OF_A_CHUNK = 512  # rows
 MORE_OF_A_STREAM, MORE_ROWS_OF_A_STREAM = 4.0, 256  # visits in addition to the first ones, for each row and in all
 
 
@@ -27,7 +29,8 @@ class Visits(NamedTuple):
     repeats : float
         Rows of an epoch over the rows in use.
     most_rows : float
-        Rows of a step at most: a larger batch is cut into steps whose rates have its share.
+        Rows of a step at most: a larger batch is cut into steps whose rates have its share. Less than a batch where a row comes
+        so often that its visits would meet, or where the next rows of a stream are much alike.
     """
 
     data: Data
@@ -53,12 +56,14 @@ def visits_of(start: Start, smoothness: SmoothnessConstants | None, batch_size: 
     on_stream = population > n
     more = MORE_OF_A_STREAM * n + MORE_ROWS_OF_A_STREAM if on_stream else None
     factor, visits = visits_of_rows(each, limit, more)
-    most = int(visits[in_use].max())
-    if most == 1:
-        return Visits(data, factor)
-    rows = repeated(visits, in_use)
-    repeats = len(rows) / n
-    weights = (data.weights if data.weights.size else 1.0) * repeats / visits
-    return Visits(
-        data._replace(rows=rows, step_weights=weights), factor, repeats, max(1.0, len(rows) // (APART * most))
-    )
+    most, most_rows = int(visits[in_use].max()), np.inf
+    if on_stream and n > 1:
+        stiff = smoothness.unit * start.gradients.on(in_use[:EXAMINED_OF_A_CHUNK]).largest_eigenvalue()
+        if stiff > ALIKE * factor * limit / usual:
+            most_rows = max(1.0, factor * limit // stiff)
+    if most > 1:
+        rows = repeated(visits, in_use)
+        weights = (data.weights if data.weights.size else 1.0) * (len(rows) / n) / visits
+        data = data._replace(rows=rows, step_weights=weights)
+        most_rows = min(most_rows, max(1.0, len(rows) // (APART * most)))
+    return Visits(data, factor, data.n_rows / n, most_rows)

@@ -91,5 +91,5 @@ class Auto(NamedTuple):
     def rates(self, samples, state):
         rate = self.constant if self.constant > 0 else self.multiple / state.smoothness
         ramp = np.minimum((state.step + np.arange(len(samples)) + 1.0) / max(self.warmup, 1.0), 1.0)
-        passes = samples / state.population
+        passes = (samples - state.began) / state.period
         return rate * ramp * 0.5**state.reductions / (1.0 + passes) ** self.power

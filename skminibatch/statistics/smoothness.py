@@ -24,14 +24,15 @@ class SmoothnessConstants(NamedTuple):
     worst: float
     typical: float
     unit: float = 1.0
+    unevenness: float = 1.0
 
     def scaled(self, ratio: float) -> SmoothnessConstants:
         """Those of losses, or of squared lengths of rows, that are that many times as large."""
-        return SmoothnessConstants(self.mean * ratio, self.worst * ratio, self.typical * ratio, self.unit)
+        return self._replace(mean=self.mean * ratio, worst=self.worst * ratio, typical=self.typical * ratio)
 
     def of_uneven(self, unevenness: float) -> SmoothnessConstants:
         """Those of rows of uneven curvature, see `unevenness`: rare rows that count much have to be averaged over, too."""
-        return self._replace(worst=max(self.worst, self.typical * unevenness))
+        return self._replace(worst=max(self.worst, self.typical * unevenness), unevenness=unevenness)
 
     def of_batch(self, batch_size: float, n_rows: float) -> float:
         """Expected smoothness of a batch drawn without replacement (Gower et al. 2019, proposition 3.8)."""

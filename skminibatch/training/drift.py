@@ -36,7 +36,7 @@ def forgetful(model: Model, data: Data, params: np.ndarray, state: TrainState) -
     for slot, exponent in zip(params[1:], optimizer.slot_exponents, strict=True):
         if exponent == -1:  # an average
             slot[...] = params[0]
-    return state._replace(drift=Drift(), optimizer_memory=memory)
+    return state._replace(drift=Drift(), optimizer_memory=memory, began=state.samples)
 
 
 def _blocks(data: Data) -> list[np.ndarray]:

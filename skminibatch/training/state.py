@@ -56,6 +56,8 @@ class TrainState(NamedTuple):
     noise_scale: float = np.inf
     peak_batch_size: float = np.inf
     population: float = np.inf
+    began: int = 0
+    period: float = np.inf
     batches: BatchStatistics | None = None
     row_products: tuple[float, float, float] | None = None
     coefficients: np.ndarray | None = None

@@ -7,7 +7,7 @@ import numpy as np
 from skminibatch.training.state import CONTINUE, LOWER_THE_RATE, Progress, Recipe, Verdict
 
 CAUTION = 2.0  # what is estimated to be left to gain counts for that many times itself
-STALE = 8.0  # the same for a distance by stored residuals, which are those of earlier parameters
+STALE = 20.0  # the same for a distance by stored residuals, which are those of earlier parameters
 CLEARLY = 0.1  # relative size of what is more than noise
 ROUNDING = 1e-13  # relative size of a change of the objective that means nothing
 

@@ -29,7 +29,9 @@ def test_raw_outputs_are_the_same(axes, rng):
     """Of parameters inside on rows as they are inside."""
     X, coef, intercept = rng.standard_normal((20, D)), rng.standard_normal((K, D)), rng.standard_normal(K)
     w = axes.inside(coef, intercept)
-    np.testing.assert_allclose(axes.transform(X) @ w[:, :-1].T + w[:, -1], X @ coef.T + intercept, rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(
+        axes.transform(X) @ w[:, :-1].T + w[:, -1], X @ coef.T + intercept, rtol=1e-9, atol=1e-10
+    )
 
 
 def test_gradients_are_pulled_back(axes, rng):

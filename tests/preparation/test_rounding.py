@@ -101,7 +101,9 @@ def test_the_penalty_is_diagonal():
     start = problem("squared_error")
     model, _, _ = rounded(start, predictor_of(start))
     form = np.array([model.axes.outside(row[None], np.zeros(1))[0][0] for row in np.eye(D)])
-    np.testing.assert_allclose(form @ form.T, np.diag(model.axes.stretch**2), atol=1e-9 * np.max(model.axes.stretch) ** 2)
+    np.testing.assert_allclose(
+        form @ form.T, np.diag(model.axes.stretch**2), atol=1e-9 * np.max(model.axes.stretch) ** 2
+    )
     assert np.ptp(model.axes.stretch) > 0.01 * model.axes.stretch.max()
 
 
@@ -134,7 +136,9 @@ def test_the_distance_is_what_the_objective_can_fall_by(name):
     if name in ("squared_error", "no intercept", "standardize"):
         assert distance == pytest.approx(excess, rel=1e-4)
     else:
-        assert 0.5 * excess < distance < 60 * excess  # curvatures are those of the stiffest output, and at least a share
+        assert (
+            0.5 * excess < distance < 60 * excess
+        )  # curvatures are those of the stiffest output, and at least a share
     at_best, _, _ = start.recipe.then(start.progress(best.predictor))
     assert at_best.model.distance(at_best.params) < 1e-6 * distance
 
@@ -221,7 +225,9 @@ def test_directions_without_rows_are_left_alone():
 def test_what_is_fitted_is_in_the_features_as_given():
     """The coordinates of a fit are not kept where a stream goes on."""
     start = problem("squared_error")
-    ours = MiniBatchSGDRegressor(**{**SETTINGS, "max_iter": 60, "batch_size": 8}, alpha=0.3).fit(start.data.X, start.data.y)
+    ours = MiniBatchSGDRegressor(**{**SETTINGS, "max_iter": 60, "batch_size": 8}, alpha=0.3).fit(
+        start.data.X, start.data.y
+    )
     best = optimum_of(start.gradients())
     np.testing.assert_allclose(ours.coef_, best.predictor[0][0], rtol=1e-6)
     before = ours.coef_.copy()

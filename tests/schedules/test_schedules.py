@@ -153,7 +153,8 @@ def test_auto_falls_after_a_rise_and_not_on_a_stream():
 
 
 @pytest.mark.parametrize(
-    ("name", "power"), [("schedule_free", FALL_OF_AN_AVERAGE), ("sgd", FALL_OF_AN_ITERATE), ("saga", 0.0), ("adam", 0.0)]
+    ("name", "power"),
+    [("schedule_free", FALL_OF_AN_AVERAGE), ("sgd", FALL_OF_AN_ITERATE), ("saga", 0.0), ("adam", 0.0)],
 )
 @pytest.mark.parametrize("loss", [Logistic(), Hinge()], ids=repr)
 def test_auto_falls_where_noise_stays(name, power, loss):

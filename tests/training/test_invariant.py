@@ -159,7 +159,9 @@ def positions(start, plan, sampler):
 
 @every_storage
 @with_and_without_weights
-@pytest.mark.parametrize("sampler", ["shuffle", "replacement", "sequential", "blocks", "importance", "stratified", "neyman"])
+@pytest.mark.parametrize(
+    "sampler", ["shuffle", "replacement", "sequential", "blocks", "importance", "stratified", "neyman"]
+)
 def test_the_draws_of_a_sampler_cancel_at_the_optimum(sampler, weighted, storage):
     """Over all rows that may stand at each position of a step, by their chances."""
     start = observed(problem("log_loss", True, weighted, storage, sampler=sampler, solver="sgd"))

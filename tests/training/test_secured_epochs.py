@@ -27,7 +27,9 @@ def trained(start, *on_epoch, **recipe):
     """Progress after the recipe with something changed."""
     fitted = start.fitted
     recipe = replace(start.recipe, **recipe)
-    return train(start.model, start.data, fitted.params.copy(), recipe, fitted.state, fitted.history.copied(), *on_epoch)
+    return train(
+        start.model, start.data, fitted.params.copy(), recipe, fitted.state, fitted.history.copied(), *on_epoch
+    )
 
 
 def constant_objective(start) -> float:

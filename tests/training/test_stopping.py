@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from skminibatch import MiniBatchMLPRegressor, MiniBatchSGDClassifier, MiniBatchSGDRegressor
-from skminibatch.schedules import Adaptive, Auto, Constant, ConstantSize
 from skminibatch.samplers import Shuffle
+from skminibatch.schedules import Adaptive, Auto, Constant, ConstantSize
 from skminibatch.training.state import History, Progress, Recipe, TrainState
 from skminibatch.training.stopping import CAUTION, STALE, Watch, _left
 
