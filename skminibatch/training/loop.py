@@ -115,7 +115,7 @@ def train(
     for number in range(recipe.max_epochs):
         if recipe.then is not None and number == recipe.first_epochs:
             progress, stage = _second_stage(progress, stage, recipe.then)
-            progress.verdict = stage.watch.at_optimum(progress, stage.recipe)
+            progress.verdict = _verdict_on_start(progress, stage)
             if progress.verdict.reason:
                 break
             stage.watch.measure_anew(_objective_of_constant(progress, stage.data, stage.recipe))
@@ -148,6 +148,17 @@ def _second_stage(progress: Progress, stage: Stage, then: Callable) -> tuple[Pro
     progress, data, recipe = then(progress)
     progress.distance = progress.model.distance(progress.params)
     return progress, Stage(data, recipe, stage.watch, 1, then)
+
+
+def _verdict_on_start(progress: Progress, stage: Stage) -> Verdict:
+    """Whether the second stage is needed; where it is not, the last entry of the history is what it starts from."""
+    rows, history = stage.recipe.evaluation_rows, progress.history
+    if rows is not None:
+        progress.loss, progress.penalty = progress.model.objective(stage.data, rows, progress.predictor)
+    verdict = stage.watch.at_optimum(progress, stage.recipe)
+    if verdict.reason and history:
+        history["loss"][-1], history["penalty"][-1] = progress.loss, progress.penalty
+    return verdict
 
 
 def _secured_epoch(progress: Progress, stage: Stage, clock: Clock) -> tuple[Progress, Stage, Batches]:
