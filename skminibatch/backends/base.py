@@ -35,15 +35,15 @@ thresholded; an average of the iterates follows in every coordinate.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from skminibatch.backends.arrays import is_sparse
 from skminibatch.contract.kinds import LOSS, LOSS_OF_ROWS, declared
 from skminibatch.contract.orders import rows_of
-from skminibatch.contract.proximal import proximal_point
 from skminibatch.contract.plan import Plan, StepStats, empty_stats
+from skminibatch.contract.proximal import proximal_point
 from skminibatch.contract.steps import stepped
 from skminibatch.contract.task import LinearTask, NetworkTask
 from skminibatch.contract.verbs import (
@@ -94,7 +94,7 @@ def run_csr(task: LinearTask, plan: Plan) -> StepStats:
 
 def run_dual(task: LinearTask, plan: Plan) -> StepStats:
     """Carry out a plan of a dual optimizer, on sparse or dense rows in the coordinates that they are given in."""
-    loss, _, optimizer = task.parts
+    loss, optimizer = task.loss, cast(Any, task.optimizer)
     X, y, table, params, stats = task.X, task.y, task.table, task.params, empty_stats(plan.n_steps)
     assert table is not None
     stats.square_norms[:], stats.row_squares[:] = np.nan, np.nan
@@ -110,7 +110,10 @@ def run_dual(task: LinearTask, plan: Plan) -> StepStats:
             weight = task.weights[row] if task.weights.size else 1.0
             raw, q = w[:, :-1] @ x + w[:, -1], (table[row, 0] + spread) * unit
             if declared(loss).kind is LOSS:
-                loss_before, out[0] = value(loss, raw[0], y[row]), proximal_point(loss, raw[0], y[row], weight, q, duals[row, 0])
+                loss_before, out[0] = (
+                    value(loss, raw[0], y[row]),
+                    proximal_point(loss, raw[0], y[row], weight, q, duals[row, 0]),
+                )
                 loss_after = value(loss, out[0], y[row])
             else:
                 loss_before = value_gradient(loss, raw, y[row], work[0])

@@ -16,7 +16,9 @@ def no_hessian_product(self, raw, y, direction):
 
 
 def no_proximal(self, raw, y, weight, q, dual, out, work):
-    raise InvalidPart(f"{type(self).__name__} has no proximal(...), which solver='sdca' needs of a loss of several outputs.")
+    raise InvalidPart(
+        f"{type(self).__name__} has no proximal(...), which solver='sdca' needs of a loss of several outputs."
+    )
 
 
 def slots_as_they_are(self, w, slots, c):

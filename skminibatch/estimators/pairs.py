@@ -20,7 +20,8 @@ def check_table(model, sampler, *, sparse: bool, clip_norm, partial: bool) -> No
         return
     if partial:
         raise ValueError(
-            f"solver={name_of(model.optimizer)!r} stores a number for each row and has to meet the row again: it is not supported by partial_fit."
+            f"solver={name_of(model.optimizer)!r} stores a number for each row and has to meet the row again: it is not "
+            "supported by partial_fit."
         )
     obstacle = table_obstacle(model, sampler, sparse=sparse, clip_norm=clip_norm)
     if obstacle:
@@ -53,7 +54,9 @@ def dual_obstacle(model) -> str:
     if penalty.nonsmooth or not penalty.quadratic or not model.strong_convexity() > 0:
         return "solver='sdca' needs penalty='l2' and alpha > 0: without it there is no dual objective."
     if not loss.convex or (loss.kind is ROWWISE_LOSS and not loss.brings("proximal")):
-        return f"solver='sdca' needs a convex loss, of several outputs with the ability 'proximal': {model.loss!r} is not."
+        return (
+            f"solver='sdca' needs a convex loss, of several outputs with the ability 'proximal': {model.loss!r} is not."
+        )
     if model.device == "cuda":
         return "solver='sdca' takes one row after another, which is for a CPU: use device='cpu', or solver='saga'."
     return ""

@@ -100,8 +100,9 @@ fit_intercept : bool
     Whether to learn an intercept.
 solver : $options or part
     The optimizer, by name or as an instance such as ``Momentum(0.99)``. 'auto' is schedule-free SGD [1]_, which predicts
-    from an average of its iterates and needs no horizon; with `average`, plain SGD. 'saga' is for fitting to high accuracy;
-    it stores ``n_samples * (1 + n_outputs)`` numbers while it runs.
+    from an average of its iterates and needs no horizon; with `average`, plain SGD; in `fit` on sparse rows with an l2
+    penalty, 'sdca' where it is fastest, see the user guide. 'saga' is for fitting to high accuracy; it stores ``n_samples *
+    (1 + n_outputs)`` numbers while it runs, 'sdca' ``n_samples * (2 + n_outputs)``.
 learning_rate : $options or part
     The rate of the steps; see the user guide for what 'auto' is for each solver. 'auto' needs no tuning: the rate follows
     from the expected smoothness of a batch [2]_, and features are moved and stretched on the way, at an unchanged objective.

@@ -55,6 +55,7 @@ def _from_residuals(model: LinearModel, data: Data, params: np.ndarray) -> np.nd
     coefficients, and give others, the closer the nearer the optimum is. Where they are worse than none, all start at zero.
     """
     coef, intercept = params[0, :, :-1], params[0, :, -1]
+    assert data.table is not None
     in_use, evaluated = data.rows_in_use, ALL_ROWS if data.rows is None else data.rows
     backend, X = backends.choose(model.device), data.X[in_use]
     raw = np.asarray(raw_outputs(X, coef, intercept), np.float64)

@@ -63,7 +63,9 @@ def test_the_proximal_point_is_the_minimum(name, q):
                 return (z - raw + q * dual) ** 2 / (2 * q) + weight * value(loss, z, y)  # noqa: B023
 
             width = abs(q * (dual + weight * gradient(loss, raw, y))) + 1e-6
-            best = minimize_scalar(excess, bounds=(raw - width, raw + width), method="bounded", options={"xatol": 1e-12})
+            best = minimize_scalar(
+                excess, bounds=(raw - width, raw + width), method="bounded", options={"xatol": 1e-12}
+            )
             assert excess(z) <= best.fun + 1e-7 * (1 + abs(best.fun))  # at a kink, what is missing is linear
 
 
@@ -98,7 +100,9 @@ def task_of(loss, weighted=True):
     return LinearTask(loss, ElasticNet(ALPHA, 0.0), SDCA(float(N), ALPHA, 0.3), X, y, weights, params, table=table)
 
 
-@pytest.mark.parametrize("loss", [Logistic(), Hinge(), SquaredError(), Softmax(), OneVsRest(Hinge()), EachOutput(SquaredError())], ids=repr)
+@pytest.mark.parametrize(
+    "loss", [Logistic(), Hinge(), SquaredError(), Softmax(), OneVsRest(Hinge()), EachOutput(SquaredError())], ids=repr
+)
 @pytest.mark.parametrize("fit_intercept", [True, False])
 def test_backends_agree(loss, fit_intercept):
     found = []
@@ -109,7 +113,9 @@ def test_backends_agree(loss, fit_intercept):
             sizes = np.array([30, 30, 20, 10])
             coefficients, memory = task.optimizer.coefficients(np.ones(4), sizes, memory)
             order = explicit_order(np.random.default_rng(epoch).permutation(N))
-            stats = backend.run_dual(task, Plan(order, np.append(0, np.cumsum(sizes)), np.ascontiguousarray(coefficients)))
+            stats = backend.run_dual(
+                task, Plan(order, np.append(0, np.cumsum(sizes)), np.ascontiguousarray(coefficients))
+            )
             assert stats.failed == -1
         found.append((task.params, task.table, stats.losses))
     for mine, theirs in zip(*found, strict=True):
@@ -222,7 +228,13 @@ def test_auto_takes_it_for_sparse_rows():
     y = labels(X)
     ours = MiniBatchSGDClassifier(alpha=ALPHA, random_state=0).fit(X, y)
     assert "by the duality gap" in ours.stop_reason_
-    for changed in ({"penalty": "l1"}, {"alpha": 0.0}, {"average": True}, {"clip_norm": 1.0}, {"sampler": "importance"}):
+    for changed in (
+        {"penalty": "l1"},
+        {"alpha": 0.0},
+        {"average": True},
+        {"clip_norm": 1.0},
+        {"sampler": "importance"},
+    ):
         other = MiniBatchSGDClassifier(**{"alpha": ALPHA, "random_state": 0, "max_iter": 3, "tol": None, **changed})
         other.fit(X, y)
         assert "SDCA" not in repr(other._fitted.model.optimizer)
@@ -279,7 +291,7 @@ def test_what_has_no_effect_is_refused(changed, message):
 
 def test_streams_and_networks_are_refused():
     X = rows()
-    with pytest.raises(ValueError, match="solver='sdca' .* it is not supported by partial_fit"):
+    with pytest.raises(ValueError, match=r"solver='sdca' .* it is not supported by partial_fit"):
         MiniBatchSGDClassifier(solver="sdca").partial_fit(X, labels(X), classes=[0, 1])
     with pytest.raises(ValueError, match="needs a linear model"):
         MiniBatchMLPRegressor(solver=SDCA()).fit(X.toarray(), labels(X).astype(float))

@@ -55,7 +55,9 @@ def _run_linear(run: Callable[..., StepStats], task: LinearTask, plan: Plan) -> 
 
 def run_dual(task: LinearTask, plan: Plan) -> StepStats:
     """Refused: one row after another is no work for a GPU."""
-    raise ValueError("solver='sdca' takes one row after another, which is for a CPU: use device='cpu', or solver='saga'.")
+    raise ValueError(
+        "solver='sdca' takes one row after another, which is for a CPU: use device='cpu', or solver='saga'."
+    )
 
 
 def run_mlp(task: NetworkTask, plan: Plan) -> StepStats:
