@@ -97,10 +97,6 @@ _OF_ANY_LOSS = {
         "identity", "the link from predictions to raw outputs: 'identity', 'log', 'logit' or 'multinomial logit'"
     ),
 }
-PROXIMAL = (
-    "proximal(raw, y, weight, q, dual, out, work): writes to `out` the z of the least ``|z - raw + q dual|^2 / (2 q) + weight "
-    "l(z)``; `work` is (2, K) to write to"
-)
 LOSS = Kind(
     "loss",
     {
@@ -147,7 +143,11 @@ ROWWISE_LOSS = Kind(
             neutral.no_hessian_product, "hessian_product(raw, y, direction): of several rows; for diagnostics", OWN
         ),
         "baseline": Ability(None, "baseline(y, weights, n_outputs): the best constant raw outputs (K,)", OWN),
-        "proximal": Ability(neutral.no_proximal, PROXIMAL, OWN),
+        "proximal": Ability(
+            neutral.no_proximal,
+            "proximal(raw, y, weight, q, dual, out, work): `proximal_point` of a row, to `out`",
+            OWN,
+        ),
         "probabilities": Ability(None, "probabilities(raw): (n, K), where the loss gives those of all classes", OWN),
         "log_probabilities": Ability(None, "log_probabilities(raw): their logarithms", OWN),
     },
@@ -206,7 +206,7 @@ OPTIMIZER = Kind(
         ),
         "dual": Ability(False, "whether what is stored are dual variables, and a row's step is the best along them"),
         "of_objective": Ability(
-            neutral.unchanged_by_objective, "of_objective(n_rows, ridge, spread): the dual optimizer for this objective"
+            neutral.unchanged_by_objective, "of_objective(n_rows, ridge, spread): a dual one for it"
         ),
         "auto_rate": Ability(
             None, "the constant rate of learning_rate='auto'; None: `auto_multiple` over the smoothness"
