@@ -146,7 +146,7 @@ class Stage(NamedTuple):
 
 def _second_stage(progress: Progress, stage: Stage, then: Callable) -> tuple[Progress, Stage]:
     progress, data, recipe = then(progress)
-    progress.distance = progress.model.distance(progress.params)
+    progress.distance = progress.model.distance(progress.params, data, np.nan)
     return progress, Stage(data, recipe, stage.watch, 1, then)
 
 
@@ -225,7 +225,7 @@ def _evaluated(progress: Progress, data: Data, recipe: Recipe, state: TrainState
     if not np.isfinite(loss + penalty):
         raise Diverged(state.epoch, np.nan if state.coefficients is None else state.coefficients[0])
     score = np.nan if recipe.validation is None else float(recipe.validation(*predictor))
-    distance = model.distance(progress.params)
+    distance = model.distance(progress.params, data, loss)
     return replace(
         progress, state=state, predictor=predictor, loss=loss, penalty=penalty, score=score, distance=distance
     )
