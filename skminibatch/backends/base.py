@@ -4,6 +4,7 @@ Verbs
 -----
 run_dense(task, plan) -> StepStats
 run_csr(task, plan) -> StepStats
+run_dual(task, plan) -> StepStats
 run_mlp(task, plan) -> StepStats
 gradient_dense(task) -> (sums, square_lengths)
 loss_dense(loss, X, y, weights, rows, coef, intercept) -> float
@@ -21,6 +22,10 @@ With a table, a step follows the changes of the weighted residuals of its rows s
 the stored ones change by as much; of a row that comes twice in a batch, the second time finds what the first has stored. The
 norm of the gradient is not measured then, and there are no weights of a sampler.
 
+Of a dual optimizer, the rows of a step come one after another, each at the parameters that the one before has left. A row of
+the table are the squared length of the row, what the conjugate of its weighted loss is at its dual variables (with a minus:
+``-z . a - s l(z)``), and these variables. At the start of an epoch the intercept moves to where its old place draws it.
+
 Semantics on CSR
 ----------------
 Optimizers that are linear, without an l1 penalty or with ``lazy_l1``, give what they give on the same rows stored densely.
@@ -30,7 +35,7 @@ thresholded; an average of the iterates follows in every coordinate.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -38,12 +43,15 @@ from skminibatch.backends.arrays import is_sparse
 from skminibatch.contract.kinds import LOSS, LOSS_OF_ROWS, declared
 from skminibatch.contract.orders import rows_of
 from skminibatch.contract.plan import Plan, StepStats, empty_stats
+from skminibatch.contract.proximal import proximal_point
 from skminibatch.contract.steps import stepped
 from skminibatch.contract.task import LinearTask, NetworkTask
 from skminibatch.contract.verbs import (
     follow,
     gradient,
     point,
+    proximal,
+    update,
     value,
     value_gradient,
 )
@@ -82,6 +90,44 @@ def run_csr(task: LinearTask, plan: Plan) -> StepStats:
 
     stats = _run(task, plan, batch, lazy=lazy)
     return stats if lazy else measured_at_end(stats, plan, task.table)
+
+
+def run_dual(task: LinearTask, plan: Plan) -> StepStats:
+    """Carry out a plan of a dual optimizer, on sparse or dense rows in the coordinates that they are given in."""
+    loss, optimizer = task.loss, cast(Any, task.optimizer)
+    X, y, table, params, stats = task.X, task.y, task.table, task.params, empty_stats(plan.n_steps)
+    assert table is not None
+    stats.square_norms[:], stats.row_squares[:] = np.nan, np.nan
+    unit, spread, w = optimizer.unit(), optimizer.spread * task.fit_intercept, params[0]
+    duals = table[:, 2:]
+    out, work = np.empty(w.shape[0]), np.empty((2, w.shape[0]))
+    for s, (start, stop) in enumerate(zip(plan.offsets[:-1], plan.offsets[1:], strict=True)):
+        c = plan.coefficients[s]
+        if c[1] > 0:
+            w[:, -1] += spread * unit * duals.sum(axis=0)
+        for row in rows_of(plan.rows, start, stop):
+            x = X[[row]].toarray()[0] if is_sparse(X) else X[row]
+            weight = task.weights[row] if task.weights.size else 1.0
+            raw, q = w[:, :-1] @ x + w[:, -1], (table[row, 0] + spread) * unit
+            if declared(loss).kind is LOSS:
+                loss_before, out[0] = (
+                    value(loss, raw[0], y[row]),
+                    proximal_point(loss, raw[0], y[row], weight, q, duals[row, 0]),
+                )
+                loss_after = value(loss, out[0], y[row])
+            else:
+                loss_before = value_gradient(loss, raw, y[row], work[0])
+                proximal(loss, raw, y[row], weight, q, duals[row], out, work)
+                loss_after = value_gradient(loss, out, y[row], work[0])
+            stats.losses[s] += weight * loss_before
+            changes = (out - raw) / q
+            duals[row] += changes
+            table[row, 1] = -out @ duals[row] - weight * loss_after
+            g = -unit * np.outer(changes, np.append(x, spread))
+            w[...], _, _ = update(optimizer, w, g, (), c)
+        if not np.isfinite(stats.losses[s]):
+            return stats._replace(failed=s)
+    return stats
 
 
 def measured_from(plan: Plan, table=None) -> int:

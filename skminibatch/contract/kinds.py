@@ -91,6 +91,7 @@ def _penalty_curvature(self, w):
 
 _OF_ANY_LOSS = {
     "curvature": Ability(None, "upper bound of the second derivative; None: there is none", by_type=True),
+    "convex": Ability(True, "whether the loss is convex in the raw outputs: without it there is no duality"),
     "task": Ability("regression", "'regression' or 'classification': the targets that it is for"),
     "link": Ability(
         "identity", "the link from predictions to raw outputs: 'identity', 'log', 'logit' or 'multinomial logit'"
@@ -142,6 +143,11 @@ ROWWISE_LOSS = Kind(
             neutral.no_hessian_product, "hessian_product(raw, y, direction): of several rows; for diagnostics", OWN
         ),
         "baseline": Ability(None, "baseline(y, weights, n_outputs): the best constant raw outputs (K,)", OWN),
+        "proximal": Ability(
+            neutral.no_proximal,
+            "proximal(raw, y, weight, q, dual, out, work): `proximal_point` of a row, to `out`",
+            OWN,
+        ),
         "probabilities": Ability(None, "probabilities(raw): (n, K), where the loss gives those of all classes", OWN),
         "log_probabilities": Ability(None, "log_probabilities(raw): their logarithms", OWN),
     },
@@ -197,6 +203,10 @@ OPTIMIZER = Kind(
         "per_row": Ability(
             False,
             "whether g is what the gradients of the rows changed by since each was used: a residual per row is stored",
+        ),
+        "dual": Ability(False, "whether what is stored are dual variables, and a row's step is the best along them"),
+        "of_objective": Ability(
+            neutral.unchanged_by_objective, "of_objective(n_rows, ridge, spread): a dual one for it"
         ),
         "auto_rate": Ability(
             None, "the constant rate of learning_rate='auto'; None: `auto_multiple` over the smoothness"

@@ -15,6 +15,12 @@ def no_hessian_product(self, raw, y, direction):
     raise InvalidPart(f"{type(self).__name__} has no hessian_product(raw, y, direction), which a Hessian needs.")
 
 
+def no_proximal(self, raw, y, weight, q, dual, out, work):
+    raise InvalidPart(
+        f"{type(self).__name__} has no proximal(...), which solver='sdca' needs of a loss of several outputs."
+    )
+
+
 def slots_as_they_are(self, w, slots, c):
     return slots
 
@@ -35,6 +41,10 @@ def no_automatic_rate(self):
 
 
 def unchanged_by_rows(self, n_rows):
+    return self
+
+
+def unchanged_by_objective(self, n_rows, ridge, spread):
     return self
 
 

@@ -29,7 +29,7 @@ class LinearTask(NamedTuple):
     fit_intercept : bool
     table : array of shape (n, 1 + K) or None
         Where the optimizer is ``per_row``, of the type of the params: the share of a row's changes that counts, and its
-        stored residuals, which are updated in place.
+        stored residuals, which are updated in place. Where it is ``dual``, (n, 2 + K) float64, see `backends.base`.
     n_threads : int
         Threads of a kernel at most; their number changes no bit of the result.
     """

@@ -67,6 +67,11 @@ def value_gradient(self, raw, y, out):
     return self.value_gradient(raw, y, out)
 
 
+def proximal(self, raw, y, weight, q, dual, out, work):
+    """Where the loss of one row of raw outputs and the distance from these balance, written into `out`."""
+    declared(self).proximal(raw, y, weight, q, dual, out, work)
+
+
 def second_derivative(self, raw, y):
     """Second derivative of the loss with respect to the raw output, zero at kinks; of arrays, in plain Python only."""
     return declared(self).second_derivative(raw, y)

@@ -128,13 +128,18 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         `published` is None before the first call: then what is not assigned is left to `_start`.
         """
 
-    def _coordinates(self) -> str:
+    def _for_rows(self, model, sampler, sizes, data: Data) -> Model:
+        """The model with the optimizer that suits the rows best, where the choice is free and training starts afresh."""
+        return model
+
+    def _coordinates(self, model) -> str:
         """The kind of coordinates that training uses, see `Settings`."""
         return "given"
 
     def _follows_smoothness(self, model) -> bool:
         """Whether the rate is automatic and follows from the smoothness."""
-        return self.learning_rate == "auto" and declared(model.optimizer).auto_rate is None
+        optimizer = declared(model.optimizer)
+        return self.learning_rate == "auto" and optimizer.auto_rate is None and not optimizer.dual
 
     def _second_solver(self, model, sampler, data: Data) -> Any:
         """The optimizer with a table that takes over after the first epoch of `fit`, or None."""
@@ -314,6 +319,10 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             fitted = getattr(self, "_fitted", None)
             assigned = self._assigned(model, fitted.predictor if fitted else None)
 
+        continues = self.warm_start and hasattr(self, "_fitted")
+        if epochs is not None and not continues and all(array is None for array in init or ()):
+            model = self._for_rows(model, sampler, sizes, data)
+
         def start(model, data: Data, predictor: tuple | None) -> tuple:
             return self._start(model, target, data, predictor or init or model.unset, seed)
 
@@ -337,7 +346,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             ),
             start=start,
             assigned=assigned,
-            coordinates=self._coordinates(),
+            coordinates=self._coordinates(model),
             follows_smoothness=self._follows_smoothness(model),
             measures_objective=self._measures_objective,
             seed=seed,
@@ -355,6 +364,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         """The model, if its parts go together."""
         model = self._model(target, X, device)
         pairs.check_table(model, sampler, sparse=is_sparse(X), clip_norm=self.clip_norm, partial=partial)
+        pairs.check_dual(model, self.get_params(deep=False))
         pairs.check_rows(model, sampler)
         return model
 
@@ -416,5 +426,5 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         seed = 0 if estimator.random_state is None else seed_of(estimator.random_state)
         sampled = sample_rows(X.shape[0], EXAMINED, stream(seed, OF_SCALE), rows)
         model = estimator._model(target, X, backends.device_of(estimator.device))
-        model, _ = in_coordinates(estimator._coordinates(), model, data, sampled)
+        model, _ = in_coordinates(estimator._coordinates(model), model, data, sampled)
         return gradients_of(model, data, estimator._start(model, target, data, model.unset, seed))

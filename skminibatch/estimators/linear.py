@@ -11,6 +11,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skminibatch.backends.arrays import is_sparse, on_gpu
+from skminibatch.contract.kinds import declared
 from skminibatch.estimators import pairs, parts
 from skminibatch.estimators.attributes import shaped, untouched
 from skminibatch.estimators.base import BaseMiniBatchEstimator
@@ -18,7 +19,7 @@ from skminibatch.estimators.checks import rows_to_predict
 from skminibatch.estimators.targets import RegressionTarget
 from skminibatch.models.data import raw_outputs
 from skminibatch.models.linear import LinearModel
-from skminibatch.optimizers import OPTIMIZERS, SAGA
+from skminibatch.optimizers import OPTIMIZERS, SAGA, SDCA
 from skminibatch.penalties import PENALTIES
 
 SMALL_TABLE = (
@@ -55,34 +56,48 @@ class LinearEstimator(BaseMiniBatchEstimator):
         return parts.loss(self.loss, epsilon=self.epsilon, quantile=self.quantile)
 
     def _model(self, target, X, device: str) -> LinearModel:
+        optimizer = parts.optimizer(self.solver, self.average, default="schedule_free")
+        in_double = is_sparse(X) or declared(optimizer).dual
         return LinearModel(
             loss=target.loss(self._pointwise_loss()),
             penalty=parts.penalty(self.penalty, self.alpha, self.l1_ratio),
-            optimizer=parts.optimizer(self.solver, self.average, default="schedule_free"),
+            optimizer=optimizer,
             device=device,
             n_features=X.shape[1],
             n_outputs=target.n_outputs,
             fit_intercept=self.fit_intercept,
-            dtype=np.dtype(np.float64) if is_sparse(X) else X.dtype,
+            dtype=np.dtype(np.float64) if in_double else X.dtype,
             coef_dtype=X.dtype,
             n_threads=parts.threads(self.n_jobs),
         )
 
-    def _coordinates(self) -> str:
+    def _for_rows(self, model, sampler, sizes, data):
+        free = self.solver == "auto" and self.learning_rate == "auto" and not self.average and not self.standardize
+        if not free or not is_sparse(data.X) or not self._has_small_table(model, data):
+            return model
+        suited = model.with_optimizer(SDCA())
+        obstacle = pairs.table_obstacle(suited, sampler, sparse=True, clip_norm=self.clip_norm)
+        return suited if not obstacle and pairs.suits_dual(suited, sizes, data) else model
+
+    def _has_small_table(self, model, data) -> bool:
+        numbers = len(data.y) * (1 + model.n_outputs)
+        return numbers <= max(SMALL_TABLE, data.row_length * len(data.y))
+
+    def _coordinates(self, model) -> str:
+        if declared(model.optimizer).dual:
+            return "given"
         if self.standardize:
             return "standard"
         return "gentle" if self.learning_rate == "auto" else "given"
 
     def _second_solver(self, model, sampler, data):
-        if self.solver != "auto" or self.learning_rate != "auto" or self.average:
+        if self.solver != "auto" or self.learning_rate != "auto" or self.average or declared(model.optimizer).dual:
             return None
-        numbers = len(data.y) * (1 + model.n_outputs)
-        fits = numbers <= max(SMALL_TABLE, data.row_length * len(data.y))
         solver = SAGA()
         obstacle = pairs.table_obstacle(
             model.with_optimizer(solver), sampler, sparse=is_sparse(data.X), clip_norm=self.clip_norm
         )
-        return None if obstacle or not fits else solver
+        return None if obstacle or not self._has_small_table(model, data) else solver
 
     def _first_rate(self):
         return self.eta0

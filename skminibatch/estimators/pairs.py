@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from skminibatch.backends.base import is_lazy
-from skminibatch.contract.kinds import SIZE_CHOICE, declared
+from skminibatch.contract.kinds import ROWWISE_LOSS, SIZE_CHOICE, declared
+from skminibatch.estimators.parts import name_of
+from skminibatch.models.curvature import curvature_bounds, has_kink
+
+# The curvature of a mean row over that of the penalty times n, up to which dual coordinate ascent is faster than the other
+# solvers; with at least a quarter as many features as rows it is so without a bound (measured on text).
+STIFFEST, FEATURES_PER_ROW = 10.0, 0.25
 
 
 def check_table(model, sampler, *, sparse: bool, clip_norm, partial: bool) -> None:
@@ -12,7 +20,8 @@ def check_table(model, sampler, *, sparse: bool, clip_norm, partial: bool) -> No
         return
     if partial:
         raise ValueError(
-            "solver='saga' stores a number for each row and has to meet the row again: it is not supported by partial_fit."
+            f"solver={name_of(model.optimizer)!r} stores a number for each row and has to meet the row again: it is not "
+            "supported by partial_fit."
         )
     obstacle = table_obstacle(model, sampler, sparse=sparse, clip_norm=clip_norm)
     if obstacle:
@@ -21,19 +30,58 @@ def check_table(model, sampler, *, sparse: bool, clip_norm, partial: bool) -> No
 
 def table_obstacle(model, sampler, *, sparse: bool, clip_norm) -> str:
     """What an optimizer that stores a residual for each row cannot do, in the words of the parameters, or an empty text."""
+    solver = name_of(model.optimizer)
     if declared(sampler).weighs_rows or declared(sampler).needs_strata:
         return (
-            f"solver='saga' needs rows of equal chance and does not support the sampler {type(sampler).__name__}: use "
+            f"solver={solver!r} needs rows of equal chance and does not support the sampler {type(sampler).__name__}: use "
             "'shuffle', 'replacement', 'sequential' or 'blocks'."
         )
     if clip_norm is not None:
-        return f"clip_norm={clip_norm!r} cannot be combined with solver='saga', which needs gradients as they are."
+        return f"clip_norm={clip_norm!r} cannot be combined with solver={solver!r}, which needs gradients as they are."
+    if declared(model.optimizer).dual:
+        return dual_obstacle(model)
     if sparse and is_lazy(model.optimizer, model.penalty):
         return (
             "solver='saga' does not support an l1 penalty on sparse data, or another one that is not quadratic: it would "
             "have to visit every feature in every step. Use dense data, or another solver."
         )
     return ""
+
+
+def dual_obstacle(model) -> str:
+    """Why there is no dual coordinate ascent for the objective of a model, or an empty text."""
+    penalty, loss = declared(model.penalty), declared(model.loss)
+    if penalty.nonsmooth or not penalty.quadratic or not model.strong_convexity() > 0:
+        return "solver='sdca' needs penalty='l2' and alpha > 0: without it there is no dual objective."
+    if not loss.convex or (loss.kind is ROWWISE_LOSS and not loss.brings("proximal")):
+        return (
+            f"solver='sdca' needs a convex loss, of several outputs with the ability 'proximal': {model.loss!r} is not."
+        )
+    if model.device == "cuda":
+        return "solver='sdca' takes one row after another, which is for a CPU: use device='cpu', or solver='saga'."
+    return ""
+
+
+def check_dual(model, parameters: dict) -> None:
+    """Refuse, by name, parameters that have nothing to do in dual coordinate ascent."""
+    if declared(model.optimizer).dual and parameters.get("standardize"):
+        raise ValueError("standardize=True has no effect with solver='sdca', which no scale slows down.")
+
+
+def suits_dual(model, sizes, data) -> bool:
+    """Whether dual coordinate ascent is likely to be the fastest solver.
+
+    For rows that are not stiff beside the penalty, and for many features, which seldom meet.
+    """
+    declared_sizes = declared(sizes)
+    is_constant = declared_sizes.kind is SIZE_CHOICE or declared_sizes.constant
+    if not is_constant or (declared(model.loss).curvature is None and not has_kink(model.loss)):
+        return False
+    if model.n_features >= FEATURES_PER_ROW * data.n_rows:
+        return True
+    square_length = float(np.mean(data.X.data.astype(np.float64) ** 2)) * data.row_length
+    curvature = float(curvature_bounds(model.loss, data.y[:1], np.zeros((1, model.n_outputs)))[0])
+    return curvature * square_length <= STIFFEST * model.strong_convexity() * data.n_rows
 
 
 def check_rows(model, sampler) -> None:

@@ -19,7 +19,7 @@ from skminibatch.models.curvature import has_kink
 from skminibatch.optimizers import OPTIMIZERS, Averaging, Momentum, Nesterov
 from skminibatch.penalties import PENALTIES, ElasticNet
 from skminibatch.samplers import SAMPLERS
-from skminibatch.schedules import SCALING_RULES, SCHEDULES, SIZE_SCHEDULES, Auto, ConstantSize, Optimal
+from skminibatch.schedules import SCALING_RULES, SCHEDULES, SIZE_SCHEDULES, Auto, Constant, ConstantSize, Optimal
 
 FALL_OF_AN_AVERAGE, FALL_OF_AN_ITERATE = (
     0.5,
@@ -89,8 +89,15 @@ def optimizer(value, average, default: str):
             f"average={average!r} cannot be combined with solver={value!r}, which predicts from an average already."
         )
     if declared(part).per_row:
-        raise ValueError(f"average={average!r} cannot be combined with solver='saga': its last iterate is the best.")
+        raise ValueError(
+            f"average={average!r} cannot be combined with solver={name_of(part)!r}: its last iterate is the best."
+        )
     return Averaging(part, float(average) if average is not True else 0.0)
+
+
+def name_of(part) -> str:
+    """The name of an optimizer that has a table."""
+    return next((name for name, cls in OPTIMIZERS.items() if cls is type(part)), type(part).__name__)
 
 
 def network_optimizer(estimator):
@@ -99,7 +106,9 @@ def network_optimizer(estimator):
     if not isinstance(solver, str):
         part = optimizer(solver, False, default="adam")
         if declared(part).per_row:
-            raise ValueError("solver='saga' stores a residual for each row and output, which needs a linear model.")
+            raise ValueError(
+                f"solver={name_of(part)!r} stores a residual for each row and output, which needs a linear model."
+            )
         refuse_unused(estimator, part._fields, "solver")
         return optimizer(solver, estimator.average, default="adam")
     if solver == "sgd" and estimator.momentum > 0:
@@ -129,7 +138,12 @@ def hidden_layers(value) -> list[int]:
 
 
 def schedule(value, *, optimizer, loss, alpha, eta0, power_t, horizon, warmup, noisy=True):
-    """The learning-rate schedule; `horizon` in samples, None where there is none (`partial_fit`); batches are `noisy` or all rows."""
+    """The learning-rate schedule; `horizon` in samples, None where there is none (`partial_fit`).
+
+    `noisy`: a batch is not all rows, so that an automatic rate has to fall.
+    """
+    if declared(optimizer).dual and value != "auto":
+        raise ValueError(f"learning_rate={value!r} has no effect with solver='sdca', which has no rate: use 'auto'.")
     if isinstance(value, str):
         declares = kinds.declaration(named(SCHEDULES, value, "learning_rate"))
     else:
@@ -148,6 +162,8 @@ def schedule(value, *, optimizer, loss, alpha, eta0, power_t, horizon, warmup, n
         if alpha <= 0:
             raise ValueError("alpha must be > 0 since learning_rate is 'optimal'. alpha is used to compute the rate.")
         return Optimal(float(alpha), optimal_start(loss, alpha))
+    if value == "auto" and declared(optimizer).dual:
+        return Constant(1.0)
     if value == "auto":
         rate = declared(optimizer).auto_rate
         if rate is not None:

@@ -6,12 +6,15 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
+from scipy.optimize import minimize_scalar
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import column_or_1d
 
-from skminibatch.contract.kinds import declared
+from skminibatch.contract.kinds import LOSS, declared
+from skminibatch.contract.verbs import value
 from skminibatch.losses import EachOutput, OneVsRest
 
+FARTHEST = 3.0  # raw output of a margin loss: beyond its kinks
 STRATA = 10  # ranges of a regression's target
 
 
@@ -53,6 +56,15 @@ class RegressionTarget(NamedTuple):
         if y.ndim == 2:
             return None
         return np.searchsorted(np.quantile(y, np.arange(1, STRATA) / STRATA), y, side="right")
+
+
+def _best_constant(loss, share: float) -> float:
+    """The constant raw output of the least mean loss, where that share of the labels is +1 and the others are -1."""
+
+    def mean(raw):
+        return float(share * value(loss, raw, 1.0) + (1.0 - share) * value(loss, raw, -1.0))
+
+    return float(minimize_scalar(mean, bounds=(-FARTHEST, FARTHEST), method="bounded").x)
 
 
 def _labels(y: np.ndarray) -> np.ndarray:
@@ -152,7 +164,10 @@ class ClassificationTarget(NamedTuple):
                 return whole.baseline(y, weights, self.n_outputs)
         elif declared(loss).task == "classification" and declared(loss).brings("baseline"):
             return loss.baseline(y, weights)
-        return np.zeros(self.n_outputs)
+        if declared(loss).kind is not LOSS or declared(loss).task != "classification":
+            return np.zeros(self.n_outputs)
+        labels = y.reshape(len(y), -1) if not self.in_classes else np.where(y == np.arange(self.n_outputs), 1.0, -1.0)
+        return np.array([_best_constant(loss, np.average(column > 0, weights=weights)) for column in labels.T])
 
     def strata(self, y) -> np.ndarray:
         """The classes, or the combinations of several labels."""

@@ -66,6 +66,44 @@ class Softmax(NamedTuple):
         out[label] -= 1.0
         return np.log(total) + highest - raw[label]
 
+    def proximal(self, raw, y, weight, q, dual, out, work):
+        # Newton's method. Its matrix is I + w (diag(p) - p p') with w = q weight, solved by the formula of Sherman and
+        # Morrison. A step is shortened by its range, as for any function whose third derivative is bounded by that range
+        # times the second one (Sun and Tran-Dinh 2019), so that it converges from everywhere.
+        label, n, w, first = int(y[0]), raw.shape[0], q * weight, 0.0
+        for k in range(n):
+            out[k] = raw[k]
+        for step in range(50):
+            highest = out[0]
+            for k in range(1, n):
+                highest = max(highest, out[k])
+            total = 0.0
+            for k in range(n):
+                work[0, k] = np.exp(out[k] - highest)
+                total += work[0, k]
+            size, pull, rest = 0.0, 0.0, 0.0
+            for k in range(n):
+                p = work[0, k] / total
+                target = 1.0 if k == label else 0.0
+                residual = out[k] - raw[k] + q * dual[k] + w * (p - target)
+                size = max(size, abs(residual))
+                pull += p * residual / (1.0 + w * p)
+                rest += p / (1.0 + w * p)
+                work[0, k], work[1, k] = p, residual
+            if step == 0:
+                first = size
+            if not size > 1e-8 * first + 1e-15 * abs(highest):
+                break
+            least, most = np.inf, -np.inf
+            for k in range(n):
+                move = (work[1, k] + w * work[0, k] * pull / rest) / (1.0 + w * work[0, k])
+                least, most = min(least, move), max(most, move)
+                work[1, k] = move
+            spread = most - least
+            share = np.log(1.0 + spread) / spread if spread > 1e-3 else 1.0
+            for k in range(n):
+                out[k] -= share * work[1, k]
+
     def hessian_product(self, raw, y, direction):
         p = softmax(raw, axis=1)
         return p * (direction - np.sum(p * direction, axis=1, keepdims=True))

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from skminibatch.contract.kinds import declares
+from skminibatch.contract.proximal import proximal_point
 from skminibatch.contract.typing import AnyPart
 from skminibatch.contract.verbs import gradient, second_derivative, stiffness, value
 
@@ -24,6 +25,11 @@ class OneVsRest(NamedTuple):
             total += value(self.loss, raw[k], sign)
             out[k] = gradient(self.loss, raw[k], sign)
         return total
+
+    def proximal(self, raw, y, weight, q, dual, out, work):
+        for k in range(raw.shape[0]):
+            sign = 1.0 if k == int(y[0]) else -1.0
+            out[k] = proximal_point(self.loss, raw[k], sign, weight, q, dual[k])
 
     def stiffness(self, raw, y):
         largest = stiffness(self.loss, raw[0], 1.0 if int(y[0]) == 0 else -1.0)
@@ -48,6 +54,10 @@ class EachOutput(NamedTuple):
             total += value(self.loss, raw[k], y[k])
             out[k] = gradient(self.loss, raw[k], y[k])
         return total
+
+    def proximal(self, raw, y, weight, q, dual, out, work):
+        for k in range(raw.shape[0]):
+            out[k] = proximal_point(self.loss, raw[k], y[k], weight, q, dual[k])
 
     def stiffness(self, raw, y):
         largest = stiffness(self.loss, raw[0], y[0])

@@ -144,6 +144,8 @@ class LinearModel:
         if data.table is not None and plan.weights is not None:
             raise ValueError("solver='saga' needs a sampler that gives every row the same chance.")
         backend, task = backends.choose(self.device), self._task(data, params)
+        if declared(self.optimizer).dual:
+            return backend.run_dual(task, plan)
         return backend.run_csr(task, plan) if is_sparse(data.X) else backend.run_dense(task, plan)
 
     def _task(self, data: Data, params: np.ndarray) -> LinearTask:
@@ -236,11 +238,14 @@ class LinearModel:
         second = declared(self.penalty).second_derivative(coef.astype(np.float64) * self.axes.penalised)
         return np.broadcast_to(second * self.axes.stretch.astype(np.float64) ** 2, coef.shape)
 
-    def distance(self, params: np.ndarray) -> float:
+    def distance(self, params: np.ndarray, data: Data, loss: float) -> float:
         """How far the objective is above its least value, by the gradient and the curvature; NaN where they are not known.
 
-        ``|G|^2 / (2 curvature)`` in round coordinates, G from the stored residuals of the rows.
+        ``|G|^2 / (2 curvature)`` in round coordinates, G from the stored residuals of the rows. Of a dual optimizer, the
+        duality gap, for which `loss` is the mean over all rows.
         """
+        if declared(self.optimizer).dual:
+            return self._duality_gap(params, data, loss)
         axes = self.axes
         if not (isinstance(axes, RoundCoordinates) and declared(self.optimizer).per_row) or has_kink(self.loss):
             return np.nan
@@ -252,6 +257,20 @@ class LinearModel:
         gradient = of_losses.astype(np.float64)
         gradient[:, :-1] += self.ridge_of_coordinates() * w[:, :-1]
         return gradient
+
+    def _duality_gap(self, params: np.ndarray, data: Data, loss: float) -> float:
+        """A bound of the distance, which is tight at the optimum; NaN before every row was visited.
+
+        By the inequality of Fenchel and Young, the optimum (w*, b*) is at least ``-mean(l*) - ridge |w|^2 / 2 - b* mean(a)``.
+        Where the a do not add up to zero, b* counts: it is taken to be as far from b as b is due to move.
+        """
+        assert data.table is not None
+        w, n, optimizer = params[0].astype(np.float64), data.n_rows, self.optimizer
+        conjugates, mean = data.table[:, 1].sum() / n, data.table[:, 2:].sum(axis=0) / n
+        gap = loss + conjugates + optimizer.ridge * np.sum(w[:, :-1] ** 2)
+        if self.fit_intercept:
+            gap += w[:, -1] @ mean + optimizer.spread / optimizer.ridge * mean @ mean
+        return float(gap)
 
     def ridge_of_coordinates(self) -> np.ndarray:
         """The curvature of the penalty along each coordinate (d,), float64."""

@@ -183,7 +183,7 @@ class MLPModel:
 
     # -- curvature
 
-    def distance(self, params: np.ndarray) -> float:
+    def distance(self, params: np.ndarray, data: Data, loss: float) -> float:
         """NaN: the least value of the objective is not known."""
         return np.nan
 

@@ -126,8 +126,8 @@ class Model(Protocol):
 
     # -- curvature
 
-    def distance(self, params: np.ndarray) -> float:
-        """How far the objective is above its least value, NaN where that cannot be told."""
+    def distance(self, params: np.ndarray, data: Data, loss: float) -> float:
+        """How far the objective is above its least value, NaN where that cannot be told; `loss` is its mean over the rows."""
 
     def strong_convexity(self) -> float:
         """A lower bound of the curvature of the objective along the weights, where it has one; otherwise zero."""

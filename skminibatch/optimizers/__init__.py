@@ -10,6 +10,7 @@ from skminibatch.optimizers.adaptive import AdaGrad, Adam, AdamW, RMSProp
 from skminibatch.optimizers.averaging import Averaging
 from skminibatch.optimizers.descent import SGD, Momentum, Nesterov, ScheduleFree
 from skminibatch.optimizers.saga import SAGA
+from skminibatch.optimizers.sdca import SDCA
 
 OPTIMIZERS = {
     "schedule_free": ScheduleFree,
@@ -21,11 +22,13 @@ OPTIMIZERS = {
     "adam": Adam,
     "adamw": AdamW,
     "saga": SAGA,
+    "sdca": SDCA,
 }
 
 __all__ = [
     "OPTIMIZERS",
     "SAGA",
+    "SDCA",
     "SGD",
     "AdaGrad",
     "Adam",

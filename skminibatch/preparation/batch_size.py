@@ -64,6 +64,14 @@ def derived_size(part: AnyPart, start: Start, smoothness: SmoothnessConstants) -
     )
 
 
+def any_size(n_rows: int) -> tuple[ConstantSize, str]:
+    """The size that ``batch_size='auto'`` takes for an optimizer to which it makes no difference, and why."""
+    size = min(EXAMINED, n_rows)
+    return ConstantSize(
+        float(size)
+    ), f"batch_size='auto' took {size} rows: dual coordinate ascent takes one after another"
+
+
 def noise_scale_after_a_pass(start: Start, schedule: AnyPart, smoothness: SmoothnessConstants | None) -> float:
     """The noise scale after a pass over the sample; infinite where the gradient is zero, or training fails."""
     model, X, params = start.model.without_absent_features(start.data.X[start.sampled], start.params)

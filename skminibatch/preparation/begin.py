@@ -16,7 +16,8 @@ from skminibatch.contract.verbs import identity
 from skminibatch.models.data import Data
 from skminibatch.models.linear import LinearModel
 from skminibatch.models.protocol import Model, Predictor
-from skminibatch.preparation.batch_size import chosen_size, derived_size
+from skminibatch.preparation.batch_size import any_size, chosen_size, derived_size
+from skminibatch.preparation.dual import with_dual
 from skminibatch.preparation.second_stage import staged, with_second_stage
 from skminibatch.preparation.smoothness import (
     choose_coordinates,
@@ -159,7 +160,10 @@ def begin(settings: Settings, data: Data, previous: Fitted | None = None) -> tup
     if settings.follows_smoothness and model.has_smoothness:
         smoothness, sketch = _smoothness(settings, start, stream_so_far, moments)
     sizes, chosen = settings.sizes, None
-    if declared(sizes).kind is SIZE_CHOICE:
+    if declared(sizes).kind is SIZE_CHOICE and declared(model.optimizer).dual:
+        chosen = any_size(data.n_rows)
+        sizes, _ = chosen
+    elif declared(sizes).kind is SIZE_CHOICE:
         memory = settings.sampler.start(data.X.shape[0], data.rows, settings.seed, epoch, settings.strata)
         fewest = declared(settings.sampler).smallest_batch(memory)
         chosen = _chosen_size(settings, start, smoothness, stream_so_far, second_solver is not None, fewest)
@@ -170,6 +174,9 @@ def begin(settings: Settings, data: Data, previous: Fitted | None = None) -> tup
     recipe = _recipe(settings, start, sizes, smoothness, visits)
     if settings.measures_objective and not settings.on_stream:
         recipe = replace(recipe, constant=settings.start(start.model, data, None))
+    if declared(start.model.optimizer).dual:
+        start, rows, recipe = with_dual(recipe, start)
+        visits = visits._replace(data=rows)
     if second_solver is not None:
         rates = settings.rates(second_solver, data.n_rows, 0.0)
         recipe = with_second_stage(recipe, start.model, second_solver, rates, data, settings.seed)

@@ -21,7 +21,7 @@ from skminibatch.models.data import Data
 from skminibatch.models.linear import LinearModel
 from skminibatch.statistics.random import EXAMINED
 
-MOST_FEATURES = 512
+MOST_FEATURES = 1024
 MOST_BYTES = 1 << 30  # of the rows in these coordinates, which are written out
 NARROW = 64  # features: products of so few are done before a second thread has started
 NEGLIGIBLE = 1e-10  # of the mean curvature: directions without any are left alone

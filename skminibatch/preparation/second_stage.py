@@ -42,7 +42,7 @@ def staged(model: Model) -> tuple[Model, AnyPart | None]:
     The residuals at a point that another optimizer has reached are a better start than those at zero: the first pass of
     SAGA alone gains a tenth of what a pass of schedule-free SGD gains.
     """
-    if not declared(model.optimizer).per_row:
+    if not declared(model.optimizer).per_row or declared(model.optimizer).dual:
         return model, None
     return model.with_optimizer(ScheduleFree()), model.optimizer
 

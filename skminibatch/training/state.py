@@ -77,6 +77,7 @@ class Recipe:
 
     ``smoothness`` is what a rate follows that depends on the batch size. An epoch has ``repeats`` times the rows in use, since
     stiff ones come several times; batches of more than ``most_rows`` are cut into steps whose rates have its share.
+    ``is_bound``: the distance that the model tells is a bound, which needs no caution.
     ``evaluation_rows`` are those on which the objective is measured (empty: all); None: the objective of an epoch is the mean
     over its batches, each before its step. ``tol`` and ``patience``: see `Watch`; ``constant`` is the predictor that the gain
     is measured from (None: that of the start). With ``keep_best``: stop after `patience` checks in a row at which the score
@@ -101,6 +102,7 @@ class Recipe:
     evaluation_rows: np.ndarray | None = field(default_factory=lambda: np.empty(0, np.int64))
     validation: Callable | None = None
     keep_best: bool = False
+    is_bound: bool = False
     checks: int = CHECKS
     first_epochs: int = 0
     then: Callable | None = None

@@ -58,9 +58,10 @@ class Watch:
             or not caution * progress.distance <= self._enough(progress, recipe.tol)
         ):
             return CONTINUE
+        by = "the duality gap" if recipe.is_bound else "its gradient and curvature"
         return Verdict(
             f"the objective is within tol={recipe.tol:g} of the optimum, relative to the gain over a constant prediction: "
-            f"{progress.distance:.1e} above it, by its gradient and curvature",
+            f"{progress.distance:.1e} above it, by {by}",
             converged=True,
         )
 
@@ -86,7 +87,7 @@ class Watch:
         objectives.append(progress.objective)
         if np.isnan(self.constant):
             self.constant = progress.objective
-        verdict = self.at_optimum(progress, recipe, STALE)
+        verdict = self.at_optimum(progress, recipe, 1.0 if recipe.is_bound else STALE)
         if verdict.reason:
             return verdict
         words = ""

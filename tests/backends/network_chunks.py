@@ -34,7 +34,7 @@ NET = ElasticNet(0.01, 0.0)
 NOTHING = np.empty(0)
 INSTANCES = [GhostNorm(4.0), GroupNorm(3.0), InstanceNorm(3.0), HybridNorm(alpha=0.3)]
 PARTS = [*(part() for name, part in NORMALIZATIONS.items() if name != "instance"), *INSTANCES]
-NETWORK_OPTIMIZERS = [part() for name, part in OPTIMIZERS.items() if name != "saga"]
+NETWORK_OPTIMIZERS = [part() for name, part in OPTIMIZERS.items() if name not in ("saga", "sdca")]
 
 
 def names(part) -> str:

@@ -91,10 +91,10 @@ def test_t4_no_path_ignores_a_penalty(solver, storage, method, estimator_class, 
     """T4: l2 and l1, for each solver, dense and sparse, `fit` and `partial_fit`."""
     X, y = problem
     X = sparse.csr_matrix(X) if storage == "sparse" else X
-    if declaration(OPTIMIZERS[solver])["per_row"] and (method == "partial_fit" or storage == "sparse"):
-        with pytest.raises(
-            ValueError, match=r"not supported by partial_fit|does not support an l1 penalty on sparse data"
-        ):
+    declares = declaration(OPTIMIZERS[solver])
+    if declares["per_row"] and (declares["dual"] or method == "partial_fit" or storage == "sparse"):
+        messages = "not supported by partial_fit|does not support an l1 penalty on sparse data|needs penalty='l2'"
+        with pytest.raises(ValueError, match=messages):
             getattr(estimator_class(penalty="l1", solver=solver, **QUICK), method)(
                 X, y, **(classes_of(estimator_class(), y) if method == "partial_fit" else {})
             )

@@ -118,7 +118,7 @@ def test_training_goes_on_from_what_was_assigned(kind, how, storage, rng):
 @every_solver
 def test_the_optimizer_is_fresh_after_an_assignment(solver, estimator_class, problem):
     """A step is that of an unfitted estimator with the same attributes, however large the state before."""
-    if solver == "saga":
+    if solver in ("saga", "sdca"):
         return  # no partial_fit
     X, y = problem
     parameters = {"solver": solver, "device": "base", "batch_size": 100, "random_state": 0}

@@ -95,6 +95,13 @@ def saga(part, w):
         yield w, rate
 
 
+def sdca(part, w):
+    """What a change of the dual variables moves w by is the whole of its formula of one coordinate."""
+    for t, rate in enumerate(RATES):
+        w = w - rate * gradient(w, t)
+        yield w, rate
+
+
 def adagrad(part, w):
     s = 0
     for t, rate in enumerate(RATES):
@@ -135,6 +142,7 @@ REFERENCES = {
     "rmsprop": rmsprop,
     "adam": adam,
     "saga": saga,
+    "sdca": sdca,
     "adamw": adam,  # the decay of the weights is the loop's, see `decoupled`
 }
 
@@ -239,7 +247,9 @@ def test_slot_exponents_say_how_slots_stretch(part, rng):
 
 @each
 def test_the_automatic_rate_is_defined(part):
-    """Either a constant, or a multiple of what the smoothness allows."""
+    """Either a constant, or a multiple of what the smoothness allows; dual coordinate ascent has none."""
+    if declared(part).dual:
+        return
     if declared(part).auto_rate is None:
         assert 0 < declared(part).auto_multiple() <= 2
     else:
@@ -249,6 +259,8 @@ def test_the_automatic_rate_is_defined(part):
 @each_plain
 def test_the_automatic_rate_converges_on_a_quadratic(part):
     """With the rate ``auto_multiple / L``, or the constant of the solver; a table knows all of four rows."""
+    if declared(part).dual:
+        pytest.skip("what it follows are dual variables, see test_sdca.py")
     part = declared(part).for_rows(4)
     stored = 0.0
     rate = declared(part).auto_rate or declared(part).auto_multiple() / 2.0

@@ -234,7 +234,5 @@ def test_the_optimum_is_one():
     for loss in FORMULAS:
         problem = Problem(loss, X, np.exp(signs) if loss == "poisson" else signs, np.linspace(0.5, 1.5, N), 0.01)
         w, h = problem.optimum(), 1e-5
-        slopes = [
-            (problem.objective(w + h * e) - problem.objective(w - h * e)) / (2 * h) for e in np.eye(len(w))
-        ]
+        slopes = [(problem.objective(w + h * e) - problem.objective(w - h * e)) / (2 * h) for e in np.eye(len(w))]
         np.testing.assert_allclose(slopes, 0, atol=1e-8)

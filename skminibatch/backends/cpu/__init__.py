@@ -83,6 +83,25 @@ def run_csr(task: LinearTask, plan: Plan) -> StepStats:
     return stats._replace(failed=failed)
 
 
+def run_dual(task: LinearTask, plan: Plan) -> StepStats:
+    """Carry out a plan of a dual optimizer, on sparse rows and on one thread; dense rows are to be given as sparse ones."""
+    from skminibatch.backends.cpu.linear.dual import run
+    from skminibatch.backends.cpu.rows import BURST
+
+    stats, params, table, optimizer = empty_stats(plan.n_steps), task.params, task.table, task.optimizer
+    stats.square_norms[:], stats.row_squares[:] = np.nan, np.nan
+    K, spread = params.shape[1], optimizer.spread * task.fit_intercept
+    # the numbers of a coordinate are neighbours; of one output they are so as they are
+    state = np.ascontiguousarray(params[0].T).ravel()
+    space = np.empty(int(plan.sizes.max()), np.int64), np.empty((2, BURST), np.uint64), np.empty((5, K))
+    failed = run(
+        (task.loss,), _csr(task.X), readonly(task.y), readonly(task.weights), plan.rows, plan.offsets, plan.coefficients,
+        (optimizer.unit(), float(spread)), state, table, space, stats.losses,
+    )  # fmt: skip
+    params[0] = state.reshape(-1, K).T
+    return stats._replace(failed=failed)
+
+
 def loss_dense(loss, X, y, weights, rows, coef, intercept):
     """Weighted sum of the losses of some rows."""
     from skminibatch.backends.cpu.linear.losses import dense, scratch

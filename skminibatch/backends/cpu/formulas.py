@@ -10,7 +10,7 @@ from numba.extending import overload
 
 from skminibatch.backends.cpu.compile import INLINED, inlined
 from skminibatch.backends.cpu.intrinsics import power_of_two, select
-from skminibatch.contract import kinds, steps, verbs
+from skminibatch.contract import kinds, proximal, steps, verbs
 
 # the Taylor coefficients of exp and of artanh, in two chains: one waits half as long for its own last result
 _EVEN = tuple(1.0 / math.factorial(n) for n in range(10, -1, -2))
@@ -39,6 +39,11 @@ def _regularised(penalty, optimizer, w, g, stretch, decayed, c):
 @overload(steps.stepped, jit_options=INLINED)
 def _stepped(penalty, optimizer, w, g, slots, stretch, decayed, c):
     return steps.stepped
+
+
+@overload(proximal.proximal_point, jit_options=INLINED)
+def _proximal_point(loss, raw, y, weight, q, dual):
+    return proximal.proximal_point
 
 
 @overload(verbs.decoupled, jit_options=INLINED)
@@ -106,6 +111,11 @@ def _gradient(self, raw, y):
 @formula(verbs.value_gradient)
 def _value_gradient(self, raw, y, out):
     return declaration_of(self)["value_gradient"]
+
+
+@formula(verbs.proximal)
+def _proximal(self, raw, y, weight, q, dual, out, work):
+    return declaration_of(self)["proximal"]
 
 
 @formula(verbs.smooth_gradient)

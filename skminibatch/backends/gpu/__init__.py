@@ -53,6 +53,13 @@ def _run_linear(run: Callable[..., StepStats], task: LinearTask, plan: Plan) -> 
         return _carried_out(run, rows, task._replace(coordinates=_moved(rows, task.coordinates), table=table), plan)
 
 
+def run_dual(task: LinearTask, plan: Plan) -> StepStats:
+    """Refused: one row after another is no work for a GPU."""
+    raise ValueError(
+        "solver='sdca' takes one row after another, which is for a CPU: use device='cpu', or solver='saga'."
+    )
+
+
 def run_mlp(task: NetworkTask, plan: Plan) -> StepStats:
     """Carry out a plan on a network."""
     stack = task.stack

@@ -1,0 +1,69 @@
+"""What a dual optimizer starts from: the table of dual variables, and the coefficients that follow from these."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from scipy import sparse
+
+from skminibatch import backends
+from skminibatch.backends.arrays import is_sparse
+from skminibatch.contract.kinds import declared
+from skminibatch.models.curvature import typical_curvature
+from skminibatch.models.data import ALL_ROWS, Data, raw_outputs, square_lengths_inside
+from skminibatch.models.linear import LinearModel
+from skminibatch.preparation.start import Start
+from skminibatch.training.state import Recipe
+
+# The spread of the intercept. A smaller one makes an epoch better, a larger one needs fewer epochs to settle the intercept.
+SHARE_OF_LENGTH = 0.1  # of the mean squared length of a row, at least
+OVER_RIDGE = 100.0  # times the ridge over the curvature of the loss, at least
+LEAST_LENGTH = 1e-3  # of the mean squared length, what a row counts as: one without entries has a dual variable too
+
+
+def with_dual(recipe: Recipe, start: Start) -> tuple[Start, Data, Recipe]:
+    """The start, the rows with their table, and the recipe of a dual optimizer.
+
+    The duality gap is of all rows, so that these are evaluated, once per epoch.
+    """
+    model, data = start.model, start.data
+    assert isinstance(model, LinearModel)
+    lengths, in_use = square_lengths_inside(data.X, model.axes), data.rows_in_use
+    mean = float(lengths[in_use].mean()) or 1.0
+    ridge = model.strong_convexity()
+    spread = max(SHARE_OF_LENGTH * mean, OVER_RIDGE * ridge / typical_curvature(model.loss, data.y[in_use]))
+    model = model.with_optimizer(declared(model.optimizer).of_objective(data.n_rows, ridge, spread))
+    table = np.zeros((len(lengths), 2 + model.n_outputs))
+    table[:, 0] = np.maximum(lengths, LEAST_LENGTH * mean)
+    table[in_use, 1] = np.nan  # until the row is visited
+    rows = data._replace(table=table)
+    if not is_sparse(data.X) and model.device == "cpu":
+        rows = rows._replace(written=sparse.csr_matrix(data.X))
+    params = start.params
+    if params[0, :, :-1].any():
+        params = _from_residuals(model, rows, params)
+    evaluated = ALL_ROWS if data.rows is None else data.rows
+    recipe = replace(recipe, evaluation_rows=evaluated, checks=1, is_bound=True)
+    return start._replace(model=model, params=params), rows, recipe
+
+
+def _from_residuals(model: LinearModel, data: Data, params: np.ndarray) -> np.ndarray:
+    """Params whose coefficients follow from the dual variables in the table, which are written there.
+
+    Coefficients that are given belong to dual variables only if they are optimal. So these are taken from the residuals at the
+    coefficients, and give others, the closer the nearer the optimum is. Where they are worse than none, all start at zero.
+    """
+    coef, intercept = params[0, :, :-1], params[0, :, -1]
+    assert data.table is not None
+    in_use, evaluated = data.rows_in_use, ALL_ROWS if data.rows is None else data.rows
+    backend, X = backends.choose(model.device), data.X[in_use]
+    raw = np.asarray(raw_outputs(X, coef, intercept), np.float64)
+    duals = -backend.residuals(model.loss, raw, data.y[in_use], data.weights_of(in_use))
+    implied, none = model.optimizer.unit() * np.asarray(X.T @ duals).T, np.zeros_like(coef)
+    objectives = [sum(model.objective(data, evaluated, (w, intercept))) for w in (implied, none)]
+    params = params.copy()
+    params[0, :, :-1] = none
+    if objectives[0] < objectives[1]:
+        params[0, :, :-1], data.table[in_use, 2:] = implied, duals
+    return params
