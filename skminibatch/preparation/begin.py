@@ -283,9 +283,7 @@ def _recipe(
         evaluation_rows = sample_rows(data.X.shape[0], EVALUATED, rng, data.rows)
     return Recipe(
         sampler=settings.sampler,
-        schedule=settings.rates(
-            start.model.optimizer, data.n_rows, data.n_rows / min(sizes.start, data.n_rows), noisy
-        ),
+        schedule=settings.rates(start.model.optimizer, data.n_rows, data.n_rows / min(sizes.start, data.n_rows), noisy),
         sizes=sizes,
         smoothness=None
         if smoothness is None

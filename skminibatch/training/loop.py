@@ -123,7 +123,11 @@ def train(
         _record(progress, stage.data, stage.recipe, batches, clock)
         if recipe.keep_best and (best is None or progress.score > best.score):
             best = replace(progress)
-        if recipe.then is not None and number == recipe.first_epochs < recipe.max_epochs and not progress.verdict.reason:
+        if (
+            recipe.then is not None
+            and number == recipe.first_epochs < recipe.max_epochs
+            and not progress.verdict.reason
+        ):
             entered = _second_stage(progress, stage, recipe.then)
             if _is_at_optimum(*entered):
                 progress, _ = entered

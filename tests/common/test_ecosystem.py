@@ -282,7 +282,8 @@ def test_shapes_of_a_classifier(loss, n_classes, estimator_class, several):
 def test_sparsify_and_densify(storage, estimator_class, problem):
     X, y = problem
     X = sparse.csr_matrix(X) if storage == "sparse" else X
-    estimator = estimator_class(penalty="l1", alpha=0.1, **QUICK).fit(X, y)
+    settings = {**QUICK, "penalty": "l1", "alpha": 0.1, "tol": None, "max_iter": 100}
+    estimator = estimator_class(**settings).fit(X, y)
     coef, expected = estimator.coef_.copy(), estimator.predict(X)
     assert estimator.sparsify() is estimator
     assert sparse.issparse(estimator.coef_)
@@ -291,9 +292,7 @@ def test_sparsify_and_densify(storage, estimator_class, problem):
     assert estimator.as_sklearn().predict(X).shape == (240,)
     estimator.partial_fit(X, y)
     assert isinstance(estimator.coef_, np.ndarray)
-    np.testing.assert_array_equal(
-        estimator_class(penalty="l1", alpha=0.1, **QUICK).fit(X, y).sparsify().densify().coef_, coef
-    )
+    np.testing.assert_array_equal(estimator_class(**settings).fit(X, y).sparsify().densify().coef_, coef)
 
 
 @pytest.mark.parametrize("loss", REGRESSION)

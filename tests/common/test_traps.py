@@ -19,6 +19,7 @@ from sklearn.model_selection import cross_val_score
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
 from skminibatch.contract.kinds import declaration
 from skminibatch.optimizers import OPTIMIZERS
+from skminibatch.statistics.visits import LONGER
 from skminibatch.training.chunks import epoch_sizes
 from tests.families import LINEAR, classifiers, constant, family_of, learnt, linear_models, regressors
 
@@ -119,7 +120,8 @@ def test_t4_no_device_ignores_a_penalty(device, storage, regression):
     """T4: the compiled path of the default solver."""
     X, y = regression
     X = sparse.csr_matrix(X) if storage == "sparse" else X
-    settings = {"max_iter": 20, "tol": None, "device": device, "random_state": 0}
+    # the last coefficient is zero when the falling rate is low enough to tell it from noise
+    settings = {"max_iter": 20 if storage == "dense" else 100, "tol": None, "device": device, "random_state": 0}
     free = MiniBatchSGDRegressor(penalty=None, **settings).fit(X, y).coef_
     shrunk = MiniBatchSGDRegressor(penalty="l2", alpha=1.0, **settings).fit(X, y).coef_
     selected = MiniBatchSGDRegressor(penalty="l1", alpha=0.2, **settings).fit(X, y).coef_
@@ -205,12 +207,18 @@ def test_t7_a_large_offset_is_found(regression):
 @pytest.mark.parametrize("n_rows", [2, 3, 30, 31, 32])
 @pytest.mark.parametrize("batch_size", [1, 2, 10, 16, 100])
 def test_t8_there_is_no_tail_batch(n_rows, batch_size, estimator_class):
-    """T8: n % batch_size in {0, 1, 2} and n < batch_size: every row is used, sizes differ by at most one."""
+    """T8: n % batch_size in {0, 1, 2} and n < batch_size: every row is used, sizes differ by at most one.
+
+    Single rows may come several times, where they are much longer than the others.
+    """
     rng = np.random.default_rng(0)
     estimator = estimator_class(batch_size=batch_size, max_iter=3, tol=None, **QUICK)
     estimator.fit(rng.standard_normal((n_rows, 2)), np.arange(n_rows) % 2)
     sizes = epoch_sizes(n_rows, np.full(n_rows, batch_size))
     assert sizes.max() - sizes.min() <= 1
+    if batch_size == 1:
+        assert 3 * n_rows <= estimator.t_ == estimator.n_updates_ <= 3 * n_rows * (1 + LONGER)
+        return
     assert estimator.t_ == 3 * sizes.sum() == 3 * n_rows
     assert estimator.n_updates_ == 3 * sizes.size == 3 * -(-n_rows // batch_size)
     assert estimator.history_["batch_size"][0] == sizes.mean()
@@ -261,7 +269,11 @@ def test_t11_counters(estimator_class, problem):
 def test_t11_patience_starts_anew(estimator_class, problem):
     """T11: epochs without improvement of the last fit do not count in the next one."""
     X, y = problem
-    estimator = estimator_class(max_iter=200, tol=0.5, n_iter_no_change=3, warm_start=True, **QUICK).fit(X, y)
+    # a solver that does not know its distance from the optimum
+    settings = {"solver": "sgd"} if family_of(estimator_class) is LINEAR else {}
+    estimator = estimator_class(max_iter=200, tol=0.5, n_iter_no_change=3, warm_start=True, **settings, **QUICK).fit(
+        X, y
+    )
     assert estimator.n_iter_ < 200
     estimator.fit(X, y)
     assert estimator.n_iter_ >= 3

@@ -35,7 +35,6 @@ LEFT_OUT = {
     "test_adaptive_learning_rate": PRIVATE,
     "test_early_stopping": different("Attributes of a fit"),
     "test_early_stopping_stratified": WORDS,
-    "test_fit": PRIVATE,  # writes the state of a model that was never fitted
     "test_gradient": PRIVATE,
     "test_lbfgs_classification_maxfun": NO_LBFGS,
     "test_lbfgs_regression_maxfun": NO_LBFGS,
