@@ -137,8 +137,11 @@ def hidden_layers(value) -> list[int]:
     return [int(size) for size in sizes]
 
 
-def schedule(value, *, optimizer, loss, alpha, eta0, power_t, horizon, warmup):
-    """The learning-rate schedule; `horizon` in samples, None where there is none (`partial_fit`)."""
+def schedule(value, *, optimizer, loss, alpha, eta0, power_t, horizon, warmup, noisy=True):
+    """The learning-rate schedule; `horizon` in samples, None where there is none (`partial_fit`).
+
+    `noisy`: a batch is not all rows, so that an automatic rate has to fall.
+    """
     if declared(optimizer).dual and value != "auto":
         raise ValueError(f"learning_rate={value!r} has no effect with solver='sdca', which has no rate: use 'auto'.")
     if isinstance(value, str):
@@ -165,7 +168,7 @@ def schedule(value, *, optimizer, loss, alpha, eta0, power_t, horizon, warmup):
         rate = declared(optimizer).auto_rate
         if rate is not None:
             return Auto(constant=float(rate), warmup=float(warmup))
-        noisy = has_kink(loss) or not declared(optimizer).per_row
+        noisy = noisy and (has_kink(loss) or not declared(optimizer).per_row)
         averages = declared(optimizer).brings("result")
         power = (FALL_OF_AN_AVERAGE if averages else FALL_OF_AN_ITERATE) if noisy else 0.0
         return Auto(multiple=declared(optimizer).auto_multiple(), warmup=float(warmup), power=power)

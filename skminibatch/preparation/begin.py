@@ -112,12 +112,15 @@ class Settings:
         """Whether the rows are a part of a stream."""
         return self.epochs is None
 
-    def rates(self, optimizer: AnyPart, n_rows: int, updates_per_epoch: float) -> AnyPart:
-        """The schedule of rates for an optimizer, where an epoch has that many rows and updates."""
+    def rates(self, optimizer: AnyPart, n_rows: int, updates_per_epoch: float, noisy: bool = True) -> AnyPart:
+        """The schedule of rates for an optimizer, where an epoch has that many rows and updates.
+
+        `noisy`: batches have noise, since they are not all rows.
+        """
         if self.epochs is None:
             return self.schedule(optimizer=optimizer, horizon=None, warmup=STREAM_WARMUP)
         warmup = min(max(WARMUP_SHARE * updates_per_epoch, 1.0), LONGEST_WARMUP)
-        return self.schedule(optimizer=optimizer, horizon=self.epochs * n_rows, warmup=warmup)
+        return self.schedule(optimizer=optimizer, horizon=self.epochs * n_rows, warmup=warmup, noisy=noisy)
 
 
 @dataclass
@@ -274,12 +277,15 @@ def _recipe(
     settings: Settings, start: Start, sizes: AnyPart, smoothness: SmoothnessConstants | None, visits: Visits
 ) -> Recipe:
     data, evaluation_rows = start.data, None
+    noisy = sizes.start < data.n_rows or not declared(sizes).constant
     if settings.measures_objective:
         rng = stream(settings.seed, OF_EVALUATION)
         evaluation_rows = sample_rows(data.X.shape[0], EVALUATED, rng, data.rows)
     return Recipe(
         sampler=settings.sampler,
-        schedule=settings.rates(start.model.optimizer, data.n_rows, data.n_rows / min(sizes.start, data.n_rows)),
+        schedule=settings.rates(
+            start.model.optimizer, data.n_rows, data.n_rows / min(sizes.start, data.n_rows), noisy
+        ),
         sizes=sizes,
         smoothness=None
         if smoothness is None

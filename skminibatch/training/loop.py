@@ -111,18 +111,22 @@ def train(
     clock = Clock(history)
     progress = Progress(model, params, state, history, model.predictor(params, None))
     stage = Stage(data, recipe, Watch(_objective_of_constant(progress, data, recipe)), _checks_per_epoch(data, recipe))
-    best = None
-    for number in range(recipe.max_epochs):
-        if recipe.then is not None and number == recipe.first_epochs:
-            progress, stage = _second_stage(progress, stage, recipe.then)
-            progress.verdict = stage.watch.at_optimum(progress, stage.recipe)
-            if progress.verdict.reason:
-                break
+    best, entered = None, None
+    if recipe.then is not None and recipe.first_epochs == 0:
+        progress, stage = _second_stage(progress, stage, recipe.then)
+        stage.watch.measure_anew(_objective_of_constant(progress, stage.data, stage.recipe))
+    for number in range(1, recipe.max_epochs + 1):
+        if entered is not None:
+            (progress, stage), entered = entered, None
             stage.watch.measure_anew(_objective_of_constant(progress, stage.data, stage.recipe))
         progress, stage, batches = _secured_epoch(progress, stage, clock)
         _record(progress, stage.data, stage.recipe, batches, clock)
         if recipe.keep_best and (best is None or progress.score > best.score):
             best = replace(progress)
+        if recipe.then is not None and number == recipe.first_epochs < recipe.max_epochs and not progress.verdict.reason:
+            entered = _second_stage(progress, stage, recipe.then)
+            if _is_at_optimum(*entered):
+                progress, _ = entered
         if on_epoch(progress):
             progress.verdict = Verdict("a callback asked to stop", converged=True)
         if progress.verdict.reason:
@@ -148,6 +152,21 @@ def _second_stage(progress: Progress, stage: Stage, then: Callable) -> tuple[Pro
     progress, data, recipe = then(progress)
     progress.distance = progress.model.distance(progress.params, data, np.nan)
     return progress, Stage(data, recipe, stage.watch, 1, then)
+
+
+def _is_at_optimum(progress: Progress, stage: Stage) -> bool:
+    """Whether the second stage ends where it starts: then this is what the last epoch has come to, in the history too."""
+    rows, history = stage.recipe.evaluation_rows, progress.history
+    if rows is not None:
+        progress.loss, progress.penalty = progress.model.objective(stage.data, rows, progress.predictor)
+    progress.verdict = stage.watch.at_optimum(progress, stage.recipe)
+    if not progress.verdict.reason:
+        return False
+    history["loss"][-1], history["penalty"][-1] = progress.loss, progress.penalty
+    if stage.recipe.validation is not None:
+        progress.score = float(stage.recipe.validation(*progress.predictor))
+        history["validation_score"][-1] = progress.score
+    return True
 
 
 def _secured_epoch(progress: Progress, stage: Stage, clock: Clock) -> tuple[Progress, Stage, Batches]:

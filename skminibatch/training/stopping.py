@@ -98,7 +98,8 @@ class Watch:
             self.n_stalled = 0
             return self._ended(progress, recipe, words)
         falls = recipe.max_epochs > 1 and recipe.declared.schedule.falls_after_a_rise  # chunks of a stream differ
-        return LOWER_THE_RATE if rose and falls else CONTINUE
+        of_noise = progress.state.batch_size < progress.state.population  # steps of all rows rise by their momentum
+        return LOWER_THE_RATE if rose and falls and of_noise else CONTINUE
 
     def _little_left(self, progress: Progress, recipe: Recipe, tol: float) -> str:
         """In words that little is left to gain, or an empty text."""

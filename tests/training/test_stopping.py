@@ -47,9 +47,9 @@ def recipe(schedule=Auto(), **settings) -> Recipe:  # noqa: B008
     return Recipe(Shuffle(), schedule, ConstantSize(), **{"max_epochs": 100, "tol": 1e-3, **settings})
 
 
-def checked(watch, recipe, objective, distance=np.nan, score=np.nan, seconds=0.0):
+def checked(watch, recipe, objective, distance=np.nan, score=np.nan, seconds=0.0, state=TrainState()):  # noqa: B008
     """The verdict at an objective."""
-    progress = Progress(None, None, TrainState(), History(), None, loss=objective, score=score, distance=distance)
+    progress = Progress(None, None, state, History(), None, loss=objective, score=score, distance=distance)
     return watch.verdict(progress, recipe, seconds)
 
 
@@ -118,6 +118,9 @@ def test_rises_lower_an_automatic_rate():
     assert not checked(watch, recipe(), 5.0).stalled
     watch = Watch(CONSTANT)
     assert not any(checked(watch, recipe(Constant()), objective).stalled for objective in (5.0, 6.0, 7.0))
+    full = TrainState(batch_size=200, population=200.0)  # its momentum alone makes it rise
+    watch = Watch(CONSTANT)
+    assert not any(checked(watch, recipe(), objective, state=full).stalled for objective in (5.0, 6.0, 7.0))
     watch = Watch(CONSTANT)  # the chunks of a stream are different rows
     assert not any(checked(watch, recipe(max_epochs=1), objective).stalled for objective in (5.0, 6.0, 7.0))
 
