@@ -7,14 +7,12 @@ that their few rows ask for, since no row is left out; a row that is long in the
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
 from scipy.linalg import eigh, solve_triangular
 
 from skminibatch.backends.arrays import is_sparse
-from skminibatch.backends.threads import one_of_blas
 from skminibatch.contract.coordinates import RoundCoordinates
 from skminibatch.contract.kinds import declared
 from skminibatch.models.data import Data
@@ -23,7 +21,6 @@ from skminibatch.statistics.random import EXAMINED
 
 MOST_FEATURES = 1024
 MOST_BYTES = 1 << 30  # of the rows in these coordinates, which are written out
-NARROW = 64  # features: products of so few are done before a second thread has started
 NEGLIGIBLE = 1e-10  # of the mean curvature: directions without any are left alone
 
 
@@ -47,8 +44,7 @@ def in_round_coordinates(
     flatness : float
         What they are in the mean, over the curvature of the flattest output.
     """
-    with one_of_blas() if model.n_features <= NARROW else nullcontext():
-        center, moments = second_moments(model, data, curvatures)
+    center, moments = second_moments(model, data, curvatures)
     axes, mean = model.plain_axes, float(curvatures.sum()) / data.n_rows
     scale, stretch = axes.scale.astype(np.float64), axes.stretch.astype(np.float64)
     curved = moments + np.diag(model.ridge_of_coordinates())
@@ -69,9 +65,7 @@ def in_round_coordinates(
         curvature=mean,
         flatness=flatness,
     )
-    with one_of_blas() if model.n_features <= NARROW else nullcontext():
-        written = _written(coordinates, data.X, model.dtype)
-    return replace(model, coordinates=coordinates), data._replace(written=written)
+    return replace(model, coordinates=coordinates), data._replace(written=_written(coordinates, data.X, model.dtype))
 
 
 def second_moments(model: LinearModel, data: Data, curvatures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

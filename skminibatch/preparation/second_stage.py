@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skminibatch.backends.threads import one_of_blas
 from skminibatch.contract.coordinates import RoundCoordinates
 from skminibatch.contract.kinds import declared
 from skminibatch.contract.typing import AnyPart
@@ -111,7 +112,10 @@ def with_second_stage(
             rows = data._replace(table=stored.table)
         else:
             size = min(recipe.sizes.start, data.n_rows)
-            model, rows, predictor, stored, second = _at_automatic_rate(model, data, progress.predictor, second, size)
+            with one_of_blas():  # the bits of a product depend on its threads
+                model, rows, predictor, stored, second = _at_automatic_rate(
+                    model, data, progress.predictor, second, size
+                )
         params = model.start(predictor)
         params[1] = stored.mean
         state = progress.state._replace(optimizer_memory=None, reductions=0)
