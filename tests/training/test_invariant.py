@@ -183,7 +183,7 @@ def test_a_stale_table_does_not_move_the_optimum(weighted, storage):
 
     Where no row comes twice: a damped update is not the whole change, but its fixed point is the same.
     """
-    start = problem("log_loss", False, weighted, storage)
+    start = problem("log_loss", False, weighted, storage, solver="saga")
     best = optimum_of(start.gradients())
     elsewhere = best.at(best.point + 0.3).predictor
     progress, data, _ = start.recipe.then(start.progress(elsewhere))
@@ -206,7 +206,7 @@ def test_a_stale_table_does_not_move_the_optimum(weighted, storage):
 @pytest.mark.parametrize("loss", ["squared_error", "log_loss", "softmax", "poisson"])
 def test_no_step_of_the_second_stage_leaves_the_optimum(loss, weighted, storage):
     """With the residuals of the optimum, every batch has a step of zero: stiff rows too."""
-    start = problem(loss, True, weighted, storage)
+    start = problem(loss, True, weighted, storage, solver="saga")
     best = optimum_of(start.gradients())
     progress, data, recipe = start.recipe.then(start.progress(best.predictor))
     params, table = progress.params, data.table.copy()
