@@ -34,6 +34,9 @@ from skminibatch.statistics.smoothness import QUANTILE, SmoothnessConstants, smo
 from skminibatch.statistics.visits import repeated, visits_of_rows
 from skminibatch.training.state import Progress, Recipe
 
+# of what a step along the gradient should gain by the curvature: twice as much is right where all of it was a floor
+LEAST_GAIN, MOST_GAIN = 0.7, 2.2
+NOTHING = 1e-10  # relative size of a gain in which rounding counts
 FIRST_EPOCHS = 1  # before the table is made, where the rate is automatic
 
 
@@ -133,12 +136,14 @@ def _at_automatic_rate(
     curvatures = RowCurvatures.of(model, data, predictor)
     if suits_rounding(model, data):
         model, data = in_round_coordinates(model, data, curvatures.near, curvatures.flatness)
-    predictor, stored = _after_a_full_step(model, data, predictor)
+    model, predictor, stored = _after_a_full_step(model, data, predictor)
     constants = _constants(model, data, curvatures.near, stored.lengths)
     followed = TableSmoothness(constants, model.strong_convexity())
     limit = batch_size * followed.of_batch(batch_size, data.n_rows)
     each = np.sqrt(curvatures.near * curvatures.bounds) * stored.lengths
-    factor, visits = visits_of_rows(each, limit)
+    visits, factor = np.ones(len(each), np.int64), 1.0
+    if batch_size < data.n_rows:
+        factor, visits = visits_of_rows(each, limit)
     stored.table[:, 0] = 1.0 / visits
     if visits.max() > 1:
         data = data._replace(rows=repeated(visits, data.rows_in_use))
@@ -146,20 +151,28 @@ def _at_automatic_rate(
     return model, data, predictor, stored, replace(recipe, smoothness=followed._replace(factor=factor))
 
 
-def _after_a_full_step(model: LinearModel, data: Data, predictor: Predictor) -> tuple[Predictor, Stored]:
+def _after_a_full_step(
+    model: LinearModel, data: Data, predictor: Predictor
+) -> tuple[LinearModel, Predictor, Stored]:
     """Where the stage starts: the table needs the mean gradient, and in round coordinates a step along it is Newton's.
 
-    It is taken if the objective falls; then the table is made where it leads to.
+    It is taken if the objective falls; then the table is made where it leads to. Where the objective falls by much less or more
+    than the curvature says, this tells no distance from the optimum.
     """
     stored, axes = model.stored(data, predictor), model.axes
     if not isinstance(axes, RoundCoordinates) or has_kink(model.loss):
-        return predictor, stored
+        return model, predictor, stored
     params = model.start(predictor)
-    params[0] -= model.gradient_with_penalty(params[0], stored.mean) / axes.curvature
+    gradient = model.gradient_with_penalty(params[0], stored.mean)
+    params[0] -= gradient / axes.curvature
     stepped, rows = model.predictor(params, None), ALL_ROWS if data.rows is None else data.rows
-    if not sum(model.objective(data, rows, stepped)) < sum(model.objective(data, rows, predictor)):
-        return predictor, stored
-    return stepped, model.stored(data, stepped)
+    before = sum(model.objective(data, rows, predictor))
+    gain, expected = before - sum(model.objective(data, rows, stepped)), np.sum(gradient**2) / (2.0 * axes.curvature)
+    if expected > NOTHING * abs(before) and not LEAST_GAIN < gain / expected < MOST_GAIN:
+        model = replace(model, coordinates=axes._replace(flatness=np.nan))
+    if not gain > 0:
+        return model, predictor, stored
+    return model, stepped, model.stored(data, stepped)
 
 
 def _constants(model: LinearModel, data: Data, near: np.ndarray, lengths: np.ndarray) -> SmoothnessConstants:

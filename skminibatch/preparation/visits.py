@@ -46,6 +46,8 @@ def visits_of(start: Start, smoothness: SmoothnessConstants | None, batch_size: 
         return Visits(data)
     n = data.n_rows
     usual = n / -(-n // min(batch_size, n))
+    if usual == population:  # every step uses all rows: their mean alone matters
+        return Visits(data)
     limit = usual * smoothness.of_batch(usual, population)
     each = np.zeros(data.X.shape[0])
     in_use = data.rows_in_use

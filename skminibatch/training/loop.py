@@ -20,6 +20,7 @@ from skminibatch.training.noise import noise_of_micro_batches
 from skminibatch.training.state import CHECKED_OFTEN, Diverged, History, Progress, Recipe, TrainState, Verdict
 from skminibatch.training.stopping import Watch
 
+RENEWED_AFTER = 3  # epochs
 ATTEMPTS, FALL = 8, 2  # at an epoch, and the powers of two by which the rate falls after each
 
 
@@ -118,16 +119,13 @@ def train(
     for number in range(1, recipe.max_epochs + 1):
         if entered is not None:
             (progress, stage), entered = entered, None
-            stage.watch.measure_anew(_objective_of_constant(progress, stage.data, stage.recipe))
+            if number == recipe.first_epochs + 1:
+                stage.watch.measure_anew(_objective_of_constant(progress, stage.data, stage.recipe))
         progress, stage, batches = _secured_epoch(progress, stage, clock)
         _record(progress, stage.data, stage.recipe, batches, clock)
         if recipe.keep_best and (best is None or progress.score > best.score):
             best = replace(progress)
-        if (
-            recipe.then is not None
-            and number == recipe.first_epochs < recipe.max_epochs
-            and not progress.verdict.reason
-        ):
+        if recipe.then and number < recipe.max_epochs and not progress.verdict.reason and _enters(recipe, number):
             entered = _second_stage(progress, stage, recipe.then)
             if _is_at_optimum(*entered):
                 progress, _ = entered
@@ -140,6 +138,17 @@ def train(
     if best is not None:
         progress = replace(progress, predictor=best.predictor, params=None)
     return progress
+
+
+def _enters(recipe: Recipe, number: int) -> bool:
+    """Whether the second stage begins after that many epochs, or anew: after 3, 9, 21, ... of its own epochs.
+
+    Its coordinates and rates are those of the curvature where it began, which is another one where training has come far.
+    """
+    if number < recipe.first_epochs or recipe.smoothness is None:
+        return False
+    turns = (number - recipe.first_epochs) / RENEWED_AFTER + 1.0
+    return turns == 1.0 or (turns.is_integer() and np.log2(turns).is_integer())
 
 
 class Stage(NamedTuple):

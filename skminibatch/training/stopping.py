@@ -83,7 +83,9 @@ class Watch:
 
     def _by_objective(self, progress: Progress, recipe: Recipe) -> Verdict:
         objectives = self.objectives
-        rose = progress.objective > objectives[-1] + ROUNDING * abs(objectives[-1])
+        tiny = ROUNDING * abs(objectives[-1])
+        # what noise moves it by does not count
+        rose = progress.objective > objectives[-1] + CLEARLY * max(self.constant - objectives[-1], 0.0) + tiny
         objectives.append(progress.objective)
         if np.isnan(self.constant):
             self.constant = progress.objective

@@ -207,10 +207,10 @@ def test_it_converges_linearly(binary, device):
         MiniBatchSGDClassifier(**settings).fit(given, binary.y).loss_curve_
         for given in (binary.X, sparse.csr_matrix(binary.X))
     ]
-    for curve in curves:  # dense rows are trained on in coordinates of their own
+    for curve in curves:  # dense rows are trained on in coordinates of their own, after a step of Newton's
         excess = curve - best
         above = excess[excess > 1e-10]
-        assert 10 < above.size < 50
+        assert 5 < above.size < 50
         assert above.size == np.flatnonzero(excess <= 1e-10)[0]
         assert np.all(above[4:] < 0.5 * above[:-4])
         assert np.all(np.abs(excess[-5:]) < 1e-12)
@@ -382,13 +382,13 @@ def test_the_automatic_rate_is_that_of_the_paper(storage, binary, monkeypatch):
     found, honest = [], second_stage._at_automatic_rate
 
     def kept(model, data, predictor, recipe, size):
-        found.append((*honest(model, data, predictor, recipe, size), predictor))
-        return found[-1][:-1]
+        found.append((honest(model, data, predictor, recipe, size), predictor))
+        return found[-1][0]
 
     monkeypatch.setattr(second_stage, "_at_automatic_rate", kept)
     X, y = binary
     ours = MiniBatchSGDClassifier(**QUICK, max_iter=3).fit(storage(X), y)
-    ((model, _, _, recipe, (coef, intercept)),) = found
+    (((model, _, _, _, recipe), (coef, intercept)),) = found
     followed = recipe.smoothness
     expected = 0.25 / saga_smoothness(followed.smoothness, model.strong_convexity(), 60, 240)  # four of 64, cut to fit
     assert followed.factor == 1.0

@@ -32,7 +32,7 @@ from skminibatch.schedules import (
 from skminibatch.statistics.smoothness import smoothness
 from tests.examined import at
 
-STATE = SimpleNamespace(step=0, reductions=0, smoothness=4.0, population=200.0)
+STATE = SimpleNamespace(step=0, reductions=0, smoothness=4.0, population=200.0, period=200.0, began=0)
 SAMPLES = np.arange(0, 1000, 10).astype(float)
 
 # schedule -> its rates, from the formula in the literature
@@ -148,7 +148,7 @@ def test_auto_falls_after_a_rise_and_not_on_a_stream():
     fallen = SimpleNamespace(**{**vars(STATE), "reductions": 3})
     schedule = Auto(1.0, power=0.75)
     np.testing.assert_allclose(schedule.rates(SAMPLES, fallen), schedule.rates(SAMPLES, STATE) / 8)
-    endless = SimpleNamespace(**{**vars(STATE), "population": float(1 << 40)})
+    endless = SimpleNamespace(**{**vars(STATE), "period": float(1 << 40)})
     np.testing.assert_allclose(schedule.rates(SAMPLES, endless), 0.25, rtol=1e-8)
 
 

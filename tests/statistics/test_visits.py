@@ -61,6 +61,6 @@ def test_uneven_rows_set_the_worst_one():
     even = SmoothnessConstants(2.0, 50.0, 10.0, 0.5)
     assert even.of_uneven(1.0) == even
     uneven = even.of_uneven(300.0)
-    assert uneven == SmoothnessConstants(2.0, 3000.0, 10.0, 0.5)
+    assert uneven == SmoothnessConstants(2.0, 3000.0, 10.0, 0.5, 300.0)
     assert uneven.of_batch(1000, 1000) == even.of_batch(1000, 1000)
     assert uneven.of_batch(1, 1000) == pytest.approx(3000.0)
