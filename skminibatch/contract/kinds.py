@@ -116,17 +116,11 @@ LOSS = Kind(
         "hessian_product": Ability(
             _second_derivative_along, "hessian_product(raw, y, direction): second derivatives times a direction", OWN
         ),
-        "baseline": Ability(
-            None, "baseline(y, weights): the best constant raw output; for labels, of each column of y as well"
-        ),
+        "baseline": Ability(None, "baseline(y, weights): the best constant raw output; of labels, of each column of y"),
         "targets": Ability(None, "the domain of y, where not every number is valid"),
-        "probability": Ability(
-            None, "probability(raw): of the label 1 rather than -1, where the loss gives probabilities"
-        ),
+        "probability": Ability(None, "probability(raw): of the label 1 rather than -1, where the loss has one"),
         "log_probability": Ability(None, "log_probability(raw): its logarithm; that of the label -1 is at -raw"),
-        "of_classes": Ability(
-            None, "of_classes(): the row-wise loss of several classes; None: one class against the rest"
-        ),
+        "of_classes": Ability(None, "of_classes(): the row-wise loss of several classes; None: one against the rest"),
     },
 )
 ROWWISE_LOSS = Kind(
@@ -214,7 +208,7 @@ OPTIMIZER = Kind(
         "auto_multiple": Ability(
             neutral.no_automatic_rate, "auto_multiple(): of learning_rate='auto', where rate and smoothness go"
         ),
-        "forget": Ability(None, "forget(memory): the memory of an average that begins anew at the parameters"),
+        "forget": Ability(None, "forget(memory): that of an average that begins anew at the parameters"),
         "for_rows": Ability(neutral.unchanged_by_rows, "for_rows(n_rows): the optimizer for this number of rows"),
         "for_batches": Ability(
             None,

@@ -21,6 +21,7 @@ from skminibatch.statistics.random import EXAMINED
 
 MOST_FEATURES = 1024
 MOST_BYTES = 1 << 30  # of the rows in these coordinates, which are written out
+SMALLEST_SHARE = 1e-3  # of a curvature that is told from rounding
 NEGLIGIBLE = 1e-10  # of the mean curvature: directions without any are left alone
 
 
@@ -33,7 +34,7 @@ def suits_rounding(model: LinearModel, data: Data) -> bool:
 
 
 def in_round_coordinates(
-    model: LinearModel, data: Data, curvatures: np.ndarray, flatness: float
+    model: LinearModel, data: Data, curvatures: np.ndarray, lifts: np.ndarray, flatness: float
 ) -> tuple[LinearModel, Data]:
     """The model in round coordinates, and its rows written out in them.
 
@@ -41,10 +42,12 @@ def in_round_coordinates(
     ----------
     curvatures : ndarray of shape (n,), float64
         Of the weighted loss of each row, zero for rows that are not in use.
+    lifts : ndarray of shape (n,), float64
+        What they were raised by, to a share of their bounds at least.
     flatness : float
-        What they are in the mean, over the curvature of the flattest output.
+        What they were in the mean before that, over the curvature of the flattest output.
     """
-    center, moments = second_moments(model, data, curvatures)
+    center, moments = second_moments(model, data.X, curvatures, data.n_rows)
     axes, mean = model.plain_axes, float(curvatures.sum()) / data.n_rows
     scale, stretch = axes.scale.astype(np.float64), axes.stretch.astype(np.float64)
     curved = moments + np.diag(model.ridge_of_coordinates())
@@ -63,27 +66,46 @@ def in_round_coordinates(
         stretch=np.sqrt(np.maximum(squares, 0.0) * mean).astype(model.dtype),
         given=np.asarray(axes.penalised) * np.ones(d),
         curvature=mean,
-        flatness=flatness,
+        flatness=flatness / _least_share(model, data, lifts, center, mix, mean),
     )
     return replace(model, coordinates=coordinates), data._replace(written=_written(coordinates, data.X, model.dtype))
 
 
-def second_moments(model: LinearModel, data: Data, curvatures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of the features (d,) and second moments about it (d, d) in the present coordinates, weighted by curvatures."""
+def second_moments(model: LinearModel, X: np.ndarray, curvatures: np.ndarray, n_rows: int) -> tuple:
+    """Mean of the features (d,) and second moments about it (d, d) in the present coordinates, weighted by curvatures.
+
+    These are sums over `n_rows`, the mean over the sum of the curvatures.
+    """
     axes, d = model.plain_axes, model.n_features
     sums, products = np.zeros(d), np.zeros((d, d))
     for start in range(0, len(curvatures), EXAMINED):
         rows = slice(start, start + EXAMINED)
-        Z, roots = axes.transform(data.X[rows]), np.sqrt(curvatures[rows])
+        Z, roots = axes.transform(X[rows]), np.sqrt(curvatures[rows])
         sums += curvatures[rows] @ Z
         Z = Z * roots[:, None]
         products += Z.T @ Z
     total = float(curvatures.sum())
     if not model.fit_intercept:
-        return np.zeros(d), products / data.n_rows
+        return np.zeros(d), products / n_rows
     shift = sums / total
     products -= np.outer(shift, sums)
-    return axes.center + shift / axes.scale, products / data.n_rows
+    return axes.center + shift / axes.scale, products / n_rows
+
+
+def _least_share(
+    model: LinearModel, data: Data, lifts: np.ndarray, center: np.ndarray, mix: np.ndarray, mean: float
+) -> float:
+    """The least share, of all directions, that the curvature would have of that in round coordinates without its lifts."""
+    lifted = np.flatnonzero(lifts)
+    if not lifted.size:
+        return 1.0
+    few = 2 * lifted.size < len(lifts)  # most rows are far from the kink of their loss, or next to none is
+    X, of_some = (data.X[lifted], lifts[lifted]) if few else (data.X, lifts)
+    own_center, moments = second_moments(model, X, of_some, data.n_rows)
+    shift = (own_center - center) * model.plain_axes.scale
+    moments += lifts.sum() / data.n_rows * np.outer(shift, shift)
+    largest = max(float(np.linalg.eigvalsh(mix.T @ moments @ mix)[-1]), float(lifts.sum()) / data.n_rows)
+    return max(1.0 - largest / mean, SMALLEST_SHARE)
 
 
 def _written(coordinates: RoundCoordinates, X: np.ndarray, dtype: np.dtype) -> np.ndarray:

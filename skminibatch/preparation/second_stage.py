@@ -66,12 +66,14 @@ class TableSmoothness(NamedTuple):
 class RowCurvatures(NamedTuple):
     """Of the weighted loss of each row by its raw outputs, float64 (n,): zero of rows that are not in use.
 
-    ``near`` is what it is at the present parameters, and at least a share of ``bounds``.
+    ``near`` is what it is at the present parameters, and at least a share of ``bounds``; ``lifts`` are what it was raised by
+    for that. ``flatness``: of the stiffest output of each row in the mean, over that of the flattest output; NaN: not known.
     """
 
     near: np.ndarray
     bounds: np.ndarray
-    flatness: float  # of `near` in the mean, over the curvature of the flattest output; NaN: not known
+    lifts: np.ndarray
+    flatness: float
 
     @classmethod
     def of(cls, model: LinearModel, data: Data, predictor: tuple) -> RowCurvatures:
@@ -89,8 +91,9 @@ class RowCurvatures(NamedTuple):
         bounds = curvature_bounds(model.loss, data.y, raw)
         found = curvatures(model.loss, data.y, raw, used, bounds)
         near = np.maximum(found.largest, LEAST * bounds)
-        mean, flattest = float(near @ used) / len(used), found.flattest
-        return cls(unit * used * near, unit * used * bounds, mean / flattest if flattest > 0 else np.nan)
+        mean, flattest = float(found.largest @ used) / len(used), found.flattest
+        flatness = mean / flattest if flattest > 0 else np.nan
+        return cls(unit * used * near, unit * used * bounds, unit * used * (near - found.largest), flatness)
 
 
 def with_second_stage(
@@ -135,7 +138,7 @@ def _at_automatic_rate(
     """The model in coordinates that suit it, its rows with a table, what these start from, and the recipe at their rate."""
     curvatures = RowCurvatures.of(model, data, predictor)
     if suits_rounding(model, data):
-        model, data = in_round_coordinates(model, data, curvatures.near, curvatures.flatness)
+        model, data = in_round_coordinates(model, data, curvatures.near, curvatures.lifts, curvatures.flatness)
     model, predictor, stored = _after_a_full_step(model, data, predictor)
     constants = _constants(model, data, curvatures.near, stored.lengths)
     followed = TableSmoothness(constants, model.strong_convexity())
@@ -151,9 +154,7 @@ def _at_automatic_rate(
     return model, data, predictor, stored, replace(recipe, smoothness=followed._replace(factor=factor))
 
 
-def _after_a_full_step(
-    model: LinearModel, data: Data, predictor: Predictor
-) -> tuple[LinearModel, Predictor, Stored]:
+def _after_a_full_step(model: LinearModel, data: Data, predictor: Predictor) -> tuple[LinearModel, Predictor, Stored]:
     """Where the stage starts: the table needs the mean gradient, and in round coordinates a step along it is Newton's.
 
     It is taken if the objective falls; then the table is made where it leads to. Where the objective falls by much less or more

@@ -12,6 +12,7 @@ from skminibatch.statistics.smoothness import SmoothnessConstants
 from skminibatch.statistics.visits import repeated, visits_of_rows
 
 APART = 2.0  # steps for each visit of the row that comes most often: two of its visits seldom meet in a batch
+IN_ORDER = 0.5  # of the limit, on a stream: the next row may be the same once more
 ALIKE = 1.25  # times the curvature of a usual batch: rows of a chunk that are more alike take smaller steps
 EXAMINED_OF_A_CHUNK = 512  # rows
 MORE_OF_A_STREAM, MORE_ROWS_OF_A_STREAM = 4.0, 256  # visits in addition to the first ones, for each row and in all
@@ -48,20 +49,20 @@ def visits_of(start: Start, smoothness: SmoothnessConstants | None, batch_size: 
     usual = n / -(-n // min(batch_size, n))
     if usual == population:  # every step uses all rows: their mean alone matters
         return Visits(data)
-    limit = usual * smoothness.of_batch(usual, population)
+    on_stream = population > n
+    limit = (IN_ORDER if on_stream else 1.0) * usual * smoothness.of_batch(usual, population)
     each = np.zeros(data.X.shape[0])
     in_use = data.rows_in_use
     bounds = start.gradients.on(in_use).row_bounds()
     if bounds is None:
         return Visits(data)
     each[in_use] = smoothness.unit * bounds
-    on_stream = population > n
     more = MORE_OF_A_STREAM * n + MORE_ROWS_OF_A_STREAM if on_stream else None
     factor, visits = visits_of_rows(each, limit, more)
     most, most_rows = int(visits[in_use].max()), np.inf
     if on_stream and n > 1:
         stiff = smoothness.unit * start.gradients.on(in_use[:EXAMINED_OF_A_CHUNK]).largest_eigenvalue()
-        if stiff > ALIKE * factor * limit / usual:
+        if IN_ORDER * stiff > ALIKE * factor * limit / usual:
             most_rows = max(1.0, factor * limit // stiff)
     if most > 1:
         rows = repeated(visits, in_use)

@@ -59,9 +59,10 @@ def next_sizes(recipe: Recipe, state: TrainState, n_left: int, n_part: int, smal
     nominal = np.maximum(np.ceil(nominal * (1.0 - 1e-12)), 1.0).astype(np.int64)
     fewest = recipe.declared.sampler.smallest_batch(state.sampler_memory)
     smallest = max(smallest, min(fewest, int(nominal.min())))
-    sizes = uncut = epoch_sizes(n_left, nominal, smallest)
+    with_visits = np.round(nominal * recipe.repeats).astype(np.int64)
+    sizes = uncut = epoch_sizes(n_left, with_visits, smallest)
     if recipe.most_rows < sizes.max():
-        sizes = epoch_sizes(n_left, np.minimum(nominal, int(recipe.most_rows)), smallest)
+        sizes = epoch_sizes(n_left, np.minimum(with_visits, int(recipe.most_rows)), smallest)
         uncut = np.full(len(sizes), uncut[0])
         wanted, nominal = _padded(wanted, len(sizes)), _padded(nominal, len(sizes))
     n_steps = min(len(sizes), int(np.searchsorted(np.cumsum(sizes), n_part)) + 1)

@@ -13,6 +13,7 @@ from scipy import sparse
 from sklearn import datasets
 from sklearn.base import is_classifier
 from sklearn.ensemble import BaggingClassifier
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import cross_val_score
 
@@ -553,9 +554,12 @@ def test_t17_a_column_of_labels(estimator_class, binary):
     ids=["iris", "wine", "breast cancer", "digits", "blobs"],
 )
 def test_t18_default_parameters_classify(load, least):
-    """T18: no arguments, unscaled features."""
+    """T18: no arguments, unscaled features. The digits can all be told apart: their loss goes on falling for long."""
     X, y = load(return_X_y=True)
-    assert MiniBatchSGDClassifier().fit(X, y).score(X, y) > least
+    with warnings.catch_warnings():
+        if load is datasets.load_digits:
+            warnings.simplefilter("ignore", ConvergenceWarning)
+        assert MiniBatchSGDClassifier().fit(X, y).score(X, y) > least
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,8 @@ from skminibatch.models.curvature import LEAST
 from skminibatch.models.data import Data
 from skminibatch.models.view import gradients_of
 from skminibatch.penalties import ElasticNet
-from skminibatch.preparation import rounding
+from skminibatch.preparation import rounding, second_stage
 from skminibatch.preparation.rounding import in_round_coordinates, suits_rounding
-from skminibatch.preparation import second_stage
 from skminibatch.preparation.second_stage import RowCurvatures
 from tests.begun import begun, optimum_of
 
@@ -54,7 +53,7 @@ def rounded(start, predictor):
     """(model, data, curvatures) in round coordinates at a predictor; the rows in use, each once."""
     data = Data(start.data.X, start.data.y, start.data.weights, start.data.rows)
     curvatures = RowCurvatures.of(start.model, data, predictor)
-    return *in_round_coordinates(start.model, data, curvatures.near, curvatures.flatness), curvatures
+    return *in_round_coordinates(start.model, data, *curvatures[:1], *curvatures[2:]), curvatures
 
 
 def predictor_of(start):
@@ -135,7 +134,10 @@ def test_the_distance_is_what_the_objective_can_fall_by(name, monkeypatch):
     rng = np.random.default_rng(3)
     near = best.at(best.point + 1e-3 * rng.standard_normal(best.point.shape) * np.abs(best.point))
     progress, _, _ = start.recipe.then(start.progress(near.predictor))
-    distance, excess = progress.model.distance(progress.params, start.data, np.nan), near.smooth_objective() - best.smooth_objective()
+    distance, excess = (
+        progress.model.distance(progress.params, start.data, np.nan),
+        near.smooth_objective() - best.smooth_objective(),
+    )
     if name in ("squared_error", "no intercept", "standardize"):
         assert distance == pytest.approx(excess, rel=1e-4)
     else:
@@ -162,7 +164,8 @@ def test_curvatures_of_rows_are_between_a_share_of_the_bound_and_the_bound():
     found = RowCurvatures.of(start.model, start.data, (coef, intercept))
     np.testing.assert_allclose(found.bounds, 0.25)
     np.testing.assert_allclose(found.near, np.maximum(p * (1 - p), LEAST * 0.25), rtol=1e-9)
-    assert found.flatness == pytest.approx(found.near.mean() / np.mean(p * (1 - p)))
+    assert found.flatness == pytest.approx(1.0)
+    np.testing.assert_allclose(found.near - found.lifts, p * (1 - p), atol=1e-12)
 
 
 @pytest.mark.parametrize(
