@@ -17,6 +17,7 @@ from skminibatch.estimators.attributes import shaped, untouched
 from skminibatch.estimators.base import BaseMiniBatchEstimator
 from skminibatch.estimators.checks import rows_to_predict
 from skminibatch.estimators.targets import RegressionTarget
+from skminibatch.models.curvature import has_kink
 from skminibatch.models.data import raw_outputs
 from skminibatch.models.linear import LinearModel
 from skminibatch.optimizers import OPTIMIZERS, SAGA, SDCA
@@ -25,6 +26,8 @@ from skminibatch.penalties import PENALTIES
 SMALL_TABLE = (
     1 << 23
 )  # numbers: a table of residuals that is not larger, or not larger than the rows, is made without asking
+
+FEWEST_AT_A_KINK = 1000  # rows: of fewer, too few are near a kink for their residuals to settle
 
 
 class LinearEstimator(BaseMiniBatchEstimator):
@@ -92,6 +95,8 @@ class LinearEstimator(BaseMiniBatchEstimator):
 
     def _second_solver(self, model, sampler, data):
         if self.solver != "auto" or self.learning_rate != "auto" or self.average or declared(model.optimizer).dual:
+            return None
+        if has_kink(model.loss) and data.n_rows < FEWEST_AT_A_KINK:
             return None
         solver = SAGA()
         obstacle = pairs.table_obstacle(

@@ -8,6 +8,7 @@ from skminibatch.training.state import CONTINUE, LOWER_THE_RATE, Progress, Recip
 
 CAUTION = 2.0  # what is estimated to be left to gain counts for that many times itself
 STALE = 20.0  # the same for a distance by stored residuals, which are those of earlier parameters
+SLOWEST = 30.0  # decreases like the last one that are still to come, at most
 CLEARLY = 0.1  # relative size of what is more than noise
 ROUNDING = 1e-13  # relative size of a change of the objective that means nothing
 
@@ -142,4 +143,4 @@ def _left(objectives: list[float], patience: int) -> float:
         return 0.0  # it stands still
     ratio = later / earlier if earlier > 0 else np.inf
     geometric = ratio / (1.0 - ratio) if ratio < 1.0 else np.inf
-    return later * max(CAUTION * geometric, (len(objectives) - 1) / patience)
+    return later * max(CAUTION * geometric, min((len(objectives) - 1) / patience, SLOWEST))
