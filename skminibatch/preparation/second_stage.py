@@ -23,7 +23,7 @@ from skminibatch.models.curvature import (
     kink_curvature,
     typical_curvature,
 )
-from skminibatch.models.data import ALL_ROWS, Data, raw_outputs
+from skminibatch.models.data import ALL_ROWS, Data, outputs_of_portions
 from skminibatch.models.linear import LinearModel, Stored
 from skminibatch.models.protocol import Model, Predictor
 from skminibatch.optimizers import ScheduleFree
@@ -78,7 +78,9 @@ class RowCurvatures(NamedTuple):
     @classmethod
     def of(cls, model: LinearModel, data: Data, predictor: tuple) -> RowCurvatures:
         """Those at a predictor."""
-        raw, weights = raw_outputs(data.X, *predictor), data.weights if data.weights.size else np.ones(len(data.y))
+        portions = data.portions_on_device(np.arange(len(data.y)))
+        raw = np.concatenate([of_some for _, of_some, _, _ in outputs_of_portions(data, portions, *predictor)])
+        weights = data.weights if data.weights.size else np.ones(len(data.y))
         used = weights
         if data.rows is not None:
             used = np.zeros(len(weights))
