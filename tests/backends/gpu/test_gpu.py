@@ -47,6 +47,7 @@ from tests.processes import OF_ROOT, ROOT, python
 
 in_a_checkout = pytest.mark.skipif(not (ROOT / "benchmarks").exists(), reason="not in a checkout")
 QUICK = {"random_state": 0, "max_iter": 3, "tol": None, "batch_size": 16}
+PLAIN = {**QUICK, "solver": "schedule_free"}  # the second stage has coordinates of its own on the host
 
 
 def on_device(gpu, X):
@@ -281,8 +282,8 @@ def test_another_gpu_than_the_current_one_is_an_error(stand_in, binary, monkeypa
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_rows_on_the_gpu_fit_as_those_on_the_host(storage, dtype, gpu, estimator_class, problem):
     X = stored(problem.X.astype(dtype), storage)
-    host = estimator_class(**QUICK, device="base").fit(X, problem.y)
-    there = estimator_class(**QUICK).fit(on_device(gpu, X), problem.y)
+    host = estimator_class(**PLAIN, device="base").fit(X, problem.y)
+    there = estimator_class(**PLAIN).fit(on_device(gpu, X), problem.y)
     assert there.device_ == "cuda"
     np.testing.assert_allclose(learnt(there), learnt(host), rtol=0, atol=1e-9 if dtype is np.float64 else 1e-3)
     assert learnt(there).dtype == learnt(host).dtype
@@ -291,8 +292,8 @@ def test_rows_on_the_gpu_fit_as_those_on_the_host(storage, dtype, gpu, estimator
 
 
 def test_numpy_rows_are_moved(gpu, estimator_class, problem):
-    host = estimator_class(**QUICK, device="base").fit(*problem)
-    there = estimator_class(**QUICK, device="cuda").fit(*problem)
+    host = estimator_class(**PLAIN, device="base").fit(*problem)
+    there = estimator_class(**PLAIN, device="cuda").fit(*problem)
     assert there.device_ == "cuda"
     np.testing.assert_allclose(learnt(there), learnt(host), rtol=0, atol=1e-9)
     assert isinstance(there.predict(problem.X), np.ndarray)
