@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skminibatch.backends import base
 from skminibatch.contract.kinds import declared
 from skminibatch.contract.typing import AnyPart
 from skminibatch.contract.verbs import hessian_product, stiffness
@@ -65,7 +66,7 @@ def curvatures(loss: AnyPart, y: np.ndarray, raw: np.ndarray, weights: np.ndarra
 def typical_curvature(loss: AnyPart, y: np.ndarray) -> float:
     """One over the typical deviation of y from its constant prediction, for a regression by a loss with a kink; else 1.
 
-    The median, so that a few gross errors do not matter; where half of the deviations are zero, the mean of the others.
+    The median, so that a few gross errors do not matter; where half of the deviations are zero, that of the others.
     """
     if not has_kink(loss) or declared(loss).task != "regression":
         return 1.0
@@ -100,6 +101,4 @@ def kink_curvature(loss: AnyPart, y: np.ndarray, raw: np.ndarray, weights: np.nd
 
 
 def _derivatives(loss: AnyPart, raw: np.ndarray, y: np.ndarray) -> np.ndarray:
-    from skminibatch.backends import base
-
     return base.residuals(loss, raw, y, np.empty(0))

@@ -72,6 +72,15 @@ class Data(NamedTuple):
             return self.y, weights
         return self.y[self.rows], None if weights is None else weights[self.rows]
 
+    @property
+    def weights_in_use(self) -> np.ndarray:
+        """Weights of all rows, zero of those not in use; empty if every row counts the same."""
+        if self.rows is None:
+            return self.weights
+        used = np.zeros(self.X.shape[0])
+        used[self.rows] = self.weights[self.rows] if self.weights.size else 1.0
+        return used
+
     def weights_of(self, rows) -> np.ndarray:
         """Weights of some rows; empty if every row counts the same."""
         return self.weights[rows] if self.weights.size else self.weights

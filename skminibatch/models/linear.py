@@ -170,12 +170,15 @@ class LinearModel:
             # a small coefficient is noise, unless the last iterate agrees with the average
             settled = np.abs(params[0][:, :-1] - coef) <= 0.25 * np.abs(coef)
             coef = np.where(small & ~settled, 0, coef)
-        coef, intercept = self.axes.outside(coef, intercept)
-        return coef.astype(self.coef_dtype), intercept.astype(self.coef_dtype)
+        return self._as_given(coef, intercept)
 
     def last_iterate(self, params: np.ndarray) -> Predictor:
         """The predictor that the parameters themselves are, where another one is used for prediction."""
-        coef, intercept = self.axes.outside(params[0][:, :-1], params[0][:, -1])
+        return self._as_given(params[0][:, :-1], params[0][:, -1])
+
+    def _as_given(self, coef: np.ndarray, intercept: np.ndarray) -> Predictor:
+        """The predictor of coefficients and intercepts in the coordinates of the optimizer."""
+        coef, intercept = self.axes.outside(coef, intercept)
         return coef.astype(self.coef_dtype), intercept.astype(self.coef_dtype)
 
     def sum_of_losses(self, data: Data, rows: np.ndarray, predictor: Predictor) -> float:
@@ -202,11 +205,7 @@ class LinearModel:
 
     def stored(self, data: Data, predictor: Predictor) -> Stored:
         """What a ``per_row`` optimizer starts from, by one pass over the rows."""
-        table, weights = np.ones((data.X.shape[0], 1 + self.n_outputs), self.dtype), data.weights
-        if data.rows is not None:
-            used = np.zeros(len(table))
-            used[data.rows] = 1.0
-            weights = used * weights if weights.size else used
+        table, weights = np.ones((data.X.shape[0], 1 + self.n_outputs), self.dtype), data.weights_in_use
         if is_sparse(data.X):
             sums, lengths = self._gradient_csr(data, weights, predictor, table)
         else:
@@ -278,13 +277,12 @@ class LinearModel:
 
     def ridge(self) -> float:
         """The largest curvature of the penalty."""
-        curvature = self._penalty_curvature()
-        if curvature is None:
+        if self._penalty_curvature() is None:
             raise InvalidPart(
                 f"learning_rate='auto' follows the curvature of the objective, and {type(self.penalty).__name__} does not "
                 "declare its own: it needs the class data 'curvature', or a learning rate has to be set."
             )
-        return float(np.max(curvature * self.axes.stretch.astype(np.float64) ** 2, initial=0.0))
+        return float(np.max(self.ridge_of_coordinates(), initial=0.0))
 
     def strong_convexity(self) -> float:
         """The smallest curvature of the penalty, and a lower bound of that of the objective along the coefficients."""

@@ -80,12 +80,8 @@ class RowCurvatures(NamedTuple):
         """Those at a predictor."""
         portions = data.portions_on_device(np.arange(len(data.y)))
         raw = np.concatenate([of_some for _, of_some, _, _ in outputs_of_portions(data, portions, *predictor)])
-        weights = data.weights if data.weights.size else np.ones(len(data.y))
-        used = weights
-        if data.rows is not None:
-            used = np.zeros(len(weights))
-            used[data.rows] = weights[data.rows]
-        unit = 1.0
+        used, unit = data.weights_in_use, 1.0
+        used = used if used.size else np.ones(len(data.y))
         if has_kink(model.loss):
             in_use = data.rows_in_use
             typical = typical_curvature(model.loss, data.y[in_use])

@@ -78,9 +78,9 @@ class Auto(NamedTuple):
     """``learning_rate='auto'``: `multiple` over the smoothness of a batch, or the constant of an adaptive solver.
 
     The smoothness L(b) of a batch of b rows is the expected smoothness of Gower et al. (2019, arXiv:1901.09401); see
-    `skminibatch._statistics`. The rate rises linearly over the first `warmup` updates, falls as ``1 / (1 + passes)^power`` of
-    the passes over the rows (on a stream, which has no passes, it stays), and is halved after an epoch in which the objective
-    rose.
+    `skminibatch.statistics.smoothness`. The rate rises linearly over the first `warmup` updates, falls as ``1 / (1 +
+    passes)^power`` of the passes over the rows (on a stream, of periods since the average began), and is halved after an epoch in
+    which the objective rose.
     """
 
     multiple: float = 1.0

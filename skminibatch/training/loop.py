@@ -190,7 +190,7 @@ def _secured_epoch(progress: Progress, stage: Stage, clock: Clock) -> tuple[Prog
     """
     recipe = stage.recipe
     automatic = recipe.declared.schedule.falls_after_a_rise
-    before, params = progress, progress.params.copy() if automatic else progress.params
+    before, params = progress, progress.params.copy() if automatic and stage.then is None else progress.params
     for attempt in range(ATTEMPTS):
         is_last = not automatic or attempt == ATTEMPTS - 1
         try:

@@ -29,7 +29,7 @@ CASES = {
     "log_loss": MiniBatchSGDClassifier(**SETTINGS, alpha=0.01),
     "poisson": MiniBatchSGDRegressor(**SETTINGS, loss="poisson", alpha=0.01),
     "softmax": MiniBatchSGDClassifier(**SETTINGS, alpha=0.01),
-    "hinge": MiniBatchSGDClassifier(**SETTINGS, loss="hinge", alpha=0.01),
+    "hinge": MiniBatchSGDClassifier(**SETTINGS, solver="saga", loss="hinge", alpha=0.01),
 }
 every_case = pytest.mark.parametrize("name", CASES)
 with_and_without_weights = pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
