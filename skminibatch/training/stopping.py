@@ -20,8 +20,8 @@ class Watch:
     in the last `patience` checks and in as many before them. If each such decrease is q times the one before, all those to
     come add up to ``q / (1 - q)`` times the last one; if the distance falls as one over the number of checks t, to ``t /
     patience`` times it, of which at most `SLOWEST` are counted. Training stops where the larger of the two is at most `tol`
-    times what a constant prediction has to gain. Networks, whose optimum nobody knows, stop after `patience` checks in a row at which the objective
-    fell by less than `tol` times its decrease so far.
+    times what a constant prediction has to gain. Networks, whose optimum nobody knows, stop after `patience` checks in a row at
+    which the objective fell by less than `tol` times its decrease so far.
 
     ``constant`` is the objective of a constant prediction, or before the first step (NaN: unknown, the first check is taken).
     """
