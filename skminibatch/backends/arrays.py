@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,11 @@ class RowsOfFit(ABC):
     shape: tuple[int, int]
     dtype: np.dtype
 
+    @property
+    @abstractmethod
+    def fits(self) -> bool:
+        """Whether the GPU can hold them."""
+
     @abstractmethod
     def __getitem__(self, rows) -> Any:
         """Some rows, on the host."""
@@ -28,6 +34,10 @@ class RowsOfFit(ABC):
     @abstractmethod
     def take_on_device(self, rows) -> Any:
         """Some rows, on the GPU."""
+
+    @abstractmethod
+    def written(self, function: Callable, dtype: np.dtype, *arrays: np.ndarray) -> RowsOfFit:
+        """The dense rows ``function(X, *arrays)`` of as many features, computed on the GPU and left there."""
 
 
 def on_gpu(array) -> bool:

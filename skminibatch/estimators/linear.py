@@ -10,7 +10,7 @@ from scipy import sparse
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from skminibatch.backends.arrays import is_sparse, on_gpu
+from skminibatch.backends.arrays import is_sparse, on_gpu, stays_on_gpu
 from skminibatch.contract.kinds import declared
 from skminibatch.estimators import pairs, parts
 from skminibatch.estimators.attributes import shaped, untouched
@@ -102,7 +102,8 @@ class LinearEstimator(BaseMiniBatchEstimator):
         obstacle = pairs.table_obstacle(
             model.with_optimizer(solver), sampler, sparse=is_sparse(data.X), clip_norm=self.clip_norm
         )
-        return None if obstacle or not self._has_small_table(model, data) else solver
+        rows_fit = not stays_on_gpu(data.X) or data.X.fits
+        return solver if rows_fit and not obstacle and self._has_small_table(model, data) else None
 
     def _first_rate(self):
         return self.eta0

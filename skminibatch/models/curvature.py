@@ -15,7 +15,9 @@ from skminibatch.contract.kinds import declared
 from skminibatch.contract.typing import AnyPart
 from skminibatch.contract.verbs import hessian_product, stiffness
 
-LEAST = 0.05  # of the bound, what the curvature of a row counts as: it may change on the way
+# Of its bound, what the curvature of a row counts as at least when a rate follows it. Where curvatures change little on the way,
+# next to nothing will do; where they do not, as those of Huber's loss, the objective rises, and they count for more.
+LEAST, CAUTIOUS = 1e-3, 0.05
 MOST_OUTPUTS = 16  # whose second derivatives are computed one by one; bounds serve for more of them
 WIDTH = 1.0  # over the fifth root of the number of rows: around a kink, of the typical residual
 WIDENINGS = 20  # of the width by two, where no residual is near a kink

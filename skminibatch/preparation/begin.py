@@ -288,6 +288,7 @@ def _recipe(
         smoothness=None
         if smoothness is None
         else declared(settings.sampler).tempered(smoothness.scaled(visits.factor)),
+        n_rows=data.n_rows,
         repeats=visits.repeats,
         most_rows=visits.most_rows,
         clip_norm=settings.clip_norm,

@@ -12,7 +12,8 @@ from dataclasses import replace
 import numpy as np
 from scipy.linalg import eigh, solve_triangular
 
-from skminibatch.backends.arrays import is_sparse
+from skminibatch.backends import map_on_device
+from skminibatch.backends.arrays import is_sparse, stays_on_gpu
 from skminibatch.contract.coordinates import RoundCoordinates
 from skminibatch.contract.kinds import declared
 from skminibatch.models.data import Data
@@ -27,10 +28,10 @@ NEGLIGIBLE = 1e-10  # of the mean curvature: directions without any are left alo
 
 def suits_rounding(model: LinearModel, data: Data) -> bool:
     """Whether the rows may be written out in other coordinates, and the penalty stays one of each coordinate there."""
-    n_bytes = data.X.shape[0] * model.n_features * model.dtype.itemsize
-    on_host = isinstance(data.X, np.ndarray) and not is_sparse(data.X)
-    quadratic = declared(model.penalty).quadratic and not declared(model.penalty).nonsmooth
-    return on_host and quadratic and model.n_features <= MOST_FEATURES and n_bytes <= MOST_BYTES
+    X, penalty = data.X, declared(model.penalty)
+    is_dense = not is_sparse(X) and (X.fits if stays_on_gpu(X) else isinstance(X, np.ndarray))
+    is_small = model.n_features <= MOST_FEATURES and X.shape[0] * model.n_features * model.dtype.itemsize <= MOST_BYTES
+    return is_dense and is_small and penalty.quadratic and not penalty.nonsmooth
 
 
 def in_round_coordinates(
@@ -47,7 +48,7 @@ def in_round_coordinates(
     flatness : float
         What they were in the mean before that, over the curvature of the flattest output.
     """
-    center, moments = second_moments(model, data.X, curvatures, data.n_rows)
+    center, moments = second_moments(model, data, np.arange(len(curvatures)), curvatures)
     axes, mean = model.plain_axes, float(curvatures.sum()) / data.n_rows
     scale, stretch = axes.scale.astype(np.float64), axes.stretch.astype(np.float64)
     curved = moments + np.diag(model.ridge_of_coordinates())
@@ -71,25 +72,35 @@ def in_round_coordinates(
     return replace(model, coordinates=coordinates), data._replace(written=_written(coordinates, data.X, model.dtype))
 
 
-def second_moments(model: LinearModel, X: np.ndarray, curvatures: np.ndarray, n_rows: int) -> tuple:
-    """Mean of the features (d,) and second moments about it (d, d) in the present coordinates, weighted by curvatures.
+def second_moments(model: LinearModel, data: Data, rows: np.ndarray, curvatures: np.ndarray) -> tuple:
+    """Mean of the features (d,) and second moments about it (d, d) in the present coordinates, weighted by curvatures (n,).
 
-    These are sums over `n_rows`, the mean over the sum of the curvatures.
+    These are sums over the numbers of `rows`, divided by the number of rows in use; the mean is over the sum of the curvatures.
     """
-    axes, d = model.plain_axes, model.n_features
+    axes, d, n_rows = model.plain_axes, model.n_features, data.n_rows
     sums, products = np.zeros(d), np.zeros((d, d))
-    for start in range(0, len(curvatures), EXAMINED):
-        rows = slice(start, start + EXAMINED)
-        Z, roots = axes.transform(X[rows]), np.sqrt(curvatures[rows])
-        sums += curvatures[rows] @ Z
-        Z = Z * roots[:, None]
-        products += Z.T @ Z
-    total = float(curvatures.sum())
+    change = () if axes.trivial else (axes.center, axes.scale)
+    for portion, X in data.portions_on_device(rows):
+        more_sums, more_products = map_on_device(_weighted_sums, X, curvatures[portion], *change)
+        sums += more_sums
+        products += more_products
+    total = float(curvatures[rows].sum())
     if not model.fit_intercept:
         return np.zeros(d), products / n_rows
     shift = sums / total
     products -= np.outer(shift, sums)
     return axes.center + shift / axes.scale, products / n_rows
+
+
+def _weighted_sums(X, curvatures, *change):
+    """Sums of rows (d,) and of their products (d, d), weighted by curvatures; `change` is a center and a scale, or nothing."""
+    Z = X.astype(np.float64, copy=False)
+    if change:
+        center, scale = change
+        Z = (Z - center) * scale
+    sums = curvatures @ Z
+    Z = Z * np.sqrt(curvatures)[:, None]
+    return sums, Z.T @ Z
 
 
 def _least_share(
@@ -99,18 +110,26 @@ def _least_share(
     lifted = np.flatnonzero(lifts)
     if not lifted.size:
         return 1.0
-    few = 2 * lifted.size < len(lifts)  # most rows are far from the kink of their loss, or next to none is
-    X, of_some = (data.X[lifted], lifts[lifted]) if few else (data.X, lifts)
-    own_center, moments = second_moments(model, X, of_some, data.n_rows)
+    # all rows are read faster than most of them; of many losses, next to none is lifted
+    rows = lifted if 2 * lifted.size < len(lifts) else np.arange(len(lifts))
+    own_center, moments = second_moments(model, data, rows, lifts)
     shift = (own_center - center) * model.plain_axes.scale
     moments += lifts.sum() / data.n_rows * np.outer(shift, shift)
     largest = max(float(np.linalg.eigvalsh(mix.T @ moments @ mix)[-1]), float(lifts.sum()) / data.n_rows)
     return max(1.0 - largest / mean, SMALLEST_SHARE)
 
 
-def _written(coordinates: RoundCoordinates, X: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    written, mix = np.empty(X.shape, dtype), coordinates.mix.astype(dtype)
+def _written(coordinates: RoundCoordinates, X, dtype: np.dtype):
+    """The rows in these coordinates, where they are."""
+    mix = coordinates.mix.astype(dtype)
+    if stays_on_gpu(X):
+        return X.written(_transformed, dtype, coordinates.center, mix)
+    written = np.empty(X.shape, dtype)
     for start in range(0, len(X), EXAMINED):
         rows = slice(start, start + EXAMINED)
         np.matmul(X[rows] - coordinates.center, mix, out=written[rows])
     return written
+
+
+def _transformed(X, center, mix):
+    return (X - center) @ mix

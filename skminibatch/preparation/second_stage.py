@@ -28,6 +28,7 @@ from skminibatch.models.linear import LinearModel, Stored
 from skminibatch.models.protocol import Model, Predictor
 from skminibatch.optimizers import ScheduleFree
 from skminibatch.optimizers.saga import saga_smoothness
+from skminibatch.preparation.newton import newton_step
 from skminibatch.preparation.rounding import in_round_coordinates, suits_rounding
 from skminibatch.statistics.random import EXAMINED, OF_SCALE, sample_rows, stream
 from skminibatch.statistics.smoothness import QUANTILE, SmoothnessConstants, smoothness
@@ -76,8 +77,8 @@ class RowCurvatures(NamedTuple):
     flatness: float
 
     @classmethod
-    def of(cls, model: LinearModel, data: Data, predictor: tuple) -> RowCurvatures:
-        """Those at a predictor."""
+    def of(cls, model: LinearModel, data: Data, predictor: tuple, least: float = LEAST) -> RowCurvatures:
+        """Those at a predictor; `least` is the share of their bounds that they count as at least: they change on the way."""
         portions = data.portions_on_device(np.arange(len(data.y)))
         raw = np.concatenate([of_some for _, of_some, _, _ in outputs_of_portions(data, portions, *predictor)])
         used, unit = data.weights_in_use, 1.0
@@ -88,7 +89,7 @@ class RowCurvatures(NamedTuple):
             unit = kink_curvature(model.loss, data.y[in_use], raw[in_use], used[in_use], typical)
         bounds = curvature_bounds(model.loss, data.y, raw)
         found = curvatures(model.loss, data.y, raw, used, bounds)
-        near = np.maximum(found.largest, LEAST * bounds)
+        near = np.maximum(found.largest, least * bounds)
         mean, flattest = float(found.largest @ used) / len(used), found.flattest
         flatness = mean / flattest if flattest > 0 else np.nan
         return cls(unit * used * near, unit * used * bounds, unit * used * (near - found.largest), flatness)
@@ -104,7 +105,7 @@ def with_second_stage(
     """
     recipe = replace(recipe, first_epochs=0 if recipe.smoothness is None else FIRST_EPOCHS)
 
-    def then(progress: Progress) -> tuple[Progress, Data, Recipe]:
+    def then(progress: Progress, least: float = LEAST) -> tuple[Progress, Data, Recipe]:
         if not isinstance(first, LinearModel):
             raise TypeError(f"{type(solver).__name__} stores a residual for each row: it needs a linear model.")
         model = first.with_optimizer(declared(solver).for_rows(data.n_rows))
@@ -118,7 +119,7 @@ def with_second_stage(
             size = min(recipe.sizes.start, data.n_rows)
             with one_of_blas():  # the bits of a product depend on its threads
                 model, rows, predictor, stored, second = _at_automatic_rate(
-                    model, data, progress.predictor, second, size
+                    model, data, progress.predictor, second, size, least
                 )
         params = model.start(predictor)
         params[1] = stored.mean
@@ -131,10 +132,10 @@ def with_second_stage(
 
 
 def _at_automatic_rate(
-    model: LinearModel, data: Data, predictor: tuple, recipe: Recipe, batch_size: float
+    model: LinearModel, data: Data, predictor: tuple, recipe: Recipe, batch_size: float, least: float
 ) -> tuple[LinearModel, Data, Predictor, Stored, Recipe]:
     """The model in coordinates that suit it, its rows with a table, what these start from, and the recipe at their rate."""
-    curvatures = RowCurvatures.of(model, data, predictor)
+    curvatures = RowCurvatures.of(model, data, predictor, least)
     if suits_rounding(model, data):
         model, data = in_round_coordinates(model, data, curvatures.near, curvatures.lifts, curvatures.flatness)
     model, predictor, stored = _after_a_full_step(model, data, predictor)
@@ -149,7 +150,8 @@ def _at_automatic_rate(
     if visits.max() > 1:
         data = data._replace(rows=repeated(visits, data.rows_in_use))
     data = data._replace(table=stored.table)
-    return model, data, predictor, stored, replace(recipe, smoothness=followed._replace(factor=factor))
+    recipe = replace(recipe, smoothness=followed._replace(factor=factor), follows_curvature=not has_kink(model.loss))
+    return model, data, predictor, stored, recipe
 
 
 def _after_a_full_step(model: LinearModel, data: Data, predictor: Predictor) -> tuple[LinearModel, Predictor, Stored]:
@@ -163,12 +165,15 @@ def _after_a_full_step(model: LinearModel, data: Data, predictor: Predictor) -> 
         return model, predictor, stored
     params = model.start(predictor)
     gradient = model.gradient_with_penalty(params[0], stored.mean)
-    params[0] -= gradient / axes.curvature
+    step, expected = newton_step(model, data, predictor, gradient)
+    params[0] -= step
     stepped, rows = model.predictor(params, None), ALL_ROWS if data.rows is None else data.rows
     before = sum(model.objective(data, rows, predictor))
-    gain, expected = before - sum(model.objective(data, rows, stepped)), np.sum(gradient**2) / (2.0 * axes.curvature)
-    if expected > NOTHING * abs(before) and not LEAST_GAIN < gain / expected < MOST_GAIN:
-        model = replace(model, coordinates=axes._replace(flatness=np.nan))
+    gain = before - sum(model.objective(data, rows, stepped))
+    if expected > NOTHING * abs(before):
+        flatness = max(axes.flatness, expected / (np.sum(gradient**2) / (2.0 * axes.curvature)))
+        flatness = flatness if LEAST_GAIN < gain / expected < MOST_GAIN else np.nan
+        model = replace(model, coordinates=axes._replace(flatness=flatness))
     if not gain > 0:
         return model, predictor, stored
     return model, stepped, model.stored(data, stepped)

@@ -11,6 +11,7 @@ import numpy as np
 
 from skminibatch.contract.orders import rows_of
 from skminibatch.contract.plan import StepStats
+from skminibatch.models.curvature import CAUTIOUS, LEAST
 from skminibatch.models.data import Data
 from skminibatch.models.protocol import Model
 from skminibatch.models.view import gradients_of
@@ -18,9 +19,8 @@ from skminibatch.statistics.batches import BatchStatistics
 from skminibatch.training.chunks import next_chunk
 from skminibatch.training.noise import noise_of_micro_batches
 from skminibatch.training.state import CHECKED_OFTEN, Diverged, History, Progress, Recipe, TrainState, Verdict
-from skminibatch.training.stopping import Watch
+from skminibatch.training.stopping import ROUNDING, Watch
 
-RENEWED_AFTER = 3  # epochs
 ATTEMPTS, FALL = 8, 2  # at an epoch, and the powers of two by which the rate falls after each
 
 
@@ -112,7 +112,7 @@ def train(
     clock = Clock(history)
     progress = Progress(model, params, state, history, model.predictor(params, None))
     stage = Stage(data, recipe, Watch(_objective_of_constant(progress, data, recipe)), _checks_per_epoch(data, recipe))
-    best, entered = None, None
+    renewals, best, entered = Renewals(recipe), None, None
     if recipe.then is not None and recipe.first_epochs == 0:
         progress, stage = _second_stage(progress, stage, recipe.then)
         stage.watch.measure_anew(_objective_of_constant(progress, stage.data, stage.recipe))
@@ -125,8 +125,9 @@ def train(
         _record(progress, stage.data, stage.recipe, batches, clock)
         if recipe.keep_best and (best is None or progress.score > best.score):
             best = replace(progress)
-        if recipe.then and number < recipe.max_epochs and not progress.verdict.reason and _enters(recipe, number):
+        if recipe.then and renewals.next == number < recipe.max_epochs and not progress.verdict.reason:
             entered = _second_stage(progress, stage, recipe.then)
+            renewals.happened(progress.objective, entered[0].objective)
             if _is_at_optimum(*entered):
                 progress, _ = entered
         if on_epoch(progress):
@@ -140,38 +141,53 @@ def train(
     return progress
 
 
-def _enters(recipe: Recipe, number: int) -> bool:
-    """Whether the second stage begins after that many epochs, or anew: after 3, 9, 21, ... of its own epochs.
+class Renewals:
+    """When the second stage begins, and begins anew: its coordinates and rates are those of the curvature where it began.
 
-    Its coordinates and rates are those of the curvature where it began, which is another one where training has come far.
+    ``next`` is the epoch after which that happens. If the full step at the start of a part gains more than the epochs of the part
+    before it, the next part has one epoch; else twice as many as the last one.
     """
-    if number < recipe.first_epochs or recipe.smoothness is None:
-        return False
-    turns = (number - recipe.first_epochs) / RENEWED_AFTER + 1.0
-    return turns == 1.0 or (turns.is_integer() and np.log2(turns).is_integer())
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.next = np.inf if recipe.smoothness is None else recipe.first_epochs
+        self._epochs, self._objective = 0.5, np.nan
+
+    def happened(self, before: float, after: float) -> None:
+        """Note the objectives before and after the full step."""
+        gains_most = before - after > self._objective - before + ROUNDING * abs(before)
+        self._epochs = 1.0 if gains_most else 2.0 * self._epochs
+        self.next += int(self._epochs)
+        self._objective = after
 
 
 class Stage(NamedTuple):
-    """What the epochs of a stage share; ``then`` starts it again, where it is the second one."""
+    """What the epochs of a stage share; ``then`` starts it again, where it is the second one, with `least`: see `LEAST`."""
 
     data: Data
     recipe: Recipe
     watch: Watch
     n_checks: int
     then: Callable | None = None
+    least: float = LEAST
+
+    def has_risen(self, before: Progress, after: Progress) -> bool:
+        """Whether curvatures have to count for more: they followed the losses, and the objective is higher than it was."""
+        tiny = ROUNDING * abs(before.objective)
+        return self.recipe.follows_curvature and self.least < CAUTIOUS and after.objective > before.objective + tiny
 
 
 def _second_stage(progress: Progress, stage: Stage, then: Callable) -> tuple[Progress, Stage]:
-    progress, data, recipe = then(progress)
+    """The second stage, or its next part, from where the model has come to."""
+    progress, data, recipe = then(progress, stage.least)
     progress.distance = progress.model.distance(progress.params, data, np.nan)
-    return progress, Stage(data, recipe, stage.watch, 1, then)
+    if recipe.evaluation_rows is not None:
+        progress.loss, progress.penalty = progress.model.objective(data, recipe.evaluation_rows, progress.predictor)
+    return progress, Stage(data, recipe, stage.watch, 1, then, stage.least)
 
 
 def _is_at_optimum(progress: Progress, stage: Stage) -> bool:
     """Whether the second stage ends where it starts: then this is what the last epoch has come to, in the history too."""
-    rows, history = stage.recipe.evaluation_rows, progress.history
-    if rows is not None:
-        progress.loss, progress.penalty = progress.model.objective(stage.data, rows, progress.predictor)
+    history = progress.history
     progress.verdict = stage.watch.at_optimum(progress, stage.recipe)
     if not progress.verdict.reason:
         return False
@@ -186,26 +202,34 @@ def _secured_epoch(progress: Progress, stage: Stage, clock: Clock) -> tuple[Prog
     """An epoch. Where an automatic rate was too large, it is done once more from where it began, at a quarter of the rate.
 
     Too large is a rate with which training diverges, or ends the epoch clearly worse than a constant prediction: a loss like
-    that of Poisson counts has no bound of its curvature, and what it is where training starts may be too little on the way.
+    that of Poisson counts has no bound of its curvature, and what it is where training starts may be too little on the way. In
+    the second stage no epoch may end worse than it began, unless curvatures count for what is cautious.
     """
     recipe = stage.recipe
     automatic = recipe.declared.schedule.falls_after_a_rise
     before, params = progress, progress.params.copy() if automatic and stage.then is None else progress.params
+    reductions = before.state.reductions
     for attempt in range(ATTEMPTS):
         is_last = not automatic or attempt == ATTEMPTS - 1
         try:
             after, batches = _epoch(progress, stage.data, stage.recipe, stage.watch, stage.n_checks, clock)
-            if is_last or recipe.constant is None or not stage.watch.is_worse_than_constant(after):
+            has_risen = stage.has_risen(progress, after)
+            is_worse = recipe.constant is not None and stage.watch.is_worse_than_constant(after)
+            if is_last or not (has_risen or is_worse):
                 break
         except Diverged:
             if is_last:
                 raise
+            has_risen = False
+        if has_risen:
+            stage = stage._replace(least=CAUTIOUS)
+        else:
+            reductions += FALL
         if stage.then is not None:
             progress, stage = _second_stage(before, stage, stage.then)
         else:
             before.params[...] = params
         stage.watch.forget_last()
-        reductions = before.state.reductions + FALL * (attempt + 1)
         progress = replace(progress, state=progress.state._replace(reductions=reductions), verdict=before.verdict)
     return after, stage, batches
 
@@ -228,11 +252,13 @@ def _epoch(
     progress: Progress, data: Data, recipe: Recipe, watch: Watch, n_checks: int, clock: Clock
 ) -> tuple[Progress, Batches]:
     """One epoch, or its part up to the check that finds a reason to stop, and its batches."""
-    chunks, n_done = [], 0
+    chunks, n_done, samples = [], 0, progress.state.samples
     for check in range(1, n_checks + 1):
         n_left, n_part = data.n_rows - n_done, data.n_rows * check // n_checks - n_done
         state, n_rows, new = run_part(progress.model, data, progress.params, recipe, progress.state, n_left, n_part)
         n_done += n_rows
+        if recipe.n_rows:  # a row that came several times was seen once
+            state = state._replace(samples=samples + round(recipe.n_rows * n_done / data.n_rows))
         chunks += new
         progress = _evaluated(progress, data, recipe, state, chunks)
         progress.verdict = watch.verdict(progress, recipe, clock.seconds())

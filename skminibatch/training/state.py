@@ -75,20 +75,22 @@ class TrainState(NamedTuple):
 class Recipe:
     """How to train: the parts in addition to the model, and when to stop.
 
-    ``smoothness`` is what a rate follows that depends on the batch size. An epoch has ``repeats`` times the rows in use, since
-    stiff ones come several times; batches of more than ``most_rows`` are cut into steps whose rates have its share.
-    ``is_bound``: the distance that the model tells is a bound, which needs no caution.
+    ``smoothness`` is what a rate follows that depends on the batch size. Of the ``n_rows`` in use (0: as many as an epoch has)
+    stiff ones come several times: an epoch has ``repeats`` times as many. Batches of more than ``most_rows`` are cut into steps
+    whose rates have its share. ``is_bound``: the distance that the model tells is a bound, which needs no caution.
+    ``follows_curvature``: the rate follows the curvatures of the losses at the parameters where the stage began.
     ``evaluation_rows`` are those on which the objective is measured (empty: all); None: the objective of an epoch is the mean
     over its batches, each before its step. ``tol`` and ``patience``: see `Watch`; ``constant`` is the predictor that the gain
     is measured from (None: that of the start). With ``keep_best``: stop after `patience` checks in a row at which the score
-    rose by less than `tol`. ``then``, called once after ``first_epochs``, starts the second stage: ``then(progress) ->
-    (progress, data, recipe)``.
+    rose by less than `tol`. ``then``, called after ``first_epochs`` and now and then again, starts the second stage:
+    ``then(progress, least) -> (progress, data, recipe)``.
     """
 
     sampler: AnyPart
     schedule: AnyPart
     sizes: AnyPart
     smoothness: Any = None  # with `of_batch`, or None
+    n_rows: int = 0
     repeats: float = 1.0
     most_rows: float = np.inf
     clip_norm: float = np.inf
@@ -103,6 +105,7 @@ class Recipe:
     validation: Callable | None = None
     keep_best: bool = False
     is_bound: bool = False
+    follows_curvature: bool = False
     checks: int = CHECKS
     first_epochs: int = 0
     then: Callable | None = None

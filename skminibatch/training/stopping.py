@@ -9,6 +9,7 @@ from skminibatch.training.state import CONTINUE, LOWER_THE_RATE, Progress, Recip
 CAUTION = 2.0  # what is estimated to be left to gain counts for that many times itself
 STALE = 20.0  # the same for a distance by stored residuals, which are those of earlier parameters
 SLOWEST = 30.0  # decreases like the last one that are still to come, at most
+FEWEST_STEPS = 100.0  # from which a decrease is told
 CLEARLY = 0.1  # relative size of what is more than noise
 ROUNDING = 1e-13  # relative size of a change of the objective that means nothing
 
@@ -108,6 +109,7 @@ class Watch:
         """In words that little is left to gain, or an empty text."""
         patience = recipe.patience
         if recipe.evaluation_rows is not None:
+            patience = max(patience, int(FEWEST_STEPS * progress.state.batch_size / progress.state.population))
             if _left(self.objectives, patience) > self._enough(progress, tol):
                 return ""
             return (

@@ -271,7 +271,8 @@ def test_shapes_of_a_classifier(loss, n_classes, estimator_class, several):
         probabilities = classifier.predict_proba(X)
         np.testing.assert_allclose(probabilities.sum(axis=1), 1)
         assert np.mean(probabilities.argmax(axis=1) == classifier.predict(X)) > 0.99
-    assert classifier.score(X, y) > 0.6
+    # where classes overlap, the perceptron loss is least at zero
+    assert classifier.score(X, y) > (0.45 if loss == "perceptron" else 0.6)
 
 
 # -- sparsify, and models of scikit-learn

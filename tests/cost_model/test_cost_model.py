@@ -430,7 +430,7 @@ def test_steps_are_those_of_weighted_rows(problem, rng):
     while count == 0 or training_objective(one, *problem, weights) > 0.4:  # of all rows: nothing is drawn
         one.partial_fit(*some[:2], classes=[0, 1], sample_weight=some[2] / some[2].mean())
         count += 1
-    assert np.all((count - 1 < found[-1]) & (found[-1] <= count))
+    assert np.all(abs(found[-1] - count) < 1)  # the order of the rows within a step may count
     with pytest.raises(ValueError, match=f"from 1 to the number of rows, {n}"):
         steps(*problem, weights, (4, 16, n + 1))
 

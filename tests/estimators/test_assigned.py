@@ -210,7 +210,7 @@ def test_classes_that_were_assigned_before_any_fit(binary):
     estimator.classes_ = np.array([0, 1])
     with pytest.raises(ValueError, match="is not the same as on last call to partial_fit"):
         estimator.partial_fit(X, y, classes=[0, 1, 2])
-    assert estimator.partial_fit(X[:2], np.zeros(2, int)).n_updates_ == 1
+    assert estimator.partial_fit(X[:2], np.zeros(2, int)).t_ == 2
     backwards = MiniBatchSGDClassifier(device="base")
     backwards.classes_ = np.array([1, 0])
     with pytest.raises(ValueError, match="classes_ has to be sorted"):

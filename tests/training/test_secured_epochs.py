@@ -86,8 +86,8 @@ def test_the_second_stage_is_done_again_too():
     start = problem("saga", max_iter=8)
     honest = start.recipe.then
 
-    def then(progress):
-        progress, data, recipe = honest(progress)
+    def then(progress, least):
+        progress, data, recipe = honest(progress, least)
         return progress, data, replace(recipe, schedule=Auto(60.0))
 
     progress = trained(start, then=then)

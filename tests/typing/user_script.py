@@ -17,13 +17,19 @@ rng = np.random.default_rng(0)
 X = rng.standard_normal((200, 5))
 y = (X[:, 0] > 0).astype(int)
 classifier = MiniBatchSGDClassifier(
-    loss="log_loss", solver=Momentum(0.9), eta0=0.1, learning_rate="constant", random_state=0, device="base"
+    loss="log_loss", solver=Momentum(0.9), eta0=0.1, learning_rate="constant", tol=0.1, random_state=0, device="base"
 )
 labels: np.ndarray = classifier.fit(X, y, sample_weight=np.ones(200)).predict(X)
 sparse_model = MiniBatchSGDClassifier(batch_size=Geometric(), sampler=Blocks(8), device="base")
 sparse_model.partial_fit(sparse.csr_matrix(X), y, classes=[0, 1])
 robust = MiniBatchSGDRegressor(
-    loss=Huber(0.5), solver=Averaging(Momentum(0.5)), eta0=0.01, learning_rate="constant", device="base"
+    loss=Huber(0.5),
+    solver=Averaging(Momentum(0.5)),
+    eta0=0.01,
+    learning_rate="constant",
+    device="base",
+    tol=None,
+    max_iter=5,
 )
 robust.fit(X, X[:, 0])
 network = MiniBatchMLPRegressor(

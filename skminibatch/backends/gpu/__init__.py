@@ -50,7 +50,7 @@ def _run_linear(run: Callable[..., StepStats], task: LinearTask, plan: Plan) -> 
             if rows.array is None:
                 raise MemoryError("solver='saga' reads rows over and over: they have to fit on the GPU.")
             table = rows.to_device_and_back(table)
-        return _carried_out(run, rows, task._replace(coordinates=_moved(rows, task.coordinates), table=table), plan)
+        return _carried_out(run, rows, task._replace(coordinates=_moved(task.coordinates), table=table), plan)
 
 
 def run_dual(task: LinearTask, plan: Plan) -> StepStats:
@@ -110,10 +110,10 @@ def gradient_dense(task: LinearTask):
     sums, lengths = np.zeros(task.params[0].shape), np.empty(len(table))
     X.forget(table)
     with working():
-        y, weights = X.to_device(task.y), X.to_device(task.weights)
+        y, weights = X.to_device(task.y), cupy().asarray(task.weights)
         task = task._replace(
             loss=LossOfRows(task.loss),
-            coordinates=_moved(X, task.coordinates),
+            coordinates=_moved(task.coordinates),
             params=cupy().asarray(task.params[:1]),
         )
         for start in range(0, len(table), AT_ONCE):
@@ -172,8 +172,8 @@ def _on_host(X):
     return X.host if isinstance(X, Rows) else X
 
 
-def _moved(rows: Rows, coordinates: Coordinates | None) -> Coordinates | None:
-    return None if coordinates is None else Coordinates(*map(rows.to_device, coordinates))
+def _moved(coordinates: Coordinates | None) -> Coordinates | None:
+    return None if coordinates is None else Coordinates(*map(cupy().asarray, coordinates))
 
 
 @cache

@@ -39,6 +39,7 @@ class Rows(RowsOfFit):
         self.array = X if came else self.on_gpu(X) if n_bytes(X) <= SHARE * free_bytes() else None
         self.at_end: dict[object, Callable] = {}
         self._copies: dict[int, tuple] = {}
+        self._changing: list[np.ndarray] = []
 
     def __len__(self):
         return self.shape[0]
@@ -60,6 +61,27 @@ class Rows(RowsOfFit):
         with working():
             return self.array[rows if isinstance(rows, slice) else cupy().asarray(rows)]
 
+    @property
+    def fits(self) -> bool:
+        """Whether the GPU can hold them."""
+        return self.array is not None
+
+    def written(self, function: Callable, dtype: np.dtype, *arrays: np.ndarray) -> Rows:
+        """The rows ``function(X, *arrays)`` in the place of those written before, with the copies that these have."""
+        with working():
+            self.at_end.pop("written", None)
+            moved, array = [cupy().asarray(one) for one in arrays], cupy().empty(self.shape, dtype)
+            size = max(1, CHUNK_BYTES // (self.shape[1] * self.dtype.itemsize))
+            for start in range(0, len(self), size):
+                array[start : start + size] = function(self.array[start : start + size], *moved)
+            rows = Rows(array)
+        rows.at_end, rows._copies, rows._changing = self.at_end, self._copies, self._changing
+        self.at_end["written"] = rows._drop
+        return rows
+
+    def _drop(self) -> None:
+        self.array = None
+
     def to_device(self, array):
         """A copy on the GPU of an array that stays as it is for as long as these rows are in use; made once."""
         if id(array) not in self._copies:
@@ -67,8 +89,15 @@ class Rows(RowsOfFit):
         return self._copies[id(array)][1]
 
     def to_device_and_back(self, array):
-        """A copy on the GPU of an array that verbs change on the GPU; the array itself changes when these rows are freed."""
+        """A copy on the GPU of an array that verbs change on the GPU; the array itself changes when these rows are freed.
+
+        There is one such array at a time: of the one before, no more is needed.
+        """
         copy = self.to_device(array)
+        if not any(one is array for one in self._changing):
+            for before in self._changing:
+                self.forget(before)
+            self._changing[:] = [array]
         self.at_end[id(array)] = lambda: np.copyto(array, copy.get())
         return copy
 
@@ -82,8 +111,9 @@ class Rows(RowsOfFit):
         for call in self.at_end.values():
             call()
         self.at_end.clear()
-        self.array = None
         self._copies.clear()
+        self._changing.clear()
+        self._drop()
 
     @staticmethod
     def on_gpu(X):

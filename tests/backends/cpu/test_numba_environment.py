@@ -25,7 +25,7 @@ from skminibatch import MiniBatchSGDRegressor
 
 rng = np.random.default_rng(0)
 X = rng.standard_normal((100, 3))
-fitted = MiniBatchSGDRegressor(max_iter=2, tol=None, random_state=0).fit(X, X[:, 0])
+fitted = MiniBatchSGDRegressor(solver="schedule_free", max_iter=2, tol=None, random_state=0).fit(X, X[:, 0])
 fitted.partial_fit(X, X[:, 0])
 from skminibatch.backends.cpu.linear import dense, losses
 kernels = (dense.run.cached, losses.dense.cached)
@@ -42,7 +42,7 @@ print(json.dumps({
 }))
 """
 OTHER = """
-other = MiniBatchSGDRegressor(alpha=3, batch_size=7, penalty="l1", max_iter=2, tol=None)
+other = MiniBatchSGDRegressor(solver="schedule_free", alpha=3, batch_size=7, penalty="l1", max_iter=2, tol=None)
 other.fit(X, X[:, 0], sample_weight=1 + np.arange(100) % 2)
 """
 NO_HOME = {

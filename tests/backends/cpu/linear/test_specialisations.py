@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -81,9 +82,10 @@ def test_sparse_layouts_share_one_specialisation(binary):
 
 def test_new_values_and_second_calls_compile_nothing(binary, regression):
     settings = {"max_iter": 2, "tol": None, "random_state": 0}
-    for stretched in (1, 100):  # rows that are read as they are, and rows that are scaled on the way
-        MiniBatchSGDClassifier(**settings).fit(stretched * binary.X, binary.y)
-        MiniBatchSGDRegressor(**settings).fit(stretched * regression.X, regression.y)
+    # rows that are read as they are, and rows that are scaled on the way, in round coordinates or not
+    for stretched, penalty in itertools.product((1, 100), ("l2", "l1")):
+        MiniBatchSGDClassifier(**settings, penalty=penalty).fit(stretched * binary.X, binary.y)
+        MiniBatchSGDRegressor(**settings, penalty=penalty).fit(stretched * regression.X, regression.y)
     before = compiled()
     for changed in (
         {},
