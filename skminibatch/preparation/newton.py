@@ -7,6 +7,7 @@ from scipy.sparse.linalg import LinearOperator, cg
 
 from skminibatch.backends import map_on_device
 from skminibatch.backends.arrays import take_on_device
+from skminibatch.contract.coordinates import RoundCoordinates
 from skminibatch.contract.verbs import hessian_product
 from skminibatch.models.data import Data, outputs_of_portions
 from skminibatch.models.linear import LinearModel
@@ -25,6 +26,7 @@ def newton_step(model: LinearModel, data: Data, predictor: Predictor, gradient: 
     (Dembo and Steihaug 1983, Mathematical Programming 26).
     """
     axes = model.axes
+    assert isinstance(axes, RoundCoordinates)
     if model.n_outputs == 1:
         return gradient / axes.curvature, float(np.sum(gradient**2)) / (2.0 * axes.curvature)
     portions = data.portions_on_device(np.arange(len(data.y)))

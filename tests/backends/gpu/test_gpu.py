@@ -717,6 +717,18 @@ def test_parts_without_a_translation_run_by_their_formulas(loss, optimizer, dens
         np.testing.assert_allclose(mine, expected, rtol=1e-9)
 
 
+def test_rows_that_are_written_out_stay_there(gpu):
+    """Those of the latest coordinates alone; they go with the rows that they were made of."""
+    X, shift = rows_of_data(), np.arange(7.0)
+    with placement.rows_on_device(X) as rows:
+        for factor in (2.0, 3.0):
+            written = rows.written(lambda X, shift, factor=factor: (X - shift) * factor, np.dtype(np.float32), shift)
+            assert on_gpu(written.array)
+            np.testing.assert_allclose(written[3:9], ((X - shift) * factor)[3:9], rtol=1e-6)
+        assert list(rows.at_end) == ["written"]
+    assert written.array is None
+
+
 @pytest.mark.parametrize("storage", ["dense", "csr"])
 def test_a_table_stays_beside_the_rows(storage, gpu):
     """It is copied once, and comes back when the rows are freed; what is written on the host in between is seen."""

@@ -1,0 +1,89 @@
+"""When the second stage begins anew, and what happens if its rate was too large."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
+from skminibatch.models.curvature import CAUTIOUS, LEAST
+from skminibatch.training.loop import Renewals
+from tests.begun import begun
+from tests.training.test_secured_epochs import trained
+
+
+def epochs(gains_by_steps: list[float], gains_by_epochs: list[float]) -> list[float]:
+    """The epochs after which a stage begins, by what full steps gain and what the epochs before them do."""
+    start = begun(MiniBatchSGDRegressor(device="base"), *rows())
+    renewals, objective, found = Renewals(start.recipe), 1.0, []
+    for by_step, by_epochs in zip(gains_by_steps, gains_by_epochs, strict=True):
+        found.append(renewals.next)
+        renewals.happened(objective - by_epochs, objective - by_epochs - by_step)
+        objective -= by_epochs + by_step
+    return found
+
+
+def rows():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((300, 4))
+    return X, X @ [1.0, -1.0, 0.5, 0.0] + 0.3 * rng.standard_normal(300)
+
+
+def test_parts_become_longer_where_their_epochs_gain_most():
+    assert epochs([0.0] * 5, [0.1, 0.02, 0.01, 0.005, 0.002]) == [1, 2, 4, 8, 16]
+
+
+def test_parts_have_one_epoch_where_the_full_step_gains_most():
+    assert epochs([0.1] * 5, [0.1, 0.02, 0.01, 0.01, 0.01]) == [1, 2, 3, 4, 5]
+    assert epochs([0.1, 0.0, 0.0, 0.1, 0.0], [0.1, 0.02, 0.01, 0.01, 0.01]) == [1, 2, 4, 8, 9]
+
+
+def test_rounding_is_no_gain():
+    assert epochs([1e-17] * 4, [0.1, 0.0, 0.0, 0.0]) == [1, 2, 4, 8]
+
+
+def test_a_rate_of_ones_own_is_not_renewed():
+    start = begun(MiniBatchSGDRegressor(solver="saga", learning_rate="constant", eta0=0.01, device="base"), *rows())
+    assert Renewals(start.recipe).next == np.inf
+
+
+def test_curvatures_count_for_more_where_the_objective_rises():
+    """The loss of Huber has curvature 0 or 1: where all rows are far from the kink, what it is there says nothing."""
+    X, y = rows()
+    settings = {"loss": "huber", "epsilon": 0.05, "device": "base", "random_state": 0, "tol": None, "max_iter": 6}
+    start, seen = begun(MiniBatchSGDRegressor(**settings), X[:60], y[:60]), []
+    honest = start.recipe.then
+
+    def then(progress, least):
+        seen.append(least)
+        return honest(progress, least)
+
+    progress = trained(start, then=then)
+    assert seen[0] == LEAST
+    assert seen[-1] == CAUTIOUS
+    assert np.all(np.diff(progress.history["loss"][1:]) < 1e-3)
+    bold = trained(start, then=lambda progress, least: _unwatched(honest(progress, LEAST)))
+    assert bold.objective > progress.objective
+
+
+def _unwatched(stage):
+    progress, data, recipe = stage
+    return progress, data, replace(recipe, follows_curvature=False)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("batch_size", [1, 64, 1000])
+def test_classes_that_are_nearly_separable_end_at_the_optimum(n_classes, batch_size):
+    """There the curvature is far below its bound, and falls on the way."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((900, 6))
+    raw = X @ rng.standard_normal(6)
+    y = np.digitize(raw, np.quantile(raw, np.arange(1, n_classes) / n_classes))
+    settings = {"device": "base", "random_state": 0, "batch_size": batch_size}
+    ours = MiniBatchSGDClassifier(**settings).fit(X, y)
+    assert ours.n_iter_ < 30
+    best = MiniBatchSGDClassifier(**settings, tol=1e-7).fit(X, y)
+    penalised = [5e-5 * np.sum(one.coef_**2) + one.loss_curve_[-1] for one in (ours, best)]
+    assert penalised[0] - penalised[1] < 1e-3 * np.log(n_classes)
