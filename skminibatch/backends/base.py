@@ -98,17 +98,21 @@ def run_dual(task: LinearTask, plan: Plan) -> StepStats:
     X, y, table, params, stats = task.X, task.y, task.table, task.params, empty_stats(plan.n_steps)
     assert table is not None
     stats.square_norms[:], stats.row_squares[:] = np.nan, np.nan
-    unit, spread, w = optimizer.unit(), optimizer.spread * task.fit_intercept, params[0]
-    duals = table[:, 2:]
-    out, work = np.empty(w.shape[0]), np.empty((2, w.shape[0]))
+    unit, spread, u, center = optimizer.unit(), optimizer.spread * task.fit_intercept, params[0], params[1]
+    coef, duals = u[:, :-1], table[:, 2:]
+    out, work = np.empty(len(u)), np.empty((2, len(u)))
     for s, (start, stop) in enumerate(zip(plan.offsets[:-1], plan.offsets[1:], strict=True)):
         c = plan.coefficients[s]
         if c[1] > 0:
-            w[:, -1] += spread * unit * duals.sum(axis=0)
+            if optimizer.share() > 0:
+                w = optimizer.shrunk(coef).copy()
+                coef += optimizer.share() * (w - center[:, :-1])
+                center[:, :-1] = w
+            u[:, -1] += spread * unit * duals.sum(axis=0)
         for row in rows_of(plan.rows, start, stop):
             x = X[[row]].toarray()[0] if is_sparse(X) else X[row]
             weight = task.weights[row] if task.weights.size else 1.0
-            raw, q = w[:, :-1] @ x + w[:, -1], (table[row, 0] + spread) * unit
+            raw, q = optimizer.shrunk(coef) @ x + u[:, -1], (table[row, 0] + spread) * unit
             if declared(loss).kind is LOSS:
                 loss_before, out[0] = (
                     value(loss, raw[0], y[row]),
@@ -124,7 +128,7 @@ def run_dual(task: LinearTask, plan: Plan) -> StepStats:
             duals[row] += changes
             table[row, 1] = -out @ duals[row] - weight * loss_after
             g = -unit * np.outer(changes, np.append(x, spread))
-            w[...], _, _ = update(optimizer, w, g, (), c)
+            u[...], _, _ = update(optimizer, u, g, (), c)
         if not np.isfinite(stats.losses[s]):
             return stats._replace(failed=s)
     return stats

@@ -44,7 +44,7 @@ def unchanged_by_rows(self, n_rows):
     return self
 
 
-def unchanged_by_objective(self, n_rows, ridge, spread):
+def unchanged_by_objective(self, n_rows, ridge, spread, pull, l1):
     return self
 
 

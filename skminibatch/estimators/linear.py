@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -25,9 +26,7 @@ from skminibatch.penalties import PENALTIES
 
 SMALL_TABLE = (
     1 << 23
-)  # numbers: a table of residuals that is not larger, or not larger than the rows, is made without asking
-
-FEWEST_AT_A_KINK = 1000  # rows: of fewer, too few are near a kink for their residuals to settle
+)  # numbers: a table of residuals that is not larger (or not larger than the rows) is made without asking
 
 
 class LinearEstimator(BaseMiniBatchEstimator):
@@ -76,10 +75,10 @@ class LinearEstimator(BaseMiniBatchEstimator):
 
     def _for_rows(self, model, sampler, sizes, data):
         free = self.solver == "auto" and self.learning_rate == "auto" and not self.average and not self.standardize
-        if not free or not is_sparse(data.X) or not self._has_small_table(model, data):
+        if not free or not self._has_small_table(model, data):
             return model
-        suited = model.with_optimizer(SDCA())
-        obstacle = pairs.table_obstacle(suited, sampler, sparse=True, clip_norm=self.clip_norm)
+        suited = replace(model, optimizer=SDCA(), dtype=np.dtype(np.float64))
+        obstacle = pairs.table_obstacle(suited, sampler, sparse=is_sparse(data.X), clip_norm=self.clip_norm)
         return suited if not obstacle and pairs.suits_dual(suited, sizes, data) else model
 
     def _has_small_table(self, model, data) -> bool:
@@ -96,7 +95,7 @@ class LinearEstimator(BaseMiniBatchEstimator):
     def _second_solver(self, model, sampler, data):
         if self.solver != "auto" or self.learning_rate != "auto" or self.average or declared(model.optimizer).dual:
             return None
-        if has_kink(model.loss) and data.n_rows < FEWEST_AT_A_KINK:
+        if has_kink(model.loss) and data.n_rows < pairs.FEWEST_AT_A_KINK:
             return None
         solver = SAGA()
         obstacle = pairs.table_obstacle(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from skminibatch.backends.arrays import is_sparse
 from skminibatch.backends.base import is_lazy
 from skminibatch.contract.kinds import ROWWISE_LOSS, SIZE_CHOICE, declared
 from skminibatch.estimators.parts import name_of
-from skminibatch.models.curvature import curvature_bounds, has_kink
+from skminibatch.models.curvature import has_kink
 
-# The curvature of a mean row over that of the penalty times n, up to which dual coordinate ascent is faster than the other
-# solvers; with at least a quarter as many features as rows it is so without a bound (measured on text).
-STIFFEST, FEATURES_PER_ROW = 10.0, 0.25
+FEWEST_AT_A_KINK = 1000  # rows: of fewer, too few are near a kink for their residuals to settle
 
 
 def check_table(model, sampler, *, sparse: bool, clip_norm, partial: bool) -> None:
@@ -51,8 +50,11 @@ def table_obstacle(model, sampler, *, sparse: bool, clip_norm) -> str:
 def dual_obstacle(model) -> str:
     """Why there is no dual coordinate ascent for the objective of a model, or an empty text."""
     penalty, loss = declared(model.penalty), declared(model.loss)
-    if penalty.nonsmooth or not penalty.quadratic or not model.strong_convexity() > 0:
-        return "solver='sdca' needs penalty='l2' and alpha > 0: without it there is no dual objective."
+    is_known = penalty.quadratic and (penalty.threshold is not None or not penalty.nonsmooth)
+    if not is_known or not (model.strong_convexity() > 0 or model.l1() > 0):
+        return "solver='sdca' needs a penalty by name and alpha > 0: without it there is no dual objective."
+    if model.l1() > 0 and loss.curvature is None and not has_kink(model.loss):
+        return f"solver='sdca' does not support an l1 penalty with {model.loss!r}: use another solver, or penalty='l2'."
     if not loss.convex or (loss.kind is ROWWISE_LOSS and not loss.brings("proximal")):
         return (
             f"solver='sdca' needs a convex loss, of several outputs with the ability 'proximal': {model.loss!r} is not."
@@ -71,17 +73,22 @@ def check_dual(model, parameters: dict) -> None:
 def suits_dual(model, sizes, data) -> bool:
     """Whether dual coordinate ascent is likely to be the fastest solver.
 
-    For rows that are not stiff beside the penalty, and for many features, which seldom meet.
+    On sparse rows it is, for losses that it has no trouble with. On dense ones it is where a loss has a kink and the rows are
+    few: no rate has to fall. Its coordinates are those given, so that no feature may be much smaller than the others.
     """
     declared_sizes = declared(sizes)
-    is_constant = declared_sizes.kind is SIZE_CHOICE or declared_sizes.constant
-    if not is_constant or (declared(model.loss).curvature is None and not has_kink(model.loss)):
+    if declared_sizes.kind is not SIZE_CHOICE and not declared_sizes.constant:
         return False
-    if model.n_features >= FEATURES_PER_ROW * data.n_rows:
-        return True
-    square_length = float(np.mean(data.X.data.astype(np.float64) ** 2)) * data.row_length
-    curvature = float(curvature_bounds(model.loss, data.y[:1], np.zeros((1, model.n_outputs)))[0])
-    return curvature * square_length <= STIFFEST * model.strong_convexity() * data.n_rows
+    if is_sparse(data.X):
+        return declared(model.loss).curvature is not None or has_kink(model.loss)
+    return has_kink(model.loss) and data.n_rows < FEWEST_AT_A_KINK and _are_alike(data)
+
+
+def _are_alike(data) -> bool:
+    """Whether the features are about as large as each other, or a few rows at least tell them from none."""
+    squares = np.mean(np.square(data.X[data.rows_in_use], dtype=np.float64), axis=0)
+    squares = squares[squares > 0]
+    return bool(squares.size and squares.min() * data.n_rows >= squares.sum())
 
 
 def check_rows(model, sampler) -> None:

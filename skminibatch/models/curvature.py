@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from skminibatch.backends import base
-from skminibatch.contract.kinds import declared
+from skminibatch.contract.kinds import InvalidPart, declared
 from skminibatch.contract.typing import AnyPart
 from skminibatch.contract.verbs import hessian_product, stiffness
 
@@ -26,6 +26,15 @@ WIDENINGS = 20  # of the width by two, where no residual is near a kink
 def has_kink(loss: AnyPart) -> bool:
     """Whether the derivative of a loss jumps, so that its second derivative has no bound."""
     return declared(loss).curvature is None and not declared(loss).brings("stiffness")
+
+
+def has_second_derivative(loss: AnyPart, y: np.ndarray, raw: np.ndarray) -> bool:
+    """Whether a loss brings its second derivative, which a custom one need not."""
+    try:
+        hessian_product(loss, raw[:1], y[:1], np.zeros_like(raw[:1]))
+    except InvalidPart:
+        return False
+    return True
 
 
 def curvature_bounds(loss: AnyPart, y: np.ndarray, raw: np.ndarray) -> np.ndarray:
@@ -52,7 +61,7 @@ class Curvatures(NamedTuple):
 def curvatures(loss: AnyPart, y: np.ndarray, raw: np.ndarray, weights: np.ndarray, bounds: np.ndarray) -> Curvatures:
     """Those at raw outputs (n, K), where their bounds (n,) are known; the mean is that of weighted losses."""
     raw, n_outputs = raw.astype(np.float64), raw.shape[1]
-    if has_kink(loss) or n_outputs > MOST_OUTPUTS:
+    if has_kink(loss) or n_outputs > MOST_OUTPUTS or not has_second_derivative(loss, y, raw):
         return Curvatures(bounds, np.nan)
     largest, means = np.zeros(len(raw)), []
     for k in range(n_outputs):

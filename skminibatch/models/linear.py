@@ -160,6 +160,8 @@ class LinearModel:
         """Coefficients (K, d) and intercepts (K,) of the features as given; `coefficients`: of the last step."""
         w = result(self.optimizer, params[0], tuple(params[1:]))
         coef, intercept = w[:, :-1], w[:, -1]
+        if declared(self.optimizer).dual:
+            coef = self.optimizer.shrunk(coef)
         averaged = declared(self.optimizer).brings("result")
         if coefficients is not None and averaged and declared(self.penalty).nonsmooth:
             axes = self.axes
@@ -260,16 +262,38 @@ class LinearModel:
     def _duality_gap(self, params: np.ndarray, data: Data, loss: float) -> float:
         """A bound of the distance, which is tight at the optimum; NaN before every row was visited.
 
-        By the inequality of Fenchel and Young, the optimum (w*, b*) is at least ``-mean(l*) - ridge |w|^2 / 2 - b* mean(a)``.
-        Where the a do not add up to zero, b* counts: it is taken to be as far from b as b is due to move.
+        By the inequality of Fenchel and Young, with ``v = sum(a x) / n`` the optimum (w*, b*) is at least ``-mean(l*) - R*(v) -
+        b* mean(a)``; the conjugate of the penalty is ``R*(v) = |s|^2 / (2 ridge)``, by what each v is above l1, s. Where the a do
+        not add up to zero, b* counts: it is taken to be as far from b as b is due to move. Of losses that are nowhere negative, a
+        share of the a gives a bound too: so small a share that v is nowhere above l1, if that is better.
         """
         assert data.table is not None
-        w, n, optimizer = params[0].astype(np.float64), data.n_rows, self.optimizer
+        optimizer, u, center = self.optimizer, params[0].astype(np.float64), params[1, :, :-1]
+        coef, b, n = optimizer.shrunk(u[:, :-1]), u[:, -1], data.n_rows
         conjugates, mean = data.table[:, 1].sum() / n, data.table[:, 2:].sum(axis=0) / n
-        gap = loss + conjugates + optimizer.ridge * np.sum(w[:, :-1] ** 2)
-        if self.fit_intercept:
-            gap += w[:, -1] @ mean + optimizer.spread / optimizer.ridge * mean @ mean
-        return float(gap)
+        v = (u[:, :-1] - optimizer.share() * center) * (optimizer.unit() * n) ** -1
+        objective = loss + float(np.sum(self.penalty.value(coef)))
+
+        def gap(share: float) -> float:
+            above = np.maximum(np.abs(share * v) - optimizer.l1, 0.0)
+            square = float(np.sum(above**2))
+            conjugate = square / (2.0 * optimizer.ridge) if optimizer.ridge > 0 else 0.0 if square == 0 else np.inf
+            found = objective + share * conjugates + conjugate
+            if self.fit_intercept:
+                found += share * float(b @ mean) + optimizer.spread * optimizer.unit() * n * share**2 * float(
+                    mean @ mean
+                )
+            return found
+
+        shares = [1.0]
+        if optimizer.l1 > 0:
+            shares.append(min(1.0, optimizer.l1 / max(float(np.max(np.abs(v), initial=0.0)), optimizer.l1)))
+        return min(map(gap, shares))
+
+    def l1(self) -> float:
+        """What the absolute value of a coefficient counts in the penalty, where that is all that is not smooth."""
+        penalty = declared(self.penalty)
+        return float(penalty.threshold or 0.0) if penalty.nonsmooth else 0.0
 
     def ridge_of_coordinates(self) -> np.ndarray:
         """The curvature of the penalty along each coordinate (d,), float64."""

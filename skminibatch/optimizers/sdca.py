@@ -6,13 +6,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skminibatch.contract.domains import POSITIVE
+from skminibatch.contract.domains import AT_LEAST_ZERO, POSITIVE
 from skminibatch.contract.kinds import declares
 
 
 @declares(
-    domains={"n_rows": POSITIVE, "ridge": POSITIVE, "spread": POSITIVE},
+    domains={
+        "n_rows": POSITIVE,
+        "ridge": AT_LEAST_ZERO,
+        "spread": POSITIVE,
+        "pull": AT_LEAST_ZERO,
+        "l1": AT_LEAST_ZERO,
+    },
     n_coefficients=2,
+    slot_exponents=(-1,),
     linear=True,
     per_row=True,
     dual=True,
@@ -25,9 +32,15 @@ class SDCA(NamedTuple):
     spread) / (ridge n)``: the maximum of the dual objective along a. There is no rate, and a row of any length is moved
     exactly as far as its loss wants it.
 
-    The intercept b is not penalised. It is drawn to where it was with the weight ``ridge / spread`` (a proximal point
-    iteration, Rockafellar 1976), which makes of it the coefficient of one more feature, ``b = b0 + spread sum_i a_i / (ridge
-    n)``; each epoch starts from ``b0 = b``. At the optimum, the a of all rows add up to zero.
+    A weak ridge makes all rows stiff, and an l1 penalty alone is none. So the coefficients are drawn to where they were, c, with
+    the weight `pull` (a proximal point iteration, Rockafellar 1976, SIAM Journal on Control and Optimization 14): the ridge above
+    is then ``ridge + pull``, and ``u = sum_i a_i x_i / ((ridge + pull) n) + pull c / (ridge + pull)`` are the coefficients before
+    an l1 penalty makes them smaller by ``l1 / (ridge + pull)`` (Shalev-Shwartz and Zhang 2016, Mathematical Programming 155).
+    Each epoch starts from ``c = w``. Parameters hold u, the slot holds c.
+
+    The intercept b is not penalised. It is drawn to where it was in the same way, with the weight ``(ridge + pull) / spread``.
+    That makes of it the coefficient of one more feature, ``b = b0 + spread sum_i a_i / ((ridge + pull) n)``; each epoch starts
+    from ``b0 = b``. At the optimum, the a of all rows add up to zero.
 
     The rows of a batch come one after another, so that its size changes nothing. To take them at once, each move would have
     to be shortened by the largest correlation of the rows of a batch (Takac, Bijral, Richtarik and Srebro 2013,
@@ -39,13 +52,30 @@ class SDCA(NamedTuple):
     n_rows: float = 1.0
     ridge: float = 1.0
     spread: float = 1.0
+    pull: float = 0.0
+    l1: float = 0.0
 
-    def of_objective(self, n_rows, ridge, spread):
-        return self._replace(n_rows=float(n_rows), ridge=float(ridge), spread=float(spread))
+    def of_objective(self, n_rows, ridge, spread, pull, l1):
+        return self._replace(
+            n_rows=float(n_rows), ridge=float(ridge), spread=float(spread), pull=float(pull), l1=float(l1)
+        )
 
     def unit(self):
-        """What a change of a dual variable multiplies its row with, to be added to the coefficients."""
-        return 1.0 / (self.ridge * self.n_rows)
+        """What a change of a dual variable multiplies its row with, to be added to u."""
+        return 1.0 / ((self.ridge + self.pull) * self.n_rows)
+
+    def share(self):
+        """The share of c in u."""
+        return self.pull / (self.ridge + self.pull)
+
+    def threshold(self):
+        """What the l1 penalty makes a coefficient smaller by."""
+        return self.l1 / (self.ridge + self.pull)
+
+    def shrunk(self, u):
+        """The coefficients that belong to u."""
+        threshold = self.threshold()
+        return u - np.clip(u, -threshold, threshold) if threshold > 0 else u
 
     def coefficients(self, rates, sizes, memory):
         """The rates, and whether an epoch of n rows begins with the step; the memory is the number of rows so far."""

@@ -9,6 +9,7 @@ from skminibatch.backends import map_on_device
 from skminibatch.backends.arrays import take_on_device
 from skminibatch.contract.coordinates import RoundCoordinates
 from skminibatch.contract.verbs import hessian_product
+from skminibatch.models.curvature import has_second_derivative
 from skminibatch.models.data import Data, outputs_of_portions
 from skminibatch.models.linear import LinearModel
 from skminibatch.models.protocol import Predictor
@@ -27,7 +28,7 @@ def newton_step(model: LinearModel, data: Data, predictor: Predictor, gradient: 
     """
     axes = model.axes
     assert isinstance(axes, RoundCoordinates)
-    if model.n_outputs == 1:
+    if model.n_outputs == 1 or not has_second_derivative(model.loss, data.y, np.zeros((1, model.n_outputs))):
         return gradient / axes.curvature, float(np.sum(gradient**2)) / (2.0 * axes.curvature)
     portions = data.portions_on_device(np.arange(len(data.y)))
     raw = np.concatenate([raw for _, raw, _, _ in outputs_of_portions(data, portions, *predictor)]).astype(np.float64)

@@ -383,3 +383,26 @@ def test_an_average_of_another_optimizer_starts_anew(binary):
     classifier.set_params(solver="adam").partial_fit(*binary)
     assert classifier._fitted.params.shape[0] == 4
     assert classifier.score(*binary) > 0.7
+
+
+class OfTwoMethods(NamedTuple):
+    """A custom loss with what is required and a bound of its curvature."""
+
+    curvature = 1.0
+    task = "regression"
+
+    def value(self, raw, y):
+        return np.sqrt(1.0 + (raw - y) ** 2) - 1.0
+
+    def gradient(self, raw, y):
+        return (raw - y) / np.sqrt(1.0 + (raw - y) ** 2)
+
+
+@pytest.mark.parametrize("n_targets", [1, 2])
+@pytest.mark.parametrize("storage", [np.asarray, sparse.csr_matrix], ids=["dense", "sparse"])
+def test_a_loss_without_a_second_derivative_is_fitted(n_targets, storage, regression):
+    X, y = regression
+    Y = np.column_stack([y, -y])[:, :n_targets].squeeze()
+    ours = MiniBatchSGDRegressor(loss=OfTwoMethods(), device="base", random_state=0).fit(storage(X), Y)
+    best = MiniBatchSGDRegressor(loss=OfTwoMethods(), device="base", random_state=0, tol=1e-8).fit(storage(X), Y)
+    assert ours.best_loss_ - best.best_loss_ < 1e-3 * np.abs(y - np.median(y)).mean()

@@ -210,7 +210,7 @@ def test_it_converges_linearly(binary, device):
     for curve in curves:  # dense rows are trained on in coordinates of their own, after a step of Newton's
         excess = curve - best
         above = excess[excess > 1e-10]
-        assert 3 < above.size < 50
+        assert 1 < above.size < 50
         assert above.size == np.flatnonzero(excess <= 1e-10)[0]
         assert np.all(above[3:] < 0.5 * above[:-3])
         assert np.all(np.abs(excess[-5:]) < 1e-12)
@@ -382,13 +382,13 @@ def test_the_automatic_rate_is_that_of_the_paper(storage, binary, monkeypatch):
     """By the curvature of the objective where the table is made: after a pass, in round coordinates on dense rows."""
     found, honest = [], second_stage._at_automatic_rate
 
-    def kept(model, data, predictor, recipe, size):
-        found.append((honest(model, data, predictor, recipe, size), predictor))
+    def kept(model, data, predictor, *others):
+        found.append((honest(model, data, predictor, *others), predictor))
         return found[-1][0]
 
     monkeypatch.setattr(second_stage, "_at_automatic_rate", kept)
     X, y = binary
-    ours = MiniBatchSGDClassifier(**QUICK, max_iter=3).fit(storage(X), y)
+    ours = MiniBatchSGDClassifier(**QUICK, max_iter=2).fit(storage(X), y)
     (((model, _, _, _, recipe), (coef, intercept)),) = found
     followed = recipe.smoothness
     expected = 0.25 / saga_smoothness(followed.smoothness, model.strong_convexity(), 60, 240)  # four of 64, cut to fit

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 from scipy.optimize import minimize_scalar
+from sklearn.linear_model import ElasticNet as ElasticNetCD
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.svm import SVC
 
@@ -88,7 +89,7 @@ def test_the_proximal_point_of_several_outputs_is_stationary(loss, q):
 # -- the kernel
 
 
-def task_of(loss, weighted=True):
+def task_of(loss, weighted=True, pull=0.0, l1=0.0):
     rng, X = np.random.default_rng(0), rows()
     K = OUTPUTS if isinstance(loss, (Softmax, OneVsRest, EachOutput)) else 1
     y = rng.integers(OUTPUTS, size=(N, 1)).astype(float) if K > 1 else rng.choice([-1.0, 1.0], N)
@@ -96,18 +97,19 @@ def task_of(loss, weighted=True):
     table = np.zeros((N, 2 + K))
     table[:, 0] = np.sum(X.toarray() ** 2, axis=1) + 1e-3
     weights = rng.uniform(0.5, 1.5, N) if weighted else np.empty(0)
-    params = np.zeros((1, K, D + 1))
-    return LinearTask(loss, ElasticNet(ALPHA, 0.0), SDCA(float(N), ALPHA, 0.3), X, y, weights, params, table=table)
+    optimizer, params = SDCA(float(N), ALPHA, 0.3, pull, l1), np.zeros((2, K, D + 1))
+    return LinearTask(loss, ElasticNet(ALPHA, l1), optimizer, X, y, weights, params, table=table)
 
 
 @pytest.mark.parametrize(
     "loss", [Logistic(), Hinge(), SquaredError(), Softmax(), OneVsRest(Hinge()), EachOutput(SquaredError())], ids=repr
 )
 @pytest.mark.parametrize("fit_intercept", [True, False])
-def test_backends_agree(loss, fit_intercept):
+@pytest.mark.parametrize(("pull", "l1"), [(0.0, 0.0), (0.1, 0.0), (0.1, 0.02)])
+def test_backends_agree(loss, fit_intercept, pull, l1):
     found = []
     for backend in (base, cpu):
-        task = task_of(loss)._replace(fit_intercept=fit_intercept)
+        task = task_of(loss, pull=pull, l1=l1)._replace(fit_intercept=fit_intercept)
         memory = None
         for epoch in range(3):
             sizes = np.array([30, 30, 20, 10])
@@ -121,7 +123,9 @@ def test_backends_agree(loss, fit_intercept):
     for mine, theirs in zip(*found, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-6, atol=1e-8)
     params, table, _ = found[1]
-    np.testing.assert_allclose(params[0, :, :-1], table[:, 2:].T @ task_of(loss).X / (ALPHA * N), rtol=1e-9, atol=1e-12)
+    of_rows = table[:, 2:].T @ task_of(loss).X / ((ALPHA + pull) * N)
+    center = params[1, :, :-1] * pull / (ALPHA + pull)
+    np.testing.assert_allclose(params[0, :, :-1], of_rows + center, rtol=1e-9, atol=1e-12)
     assert fit_intercept or not params[0, :, -1].any()
 
 
@@ -176,6 +180,37 @@ def test_optimum_of_a_support_vector_machine():
     assert objective(Hinge(), ours, X, signs) <= best + 1e-6
 
 
+@pytest.mark.parametrize("l1_ratio", [0.5, 1.0])
+@pytest.mark.parametrize("n_targets", [1, 3])
+def test_optimum_with_zeros(l1_ratio, n_targets):
+    """Of the lasso and the elastic net, and zeros are where the optimum has them."""
+    X, rng = rows(), np.random.default_rng(3)
+    y = (
+        X @ (rng.standard_normal((D, n_targets)) * (np.arange(D) < 4)[:, None])
+        + 5
+        + rng.standard_normal((N, n_targets))
+    )
+    exact = [ElasticNetCD(alpha=ALPHA, l1_ratio=l1_ratio, tol=1e-12, max_iter=10000).fit(X, column) for column in y.T]
+    coef, intercept = np.array([one.coef_ for one in exact]), [one.intercept_ for one in exact]
+    for storage in (sparse.csr_matrix, sparse.csr_matrix.toarray):
+        ours = MiniBatchSGDRegressor(penalty="elasticnet", l1_ratio=l1_ratio, **EXACT).fit(storage(X), y.squeeze())
+        np.testing.assert_allclose(np.atleast_2d(ours.coef_), coef, atol=1e-4)
+        np.testing.assert_allclose(ours.intercept_, intercept, atol=1e-4)
+        np.testing.assert_array_equal(np.atleast_2d(ours.coef_) == 0, coef == 0)
+        assert "by the duality gap" in ours.stop_reason_
+
+
+@pytest.mark.parametrize("penalty", ["l2", "l1"])
+@pytest.mark.parametrize("alpha", [1e-6, 1e-3])
+def test_a_weak_penalty_takes_few_epochs(penalty, alpha):
+    X = rows(n=2000)
+    y = labels(X)
+    ours = MiniBatchSGDClassifier(solver="sdca", penalty=penalty, alpha=alpha, random_state=0).fit(X, y)
+    assert ours.n_iter_ < 60
+    best = MiniBatchSGDClassifier(solver="sdca", penalty=penalty, alpha=alpha, tol=1e-8, max_iter=3000).fit(X, y)
+    assert ours.best_loss_ - best.best_loss_ < 1e-3 * np.log(2)
+
+
 @pytest.mark.parametrize("n_targets", [1, 3])
 def test_optimum_of_least_squares(n_targets):
     X, rng = rows(), np.random.default_rng(3)
@@ -198,12 +233,13 @@ def test_losses_with_kinks_reach_the_optimum(loss):
     assert ours.loss_curve_[-1] <= objective(LOSSES[loss](), other, X, y) + 1e-6
 
 
-def test_the_gap_bounds_the_distance():
+@pytest.mark.parametrize("penalty", ["l2", "l1", "elasticnet"])
+def test_the_gap_bounds_the_distance(penalty):
     X = rows()
     y = labels(X)
-    best = MiniBatchSGDClassifier(**EXACT).fit(X, y).best_loss_
+    best = MiniBatchSGDClassifier(penalty=penalty, **EXACT).fit(X, y).best_loss_
     for tol in (0.3, 0.1, 1e-2, 1e-3, 1e-5):
-        ours = MiniBatchSGDClassifier(**{**EXACT, "tol": tol}).fit(X, y)
+        ours = MiniBatchSGDClassifier(penalty=penalty, **{**EXACT, "tol": tol}).fit(X, y)
         gap = float(ours.stop_reason_.split("prediction: ")[1].split()[0])
         assert ours.loss_curve_[-1] - best <= 1.06 * gap + 1e-12  # the reason has two digits
 
@@ -226,10 +262,10 @@ def test_rows_without_entries_and_rows_held_out():
 def test_auto_takes_it_for_sparse_rows():
     X = rows()
     y = labels(X)
-    ours = MiniBatchSGDClassifier(alpha=ALPHA, random_state=0).fit(X, y)
-    assert "by the duality gap" in ours.stop_reason_
+    for penalty in ("l1", "elasticnet", "l2"):
+        ours = MiniBatchSGDClassifier(penalty=penalty, alpha=ALPHA, random_state=0).fit(X, y)
+        assert "by the duality gap" in ours.stop_reason_
     for changed in (
-        {"penalty": "l1"},
         {"alpha": 0.0},
         {"average": True},
         {"clip_norm": 1.0},
@@ -240,6 +276,20 @@ def test_auto_takes_it_for_sparse_rows():
         assert "SDCA" not in repr(other._fitted.model.optimizer)
     ours.partial_fit(X, y)
     assert np.isfinite(pickle.loads(pickle.dumps(ours)).coef_).all()
+
+
+def test_auto_takes_it_for_a_kink_and_few_rows():
+    """Of features that are about as large as each other."""
+    X, rng = rows().toarray(), np.random.default_rng(3)
+    y = X @ rng.standard_normal(D) + rng.standard_normal(N)
+    settings = {"alpha": ALPHA, "max_iter": 3, "tol": None, "device": "base"}
+    for dtype in (np.float64, np.float32):
+        ours = MiniBatchSGDRegressor(loss="quantile", **settings).fit(X.astype(dtype), y)
+        assert "SDCA" in repr(ours._fitted.model.optimizer)
+        assert ours.coef_.dtype == dtype
+    for loss, rows_given in (("huber", X), ("quantile", X * np.append(1e3, np.ones(D - 1)))):
+        other = MiniBatchSGDRegressor(loss=loss, **settings).fit(rows_given, y)
+        assert "SDCA" not in repr(other._fitted.model.optimizer)
 
 
 def test_any_batch_size_gives_the_same():
@@ -273,8 +323,7 @@ def test_float32_stays():
     ("changed", "message"),
     [
         ({"learning_rate": "constant"}, "learning_rate='constant' has no effect with solver='sdca'"),
-        ({"penalty": "l1"}, "solver='sdca' needs penalty='l2' and alpha > 0"),
-        ({"alpha": 0.0}, "solver='sdca' needs penalty='l2' and alpha > 0"),
+        ({"alpha": 0.0}, "solver='sdca' needs a penalty by name and alpha > 0"),
         ({"average": True}, "average=True cannot be combined with solver='sdca'"),
         ({"clip_norm": 1.0}, "clip_norm=1.0 cannot be combined with solver='sdca'"),
         ({"sampler": "importance"}, "solver='sdca' needs rows of equal chance"),
@@ -287,6 +336,12 @@ def test_what_has_no_effect_is_refused(changed, message):
     X = rows()
     with pytest.raises(ValueError, match=message):
         MiniBatchSGDClassifier(**{**EXACT, **changed}).fit(X, labels(X))
+
+
+def test_an_l1_penalty_needs_a_loss_that_is_nowhere_negative():
+    X = rows()
+    with pytest.raises(ValueError, match="solver='sdca' does not support an l1 penalty with Poisson"):
+        MiniBatchSGDRegressor(loss="poisson", penalty="l1", **EXACT).fit(X, labels(X))
 
 
 def test_streams_and_networks_are_refused():

@@ -37,7 +37,9 @@ def test_it_is_the_step_of_the_hessian(name, weighted, monkeypatch):
     at, after, gain = step_of(name, weighted)
     hessian, gradient = at.hessian_matrix(), gradient_of(at)
     expected = np.linalg.pinv(hessian, rcond=1e-12) @ gradient
-    tolerance = 1e-6 if name == "softmax" else 0.05  # one output: by curvatures that count for at least a share of a bound
+    tolerance = (
+        1e-6 if name == "softmax" else 0.05
+    )  # one output: by curvatures that count for at least a share of a bound
     np.testing.assert_allclose(hessian @ (at.point - after.point), gradient, atol=tolerance * np.abs(gradient).max())
     assert gain == pytest.approx(gradient @ expected / 2, rel=tolerance)
 

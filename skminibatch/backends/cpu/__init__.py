@@ -92,13 +92,14 @@ def run_dual(task: LinearTask, plan: Plan) -> StepStats:
     stats.square_norms[:], stats.row_squares[:] = np.nan, np.nan
     K, spread = params.shape[1], optimizer.spread * task.fit_intercept
     # the numbers of a coordinate are neighbours; of one output they are so as they are
-    state = np.ascontiguousarray(params[0].T).ravel()
+    state, center = (np.ascontiguousarray(one.T).ravel() for one in params)
+    objective = optimizer.unit(), float(spread), optimizer.share(), optimizer.threshold()
     space = np.empty(int(plan.sizes.max()), np.int64), np.empty((2, BURST), np.uint64), np.empty((5, K))
     failed = run(
         (task.loss,), _csr(task.X), readonly(task.y), readonly(task.weights), plan.rows, plan.offsets, plan.coefficients,
-        (optimizer.unit(), float(spread)), state, table, space, stats.losses,
+        objective, state, center, table, space, stats.losses,
     )  # fmt: skip
-    params[0] = state.reshape(-1, K).T
+    params[0], params[1] = state.reshape(-1, K).T, center.reshape(-1, K).T
     return stats._replace(failed=failed)
 
 

@@ -44,12 +44,24 @@ def _balance(loss, raw, y, row, weight, q, dual, out, work):
 
 
 @inlined
-def outputs(X, row, state, raw):
+def shrunk(u, threshold):
+    """The coefficient of an l1 penalty that belongs to a number of the state."""
+    return u - min(max(u, -threshold), threshold)
+
+
+@inlined
+def outputs(X, row, state, threshold, raw):
     """Raw outputs of a row; `state` holds the outputs of each feature side by side, the intercepts last."""
     data, indices, indptr = X
     K = raw.size
     start, stop = np.uint64(indptr[row]), np.uint64(indptr[row + 1])
     last = state.size - K
+    if K == 1 and threshold > 0.0:
+        total = state[last]
+        for p in range(start, stop):
+            total += np.float64(data[p]) * shrunk(state[np.uint64(indices[p])], threshold)
+        raw[0] = total
+        return
     if K == 1:
         total = state[last]
         for p in range(start, stop):
@@ -61,7 +73,7 @@ def outputs(X, row, state, raw):
     for p in range(start, stop):
         x, first = np.float64(data[p]), np.uint64(indices[p]) * np.uint64(K)
         for k in range(K):
-            raw[k] += x * state[first + np.uint64(k)]
+            raw[k] += x * shrunk(state[first + np.uint64(k)], threshold)
 
 
 @inlined
@@ -93,11 +105,24 @@ def move_intercepts(table, state, K, share):
             state[last + k] += share * table[row, 2 + k]
 
 
+@inlined
+def move_center(state, center, K, share, threshold):
+    """Draw the coefficients to where they are now, and no more to where they were."""
+    if share > 0.0:
+        for j in range(state.size - K):
+            w = shrunk(state[j], threshold)
+            state[j] += share * (w - center[j])
+            center[j] = w
+
+
 @Kernel
-def run(parts, X, y, weights, order, offsets, coefficients, objective, state, table, space, losses):
-    """Carry out a plan; the failed step, or -1. `objective`: what a change of a dual variable counts, and the spread."""
+def run(parts, X, y, weights, order, offsets, coefficients, objective, state, center, table, space, losses):
+    """Carry out a plan; the failed step, or -1.
+
+    `objective`: what a change of a dual variable counts, the spread, the share of the center, and the threshold of l1.
+    """
     loss = parts[0]
-    unit, spread = objective
+    unit, spread, share, threshold = objective
     rows, burst, work = space
     raw, out, changes = work[0], work[1], work[2]
     K, flat, y_flat = raw.size, table.reshape(table.size), y.reshape(y.size)
@@ -107,6 +132,7 @@ def run(parts, X, y, weights, order, offsets, coefficients, objective, state, ta
         find_rows(places, offsets[s], offsets[s + 1], rows, 0, EVERY, burst)
         rate = coefficients[s, 0]
         if coefficients[s, 1] > 0.0:
+            move_center(state, center, K, share, threshold)
             move_intercepts(table, state, K, spread * unit)
         total = 0.0
         for t in range(size):
@@ -116,7 +142,7 @@ def run(parts, X, y, weights, order, offsets, coefficients, objective, state, ta
             row = rows[t]
             weight = weights[row] if weights.size else 1.0
             dual = table[row, 2:]
-            outputs(X, row, state, raw)
+            outputs(X, row, state, threshold, raw)
             total += weight * value_of(loss, raw, y, row, changes)
             q = (table[row, 0] + spread) * unit
             balance(loss, raw, y, row, weight, q, dual, out, work[3:])
