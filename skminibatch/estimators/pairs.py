@@ -10,6 +10,10 @@ from skminibatch.contract.kinds import ROWWISE_LOSS, SIZE_CHOICE, declared
 from skminibatch.estimators.parts import name_of
 from skminibatch.models.curvature import has_kink
 
+SMALL, FEW = (
+    0.01,
+    0.1,
+)  # a mean square over that of all values; the share of the values that may belong to such features
 FEWEST_AT_A_KINK = 1000  # rows: of fewer, too few are near a kink for their residuals to settle
 
 
@@ -73,22 +77,31 @@ def check_dual(model, parameters: dict) -> None:
 def suits_dual(model, sizes, data) -> bool:
     """Whether dual coordinate ascent is likely to be the fastest solver.
 
-    On sparse rows it is, for losses that it has no trouble with. On dense ones it is where a loss has a kink and the rows are
-    few: no rate has to fall. Its coordinates are those given, so that no feature may be much smaller than the others.
+    On sparse rows it is for losses that it has no trouble with, and on dense ones where a loss has a kink and the rows are few:
+    no rate has to fall. Its coordinates are those given, so that no feature may be much smaller than the others where another
+    solver would do.
     """
-    declared_sizes = declared(sizes)
+    declared_sizes, kink = declared(sizes), has_kink(model.loss)
     if declared_sizes.kind is not SIZE_CHOICE and not declared_sizes.constant:
         return False
-    if is_sparse(data.X):
-        return declared(model.loss).curvature is not None or has_kink(model.loss)
-    return has_kink(model.loss) and data.n_rows < FEWEST_AT_A_KINK and _are_alike(data)
+    if not is_sparse(data.X):
+        return kink and data.n_rows < FEWEST_AT_A_KINK and _are_alike(data.X[data.rows_in_use])
+    return kink or (declared(model.loss).curvature is not None and (model.l1() > 0 or _are_alike_where_stored(data.X)))
 
 
-def _are_alike(data) -> bool:
+def _are_alike(X) -> bool:
     """Whether the features are about as large as each other, or a few rows at least tell them from none."""
-    squares = np.mean(np.square(data.X[data.rows_in_use], dtype=np.float64), axis=0)
+    squares = np.mean(np.square(X, dtype=np.float64), axis=0)
     squares = squares[squares > 0]
-    return bool(squares.size and squares.min() * data.n_rows >= squares.sum())
+    return bool(squares.size and squares.min() * len(X) >= squares.sum())
+
+
+def _are_alike_where_stored(X) -> bool:
+    """Whether the stored values of most sparse features are about as large as each other."""
+    squares = X.data.astype(np.float64) ** 2
+    counts = np.bincount(X.indices, minlength=X.shape[1])
+    means = np.bincount(X.indices, squares, X.shape[1]) / np.maximum(counts, 1)
+    return bool(counts[means < SMALL * squares.mean()].sum() <= FEW * counts.sum()) if squares.size else True
 
 
 def check_rows(model, sampler) -> None:

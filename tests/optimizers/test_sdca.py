@@ -278,6 +278,15 @@ def test_auto_takes_it_for_sparse_rows():
     assert np.isfinite(pickle.loads(pickle.dumps(ours)).coef_).all()
 
 
+def test_auto_leaves_features_of_different_size_to_saga():
+    """Unless zeros are asked for, or the loss has a kink."""
+    X = rows() @ sparse.diags(10.0 ** -np.arange(D))
+    for settings, takes in (({}, False), ({"penalty": "l1"}, True), ({"loss": "hinge"}, True)):
+        ours = MiniBatchSGDClassifier(alpha=ALPHA, max_iter=2, tol=None, device="base", **settings)
+        ours.fit(sparse.csr_matrix(X), labels(rows()))
+        assert ("SDCA" in repr(ours._fitted.model.optimizer)) == takes
+
+
 def test_auto_takes_it_for_a_kink_and_few_rows():
     """Of features that are about as large as each other."""
     X, rng = rows().toarray(), np.random.default_rng(3)
