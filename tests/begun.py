@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 from unittest.mock import patch
 
@@ -12,6 +13,7 @@ from skminibatch.models.data import Data
 from skminibatch.models.linear_gradients import LinearGradients
 from skminibatch.models.view import gradients_of
 from skminibatch.preparation.begin import Fitted
+from skminibatch.training.loop import train
 from skminibatch.training.state import Progress, Recipe
 
 STEPS, HALVINGS = 60, 40
@@ -48,6 +50,15 @@ def begun(estimator, X, y, sample_weight=None) -> Begun:
     with patch.object(BaseMiniBatchEstimator, "_train", lambda self, *prepared: kept.extend(prepared)):
         estimator.fit(X, y, sample_weight=sample_weight)
     return Begun(*kept[:3])
+
+
+def trained(start: Begun, *on_epoch, **recipe) -> Progress:
+    """Progress after the recipe with something changed."""
+    fitted = start.fitted
+    changed = replace(start.recipe, **recipe)
+    return train(
+        start.model, start.data, fitted.params.copy(), changed, fitted.state, fitted.history.copied(), *on_epoch
+    )
 
 
 def gradient_of(at: LinearGradients) -> np.ndarray:

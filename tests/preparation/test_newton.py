@@ -11,7 +11,7 @@ from skminibatch.preparation.newton import newton_step
 from skminibatch.preparation.rounding import in_round_coordinates
 from skminibatch.preparation.second_stage import RowCurvatures
 from tests.begun import gradient_of
-from tests.preparation.test_rounding import predictor_of, problem
+from tests.preparation.problems import predictor_of, problem
 
 
 def step_of(name, weighted):

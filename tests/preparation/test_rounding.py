@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
+from skminibatch import MiniBatchSGDRegressor
 from skminibatch.contract.coordinates import AsGiven, RoundCoordinates
 from skminibatch.models.curvature import LEAST
 from skminibatch.models.data import Data
@@ -18,35 +18,10 @@ from skminibatch.preparation import rounding, second_stage
 from skminibatch.preparation.rounding import in_round_coordinates, suits_rounding
 from skminibatch.preparation.second_stage import RowCurvatures
 from tests.begun import begun, optimum_of
+from tests.preparation.problems import CASES, SETTINGS, D, N, predictor_of, problem
 
-N, D = 90, 4
-SETTINGS = {"device": "base", "random_state": 0, "max_iter": 2, "tol": None}
-CASES = {
-    "squared_error": MiniBatchSGDRegressor(**SETTINGS, alpha=0.3),
-    "no penalty": MiniBatchSGDRegressor(**SETTINGS, penalty=None),
-    "no intercept": MiniBatchSGDRegressor(**SETTINGS, alpha=0.3, fit_intercept=False),
-    "standardize": MiniBatchSGDRegressor(**SETTINGS, alpha=0.3, standardize=True),
-    "log_loss": MiniBatchSGDClassifier(**SETTINGS, alpha=0.01),
-    "poisson": MiniBatchSGDRegressor(**SETTINGS, loss="poisson", alpha=0.01),
-    "softmax": MiniBatchSGDClassifier(**SETTINGS, alpha=0.01),
-    "hinge": MiniBatchSGDClassifier(**SETTINGS, solver="saga", loss="hinge", alpha=0.01),
-}
 every_case = pytest.mark.parametrize("name", CASES)
 with_and_without_weights = pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
-
-
-def problem(name, weighted=False, dtype=np.float64):
-    """Features of different scales that depend on each other; with weights, some rows are not in use."""
-    rng = np.random.default_rng(0)
-    X = rng.standard_normal((N, D)) @ rng.standard_normal((D, D)) * [1.0, 30.0, 0.05, 1.0] + [0.0, 100.0, 0.0, 2.0]
-    raw = 0.5 * rng.standard_normal(N) + (X - X.mean(axis=0)) @ [0.3, 0.01, 1.0, -0.2]
-    y = raw
-    if isinstance(CASES[name], MiniBatchSGDClassifier):
-        y = np.digitize(raw, [-0.5, 0.5] if name == "softmax" else [0.0])
-    if name == "poisson":
-        y = rng.poisson(np.exp(0.3 * raw)).astype(float)
-    weights = np.where(np.arange(N) % 7 == 0, 0.0, rng.uniform(0.2, 3.0, N)) if weighted else None
-    return begun(CASES[name], X.astype(dtype), y, weights)
 
 
 def rounded(start, predictor):
@@ -54,13 +29,6 @@ def rounded(start, predictor):
     data = Data(start.data.X, start.data.y, start.data.weights, start.data.rows)
     curvatures = RowCurvatures.of(start.model, data, predictor)
     return *in_round_coordinates(start.model, data, *curvatures[:1], *curvatures[2:]), curvatures
-
-
-def predictor_of(start):
-    rng = np.random.default_rng(1)
-    coef, intercept = start.model.predictor(start.fitted.params, None)
-    at = start.gradients((coef, intercept))
-    return at.at(at.point + 0.1 * rng.standard_normal(at.point.shape)).predictor
 
 
 @every_case

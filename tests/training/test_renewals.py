@@ -10,8 +10,7 @@ import pytest
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
 from skminibatch.models.curvature import CAUTIOUS, LEAST
 from skminibatch.training.loop import Renewals
-from tests.begun import begun
-from tests.training.test_secured_epochs import trained
+from tests.begun import begun, trained
 
 
 def epochs(gains_by_steps: list[float], gains_by_epochs: list[float]) -> list[float]:

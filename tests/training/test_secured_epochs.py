@@ -11,7 +11,7 @@ from skminibatch import MiniBatchSGDRegressor
 from skminibatch.schedules import Auto, Constant
 from skminibatch.training.loop import ATTEMPTS, FALL, train
 from skminibatch.training.state import Diverged
-from tests.begun import begun
+from tests.begun import begun, trained
 
 SETTINGS = {"device": "base", "random_state": 0, "batch_size": 10, "alpha": 1e-3, "tol": None, "max_iter": 3}
 
@@ -21,15 +21,6 @@ def problem(solver="sgd", **settings):
     X = rng.standard_normal((200, 3))
     y = X @ [1.0, -1.0, 0.5] + 2.0 + 0.3 * rng.standard_normal(200)
     return begun(MiniBatchSGDRegressor(solver=solver, **{**SETTINGS, **settings}), X, y)
-
-
-def trained(start, *on_epoch, **recipe):
-    """Progress after the recipe with something changed."""
-    fitted = start.fitted
-    recipe = replace(start.recipe, **recipe)
-    return train(
-        start.model, start.data, fitted.params.copy(), recipe, fitted.state, fitted.history.copied(), *on_epoch
-    )
 
 
 def constant_objective(start) -> float:
