@@ -24,9 +24,8 @@ from skminibatch.models.linear import LinearModel
 from skminibatch.optimizers import OPTIMIZERS, SAGA, SDCA
 from skminibatch.penalties import PENALTIES
 
-SMALL_TABLE = (
-    1 << 23
-)  # numbers: a table of residuals that is not larger (or not larger than the rows) is made without asking
+# numbers: a table of residuals that is not larger, or not larger than the rows, is made without asking
+SMALL_TABLE = 1 << 23
 
 
 class LinearEstimator(BaseMiniBatchEstimator):

@@ -10,10 +10,8 @@ from skminibatch.contract.kinds import ROWWISE_LOSS, SIZE_CHOICE, declared
 from skminibatch.estimators.parts import name_of
 from skminibatch.models.curvature import has_kink
 
-SMALL, FEW = (
-    0.01,
-    0.1,
-)  # a mean square over that of all values; the share of the values that may belong to such features
+SMALL = 0.01  # mean square of a feature, over that of all stored values
+FEW = 0.1  # share of the stored values that may belong to small features
 FEWEST_AT_A_KINK = 1000  # rows: of fewer, too few are near a kink for their residuals to settle
 
 

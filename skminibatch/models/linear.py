@@ -273,17 +273,14 @@ class LinearModel:
         conjugates, mean = data.table[:, 1].sum() / n, data.table[:, 2:].sum(axis=0) / n
         v = (u[:, :-1] - optimizer.share() * center) * (optimizer.unit() * n) ** -1
         objective = loss + float(np.sum(self.penalty.value(coef)))
+        due = optimizer.spread * optimizer.unit() * n * float(mean @ mean)
 
         def gap(share: float) -> float:
             above = np.maximum(np.abs(share * v) - optimizer.l1, 0.0)
             square = float(np.sum(above**2))
             conjugate = square / (2.0 * optimizer.ridge) if optimizer.ridge > 0 else 0.0 if square == 0 else np.inf
             found = objective + share * conjugates + conjugate
-            if self.fit_intercept:
-                found += share * float(b @ mean) + optimizer.spread * optimizer.unit() * n * share**2 * float(
-                    mean @ mean
-                )
-            return found
+            return found + share * float(b @ mean) + share**2 * due if self.fit_intercept else found
 
         shares = [1.0]
         if optimizer.l1 > 0:

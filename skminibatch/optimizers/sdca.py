@@ -11,13 +11,7 @@ from skminibatch.contract.kinds import declares
 
 
 @declares(
-    domains={
-        "n_rows": POSITIVE,
-        "ridge": AT_LEAST_ZERO,
-        "spread": POSITIVE,
-        "pull": AT_LEAST_ZERO,
-        "l1": AT_LEAST_ZERO,
-    },
+    domains={"n_rows": POSITIVE, "spread": POSITIVE, **dict.fromkeys(("ridge", "pull", "l1"), AT_LEAST_ZERO)},
     n_coefficients=2,
     slot_exponents=(-1,),
     linear=True,
