@@ -39,7 +39,7 @@ def test_a_rate_does_not_depend_on_the_rows_of_its_steps(storage, rng):
 @pytest.mark.parametrize("storage", STORAGES.values(), ids=STORAGES)
 def test_a_stream_after_a_fit_begins_with_its_smoothness(storage, parameters, rng):
     X = rng.standard_normal((1000, 30)) * np.linspace(0.5, 1.5, 30)
-    model = stream(max_iter=2, tol=None, **parameters).fit(storage(X), X[:, 0])
+    model = stream(solver="schedule_free", max_iter=2, tol=None, **parameters).fit(storage(X), X[:, 0])
     of_fit = model._fitted.smoothness
     assert model._fitted.sketch is None
     for row in range(5):

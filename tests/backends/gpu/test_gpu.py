@@ -346,9 +346,9 @@ def test_sparse_rows_of_every_kind(kind, gpu, estimator_class, problem):
     wide = getattr(sparse, kind)(X)
     wide.indices, wide.indptr = wide.indices.astype(np.int64), wide.indptr.astype(np.int64)
     there = getattr(importlib.import_module("cupyx.scipy.sparse"), kind)(wide)
-    found = estimator_class(**QUICK).fit(there, problem.y)
+    found = estimator_class(**PLAIN).fit(there, problem.y)
     assert found.device_ == "cuda"
-    expected = estimator_class(**QUICK, device="base").fit(X, problem.y)
+    expected = estimator_class(**PLAIN, device="base").fit(X, problem.y)
     np.testing.assert_allclose(learnt(found), learnt(expected), atol=1e-9)
     output = "decision_function" if is_classifier(found) else "predict"
     np.testing.assert_allclose(getattr(found, output)(there).get(), getattr(found, output)(X), rtol=1e-12, atol=1e-14)
