@@ -60,6 +60,11 @@ class Data(NamedTuple):
         return np.arange(self.X.shape[0]) if self.rows is None else self.rows
 
     @property
+    def evaluated_rows(self) -> np.ndarray:
+        """The rows in use, for the verbs that evaluate: empty for all."""
+        return ALL_ROWS if self.rows is None else self.rows
+
+    @property
     def row_length(self) -> float:
         """Numbers that a row stores, in the mean."""
         return self.X.nnz / self.X.shape[0] if is_sparse(self.X) else self.X.shape[1]
@@ -111,6 +116,12 @@ def outputs_of_portions(data: Data, portions: Iterator[tuple], coef: np.ndarray,
     for portion, X in portions:
         raw = np.asarray(raw_outputs(X, coef, intercept), X.dtype)
         yield X, raw, data.y[portion], data.weights_of(portion)
+
+
+def outputs_of_all(data: Data, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
+    """Raw outputs (n, K) of a linear model of all rows, computed where they are."""
+    portions = data.portions_on_device(np.arange(len(data.y)))
+    return np.concatenate([raw for _, raw, _, _ in outputs_of_portions(data, portions, coef, intercept)])
 
 
 def raw_outputs(X, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:

@@ -271,9 +271,9 @@ class LinearModel:
         optimizer, u, center = self.optimizer, params[0].astype(np.float64), params[1, :, :-1]
         coef, b, n = optimizer.shrunk(u[:, :-1]), u[:, -1], data.n_rows
         conjugates, mean = data.table[:, 1].sum() / n, data.table[:, 2:].sum(axis=0) / n
-        v = (u[:, :-1] - optimizer.share() * center) * (optimizer.unit() * n) ** -1
+        v = (optimizer.ridge + optimizer.pull) * u[:, :-1] - optimizer.pull * center
         objective = loss + float(np.sum(self.penalty.value(coef)))
-        due = optimizer.spread * optimizer.unit() * n * float(mean @ mean)
+        due = optimizer.spread / (optimizer.ridge + optimizer.pull) * float(mean @ mean)
 
         def gap(share: float) -> float:
             above = np.maximum(np.abs(share * v) - optimizer.l1, 0.0)

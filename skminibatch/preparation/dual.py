@@ -11,14 +11,13 @@ from skminibatch import backends
 from skminibatch.backends.arrays import is_sparse
 from skminibatch.contract.kinds import declared
 from skminibatch.models.curvature import curvature_bounds, has_kink, typical_curvature
-from skminibatch.models.data import ALL_ROWS, Data, raw_outputs, square_lengths_inside
+from skminibatch.models.data import Data, raw_outputs, square_lengths_inside
 from skminibatch.models.linear import LinearModel
 from skminibatch.preparation.start import Start
 from skminibatch.training.state import Recipe
 
-# The pull to where the coefficients were: with it and the ridge, a row is about as stiff as n rows may be. Without an l1 penalty
-# it is left out where features are so many that they seldom meet, unless the loss has a kink.
-OVER_STIFFNESS = 1.0  # times the curvature of a mean row over n
+# With the pull to where the coefficients were and the ridge, a row is about as stiff as n rows may be. Without an l1 penalty
+# there is no pull where features are so many that they seldom meet, unless the loss has a kink.
 FEATURES_PER_ROW = 0.25
 # The spread of the intercept. A smaller one makes an epoch better, a larger one needs fewer epochs to settle the intercept.
 SHARE_OF_LENGTH = 0.1  # of the mean squared length of a row, at least
@@ -38,7 +37,7 @@ def with_dual(recipe: Recipe, start: Start) -> tuple[Start, Data, Recipe]:
     ridge, l1, curvature = model.strong_convexity(), model.l1(), typical_curvature(model.loss, data.y[in_use])
     stiffness = curvature * float(curvature_bounds(model.loss, data.y[in_use][:1], params[0, :1, -1:])[0]) * mean
     is_wide = not l1 and not has_kink(model.loss) and model.n_features >= FEATURES_PER_ROW * data.n_rows
-    pull = 0.0 if is_wide else max(OVER_STIFFNESS * stiffness / data.n_rows - ridge, 0.0)
+    pull = 0.0 if is_wide else max(stiffness / data.n_rows - ridge, 0.0)
     spread = max(SHARE_OF_LENGTH * mean, OVER_RIDGE * (ridge + pull) / curvature)
     model = model.with_optimizer(declared(model.optimizer).of_objective(data.n_rows, ridge, spread, pull, l1))
     table = np.zeros((len(lengths), 2 + model.n_outputs))
@@ -49,8 +48,7 @@ def with_dual(recipe: Recipe, start: Start) -> tuple[Start, Data, Recipe]:
         rows = rows._replace(written=sparse.csr_matrix(data.X))
     if params[0, :, :-1].any():
         params = _from_residuals(model, rows, params)
-    evaluated = ALL_ROWS if data.rows is None else data.rows
-    recipe = replace(recipe, evaluation_rows=evaluated, checks=1, is_bound=True)
+    recipe = replace(recipe, evaluation_rows=data.evaluated_rows, checks=1, is_bound=True)
     return start._replace(model=model, params=params), rows, recipe
 
 
@@ -62,7 +60,7 @@ def _from_residuals(model: LinearModel, data: Data, params: np.ndarray) -> np.nd
     """
     coef, intercept = params[0, :, :-1], params[0, :, -1]
     assert data.table is not None
-    in_use, evaluated, optimizer = data.rows_in_use, ALL_ROWS if data.rows is None else data.rows, model.optimizer
+    in_use, evaluated, optimizer = data.rows_in_use, data.evaluated_rows, model.optimizer
     backend, X = backends.choose(model.device), data.X[in_use]
     raw = np.asarray(raw_outputs(X, coef, intercept), np.float64)
     duals = -backend.residuals(model.loss, raw, data.y[in_use], data.weights_of(in_use))

@@ -10,7 +10,7 @@ from skminibatch.backends.arrays import take_on_device
 from skminibatch.contract.coordinates import RoundCoordinates
 from skminibatch.contract.verbs import hessian_product
 from skminibatch.models.curvature import has_second_derivative
-from skminibatch.models.data import Data, outputs_of_portions
+from skminibatch.models.data import Data, outputs_of_all
 from skminibatch.models.linear import LinearModel
 from skminibatch.models.protocol import Predictor
 from skminibatch.statistics.random import EXAMINED
@@ -30,8 +30,7 @@ def newton_step(model: LinearModel, data: Data, predictor: Predictor, gradient: 
     assert isinstance(axes, RoundCoordinates)
     if model.n_outputs == 1 or not has_second_derivative(model.loss, data.y, np.zeros((1, model.n_outputs))):
         return gradient / axes.curvature, float(np.sum(gradient**2)) / (2.0 * axes.curvature)
-    portions = data.portions_on_device(np.arange(len(data.y)))
-    raw = np.concatenate([raw for _, raw, _, _ in outputs_of_portions(data, portions, *predictor)]).astype(np.float64)
+    raw = outputs_of_all(data, *predictor).astype(np.float64)
     weights, ridge = data.weights_in_use, model.ridge_of_coordinates()
 
     def product(vector: np.ndarray) -> np.ndarray:

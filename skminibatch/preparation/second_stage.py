@@ -23,7 +23,7 @@ from skminibatch.models.curvature import (
     kink_curvature,
     typical_curvature,
 )
-from skminibatch.models.data import ALL_ROWS, Data, outputs_of_portions
+from skminibatch.models.data import Data, outputs_of_all
 from skminibatch.models.linear import LinearModel, Stored
 from skminibatch.models.protocol import Model, Predictor
 from skminibatch.optimizers import ScheduleFree
@@ -79,9 +79,7 @@ class RowCurvatures(NamedTuple):
     @classmethod
     def of(cls, model: LinearModel, data: Data, predictor: tuple, least: float = LEAST) -> RowCurvatures:
         """Those at a predictor; `least` is the share of their bounds that they count as at least: they change on the way."""
-        portions = data.portions_on_device(np.arange(len(data.y)))
-        raw = np.concatenate([of_some for _, of_some, _, _ in outputs_of_portions(data, portions, *predictor)])
-        used, unit = data.weights_in_use, 1.0
+        raw, used, unit = outputs_of_all(data, *predictor), data.weights_in_use, 1.0
         used = used if used.size else np.ones(len(data.y))
         if has_kink(model.loss):
             in_use = data.rows_in_use
@@ -111,7 +109,7 @@ def with_second_stage(
         model = first.with_optimizer(declared(solver).for_rows(data.n_rows))
         second = replace(recipe, schedule=schedule, smoothness=None, most_rows=np.inf, then=None)
         if not recipe.keep_best:
-            second = replace(second, evaluation_rows=ALL_ROWS if data.rows is None else data.rows, checks=1)
+            second = replace(second, evaluation_rows=data.evaluated_rows, checks=1)
         if recipe.smoothness is None:
             predictor, stored = progress.predictor, model.stored(data, progress.predictor)
             rows = data._replace(table=stored.table)
@@ -167,7 +165,7 @@ def _after_a_full_step(model: LinearModel, data: Data, predictor: Predictor) -> 
     gradient = model.gradient_with_penalty(params[0], stored.mean)
     step, expected = newton_step(model, data, predictor, gradient)
     params[0] -= step
-    stepped, rows = model.predictor(params, None), ALL_ROWS if data.rows is None else data.rows
+    stepped, rows = model.predictor(params, None), data.evaluated_rows
     before = sum(model.objective(data, rows, predictor))
     gain = before - sum(model.objective(data, rows, stepped))
     if expected > NOTHING * abs(before):
