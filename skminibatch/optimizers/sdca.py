@@ -8,7 +8,6 @@ import numpy as np
 
 from skminibatch.contract.domains import AT_LEAST_ZERO, POSITIVE
 from skminibatch.contract.kinds import declares
-from skminibatch.penalties import ElasticNet
 
 
 @declares(
@@ -69,7 +68,8 @@ class SDCA(NamedTuple):
 
     def shrunk(self, u):
         """The coefficients that belong to u."""
-        return ElasticNet(l1=self.l1).prox(u, 1.0 / (self.ridge + self.pull)) if self.l1 > 0 else u
+        threshold = self.threshold()
+        return u - np.clip(u, -threshold, threshold) if threshold > 0 else u
 
     def coefficients(self, rates, sizes, memory):
         """The rates, and whether an epoch of n rows begins with the step; the memory is the number of rows so far."""
