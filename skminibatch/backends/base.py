@@ -23,8 +23,9 @@ the stored ones change by as much; of a row that comes twice in a batch, the sec
 norm of the gradient is not measured then, and there are no weights of a sampler.
 
 Of a dual optimizer, the rows of a step come one after another, each at the parameters that the one before has left. A row of
-the table are the squared length of the row, what the conjugate of its weighted loss is at its dual variables (with a minus:
-``-z . a - s l(z)``), and these variables. At the start of an epoch the intercept moves to where its old place draws it.
+the table are how far a change of a dual variable moves its own raw output (the intercept apart), what the conjugate of its
+weighted loss is at its dual variables (with a minus: ``-z . a - s l(z)``), and these variables. At the start of an epoch the
+parameters are drawn to a new center. Where the coefficients have none, the slots hold that of the intercept alone.
 
 Semantics on CSR
 ----------------
@@ -98,21 +99,17 @@ def run_dual(task: LinearTask, plan: Plan) -> StepStats:
     X, y, table, params, stats = task.X, task.y, task.table, task.params, empty_stats(plan.n_steps)
     assert table is not None
     stats.square_norms[:], stats.row_squares[:] = np.nan, np.nan
-    unit, spread, u, center = optimizer.unit(), optimizer.spread * task.fit_intercept, params[0], params[1]
+    unit, shift, u = optimizer.unit(), optimizer.shift() * task.fit_intercept, params[0]
     coef, duals = u[:, :-1], table[:, 2:]
     out, work = np.empty(len(u)), np.empty((2, len(u)))
     for s, (start, stop) in enumerate(zip(plan.offsets[:-1], plan.offsets[1:], strict=True)):
         c = plan.coefficients[s]
-        if c[1] > 0:
-            if optimizer.share() > 0:
-                w = optimizer.shrunk(coef).copy()
-                coef += optimizer.share() * (w - center[:, :-1])
-                center[:, :-1] = w
-            u[:, -1] += spread * unit * duals.sum(axis=0)
+        if c[1] >= 0:
+            _move_centers(optimizer, params, c[1])
         for row in rows_of(plan.rows, start, stop):
             x = X[[row]].toarray()[0] if is_sparse(X) else X[row]
             weight = task.weights[row] if task.weights.size else 1.0
-            raw, q = optimizer.shrunk(coef) @ x + u[:, -1], (table[row, 0] + spread) * unit
+            raw, q = optimizer.shrunk(coef) @ x + u[:, -1], table[row, 0] + shift
             if declared(loss).kind is LOSS:
                 loss_before, out[0] = (
                     value(loss, raw[0], y[row]),
@@ -127,11 +124,25 @@ def run_dual(task: LinearTask, plan: Plan) -> StepStats:
             changes = (out - raw) / q
             duals[row] += changes
             table[row, 1] = -out @ duals[row] - weight * loss_after
-            g = -unit * np.outer(changes, np.append(x, spread))
+            g = -np.outer(changes, np.append(unit * x, shift))
             u[...], _, _ = update(optimizer, u, g, (), c)
         if not np.isfinite(stats.losses[s]):
             return stats._replace(failed=s)
     return stats
+
+
+def _move_centers(optimizer, params, momentum):
+    """Draw the coefficients to where they are now, and beyond, unless they have come back from there."""
+    every, intercept = params[0, :, :-1].shape, np.ones((params.shape[1], 1))
+    share = np.hstack([np.broadcast_to(optimizer.share(), every), intercept])
+    pull = np.hstack([np.broadcast_to(optimizer.pull, every), intercept / optimizer.spread])
+    w = np.hstack([optimizer.shrunk(params[0, :, :-1]), params[0, :, -1:]])
+    drawn = slice(None) if np.any(optimizer.pull) else slice(-1, None)
+    (u, center, before), w = params[:, :, drawn], w[:, drawn]
+    momentum = 0.0 if np.sum(pull[:, drawn] * (center - w) * (w - before)) > 0 else momentum
+    new = w + momentum * (w - before)
+    u += share[:, drawn] * (new - center)
+    center[...], before[...] = new, w
 
 
 def measured_from(plan: Plan, table=None) -> int:

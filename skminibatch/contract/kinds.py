@@ -200,7 +200,8 @@ OPTIMIZER = Kind(
         ),
         "dual": Ability(False, "whether what is stored are dual variables, and a row's step is the best along them"),
         "of_objective": Ability(
-            neutral.unchanged_by_objective, "of_objective(n_rows, ridge, spread, pull, l1): a dual one for it"
+            neutral.unchanged_by_objective,
+            "of_objective(n_rows, n_visits, ridge, spread, pull, l1, accelerated): a dual one for it",
         ),
         "auto_rate": Ability(
             None, "the constant rate of learning_rate='auto'; None: `auto_multiple` over the smoothness"

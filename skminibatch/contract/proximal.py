@@ -26,6 +26,8 @@ def proximal_point(loss, raw, y, weight, q, dual):
     a, of_a = raw, residual
     b = raw - residual
     of_b = b - raw + q * (dual + weight * gradient(loss, b, y))
+    if (of_b > 0.0) == (of_a > 0.0):  # between them is nothing but rounding
+        return b
     side = 0
     for evaluation in range(EVALUATIONS):
         if abs(of_b) <= PRECISION * longest:

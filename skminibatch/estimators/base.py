@@ -128,7 +128,11 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         `published` is None before the first call: then what is not assigned is left to `_start`.
         """
 
-    def _for_rows(self, model, sampler, sizes, data: Data) -> Model:
+    def _unpacked(self, X):
+        """Rows as a fit reads them best: those in CSR that have few zeros as dense ones."""
+        return X
+
+    def _for_rows(self, target, model, sampler, sizes, data: Data) -> Model:
         """The model with the optimizer that suits the rows best, where the choice is free and training starts afresh."""
         return model
 
@@ -177,7 +181,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             device = backends.device_of(self.device, X, self.batch_size)
             with backends.rows_on_device(device, X) as X:
                 validation, rows = self._validation(target, (X, y, sample_weight), rows, rng, separate)
-                data = Data(X, target.encode(y, np.dtype(X.dtype)), of_mean_one(weights, rows), rows)
+                data = Data(self._unpacked(X), target.encode(y, np.dtype(X.dtype)), of_mean_one(weights, rows), rows)
                 settings = self._settings(target, data, device, (given[0], strata), seed_of(rng), init, self.max_iter)
                 settings.class_counts, settings.validation = counts, validation
                 keeps_predictor = all(array is None for array in init)
@@ -321,7 +325,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
 
         continues = self.warm_start and hasattr(self, "_fitted")
         if epochs is not None and not continues and all(array is None for array in init or ()):
-            model = self._for_rows(model, sampler, sizes, data)
+            model = self._for_rows(target, model, sampler, sizes, data)
 
         def start(model, data: Data, predictor: tuple | None) -> tuple:
             return self._start(model, target, data, predictor or init or model.unset, seed)

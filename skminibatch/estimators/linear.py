@@ -26,6 +26,7 @@ from skminibatch.penalties import PENALTIES
 
 # numbers: a table of residuals that is not larger, or not larger than the rows, is made without asking
 SMALL_TABLE = 1 << 23
+FULL = 1 / 3  # of the entries are stored: written out, the rows take about as much memory
 
 
 class LinearEstimator(BaseMiniBatchEstimator):
@@ -72,13 +73,21 @@ class LinearEstimator(BaseMiniBatchEstimator):
             n_threads=parts.threads(self.n_jobs),
         )
 
-    def _for_rows(self, model, sampler, sizes, data):
-        free = self.solver == "auto" and self.learning_rate == "auto" and not self.average and not self.standardize
-        if not free or not self._has_small_table(model, data):
+    def _is_free(self) -> bool:
+        """Whether nothing speaks against any solver and coordinates."""
+        return self.solver == "auto" and self.learning_rate == "auto" and not self.average and not self.standardize
+
+    def _unpacked(self, X):
+        is_full = sparse.issparse(X) and X.nnz >= FULL * X.shape[0] * X.shape[1]
+        return X.toarray() if is_full and self._is_free() else X
+
+    def _for_rows(self, target, model, sampler, sizes, data):
+        if not self._is_free() or not self._has_small_table(model, data):
             return model
         suited = replace(model, optimizer=SDCA(), dtype=np.dtype(np.float64))
         obstacle = pairs.table_obstacle(suited, sampler, sparse=is_sparse(data.X), clip_norm=self.clip_norm)
-        return suited if not obstacle and pairs.suits_dual(suited, sizes, data) else model
+        constant = target.baseline(*data.targets, self._pointwise_loss())
+        return suited if not obstacle and pairs.suits_dual(suited, sizes, data, constant) else model
 
     def _has_small_table(self, model, data) -> bool:
         numbers = len(data.y) * (1 + model.n_outputs)
@@ -86,7 +95,7 @@ class LinearEstimator(BaseMiniBatchEstimator):
 
     def _coordinates(self, model) -> str:
         if declared(model.optimizer).dual:
-            return "given"
+            return "centered"
         if self.standardize:
             return "standard"
         return "gentle" if self.learning_rate == "auto" else "given"

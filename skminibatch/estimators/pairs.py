@@ -12,7 +12,8 @@ from skminibatch.models.curvature import has_kink
 
 SMALL = 0.01  # mean square of a feature, over that of all stored values
 FEW = 0.1  # share of the stored values that may belong to small features
-FEWEST_AT_A_KINK = 1000  # rows: of fewer, too few are near a kink for their residuals to settle
+FEWEST_WITH_ZEROS = 10_000  # rows with an l1 penalty: of fewer, a pass goes less far than the conditioning asks for
+FEWEST_AT_A_KINK = 1000  # rows on a side of it: of fewer, too few are near for their residuals to settle
 
 
 def check_table(model, sampler, *, sparse: bool, clip_norm, partial: bool) -> None:
@@ -72,34 +73,34 @@ def check_dual(model, parameters: dict) -> None:
         raise ValueError("standardize=True has no effect with solver='sdca', which no scale slows down.")
 
 
-def suits_dual(model, sizes, data) -> bool:
-    """Whether dual coordinate ascent is likely to be the fastest solver.
+def suits_dual(model, sizes, data, constant) -> bool:
+    """Whether dual coordinate ascent is likely to be the fastest solver; `constant` are the best constant raw outputs.
 
-    On sparse rows it is for losses that it has no trouble with, and on dense ones where a loss has a kink and the rows are few:
-    no rate has to fall. Its coordinates are those given, so that no feature may be much smaller than the others where another
-    solver would do.
+    On sparse rows it is for losses that it has no trouble with. On dense ones it is where a loss has a kink, and few rows on one
+    of its sides or an l1 penalty beside it, since no rate has to fall; and where few rows have an l1 penalty, for which others
+    cannot make the objective round.
     """
-    declared_sizes, kink = declared(sizes), has_kink(model.loss)
+    declared_sizes, kink, has_l1 = declared(sizes), has_kink(model.loss), model.l1() > 0
     if declared_sizes.kind is not SIZE_CHOICE and not declared_sizes.constant:
         return False
     if not is_sparse(data.X):
-        return kink and data.n_rows < FEWEST_AT_A_KINK and _are_alike(data.X[data.rows_in_use])
-    return kink or (declared(model.loss).curvature is not None and (model.l1() > 0 or _are_alike_where_stored(data.X)))
+        if has_l1:
+            return kink or data.n_rows < FEWEST_WITH_ZEROS
+        return kink and _rows_on_a_side(model, data, constant) < FEWEST_AT_A_KINK
+    return kink or declared(model.loss).curvature is not None
 
 
-def _are_alike(X) -> bool:
-    """Whether the features are about as large as each other, or a few rows at least tell them from none."""
-    squares = np.mean(np.square(X, dtype=np.float64), axis=0)
-    squares = squares[squares > 0]
-    return bool(squares.size and squares.min() * len(X) >= squares.sum())
-
-
-def _are_alike_where_stored(X) -> bool:
-    """Whether the stored values of most sparse features are about as large as each other."""
-    squares = X.data.astype(np.float64) ** 2
-    counts = np.bincount(X.indices, minlength=X.shape[1])
-    means = np.bincount(X.indices, squares, X.shape[1]) / np.maximum(counts, 1)
-    return bool(counts[means < SMALL * squares.mean()].sum() <= FEW * counts.sum()) if squares.size else True
+def _rows_on_a_side(model, data, constant) -> float:
+    """The least number of rows of a class, or above or below a constant: ``sum(weights)^2 / sum(weights^2)``."""
+    y, weights = data.targets
+    weights, y = np.ones(len(y)) if weights is None else weights, y.reshape(len(y), -1)
+    if declared(model.loss).task == "regression":
+        above = y > constant
+    else:
+        above = y > 0 if y.shape[1] == model.n_outputs else y == np.arange(model.n_outputs)
+    sides = np.hstack([above, ~above])
+    sums, squares = weights @ sides, weights**2 @ sides
+    return float(np.min(sums[squares > 0] ** 2 / squares[squares > 0]))
 
 
 def check_rows(model, sampler) -> None:

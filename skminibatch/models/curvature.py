@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skminibatch import backends
 from skminibatch.backends import base
-from skminibatch.contract.kinds import InvalidPart, declared
+from skminibatch.contract.kinds import LOSS, InvalidPart, declared
 from skminibatch.contract.typing import AnyPart
 from skminibatch.contract.verbs import hessian_product, stiffness
 
@@ -112,4 +113,5 @@ def kink_curvature(loss: AnyPart, y: np.ndarray, raw: np.ndarray, weights: np.nd
 
 
 def _derivatives(loss: AnyPart, raw: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return base.residuals(loss, raw, y, np.empty(0))
+    verbs = base if declared(loss).kind is LOSS else backends.choose("cpu")  # of one output, by array operations
+    return verbs.residuals(loss, raw, y, np.empty(0))

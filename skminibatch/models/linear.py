@@ -19,7 +19,8 @@ from skminibatch.contract.typing import AnyPart
 from skminibatch.contract.verbs import n_slots, prox, result, update
 from skminibatch.models.curvature import has_kink
 from skminibatch.models.data import Data, raw_outputs, square_lengths_inside
-from skminibatch.models.protocol import Predictor
+from skminibatch.models.duality import duality_gap
+from skminibatch.models.protocol import Distance, Predictor
 from skminibatch.statistics.random import EXAMINED
 
 
@@ -239,53 +240,26 @@ class LinearModel:
         second = declared(self.penalty).second_derivative(coef.astype(np.float64) * self.axes.penalised)
         return np.broadcast_to(second * self.axes.stretch.astype(np.float64) ** 2, coef.shape)
 
-    def distance(self, params: np.ndarray, data: Data, loss: float) -> float:
-        """How far the objective is above its least value, by the gradient and the curvature; NaN where they are not known.
+    def distance(self, params: np.ndarray, data: Data, loss: float) -> Distance:
+        """How far the objective is above its least value, by the gradient and the curvature where they are known.
 
         ``|G|^2 / (2 curvature)`` in round coordinates, G from the stored residuals of the rows. Of a dual optimizer, the
         duality gap, for which `loss` is the mean over all rows.
         """
         if declared(self.optimizer).dual:
-            return self._duality_gap(params, data, loss)
+            assert data.table is not None
+            return duality_gap(self.optimizer, self.penalty, params, data.table, loss, self.fit_intercept)
         axes = self.axes
         if not (isinstance(axes, RoundCoordinates) and declared(self.optimizer).per_row) or has_kink(self.loss):
-            return np.nan
+            return Distance()
         gradient = self.gradient_with_penalty(params[0], params[1])
-        return axes.flatness * float(np.sum(gradient**2)) / (2.0 * axes.curvature)
+        return Distance(estimate=axes.flatness * float(np.sum(gradient**2)) / (2.0 * axes.curvature))
 
     def gradient_with_penalty(self, w: np.ndarray, of_losses: np.ndarray) -> np.ndarray:
         """The gradient of the objective (K, d + 1) from that of the mean loss, for a square penalty; float64."""
         gradient = of_losses.astype(np.float64)
         gradient[:, :-1] += self.ridge_of_coordinates() * w[:, :-1]
         return gradient
-
-    def _duality_gap(self, params: np.ndarray, data: Data, loss: float) -> float:
-        """A bound of the distance, which is tight at the optimum; NaN before every row was visited.
-
-        By the inequality of Fenchel and Young, with ``v = sum(a x) / n`` the optimum (w*, b*) is at least ``-mean(l*) - R*(v) -
-        b* mean(a)``; the conjugate of the penalty is ``R*(v) = |s|^2 / (2 ridge)``, by what each v is above l1, s. Where the a do
-        not add up to zero, b* counts: it is taken to be as far from b as b is due to move. Of losses that are nowhere negative, a
-        share of the a gives a bound too: so small a share that v is nowhere above l1, if that is better.
-        """
-        assert data.table is not None
-        optimizer, u, center = self.optimizer, params[0].astype(np.float64), params[1, :, :-1]
-        coef, b, n = optimizer.shrunk(u[:, :-1]), u[:, -1], data.n_rows
-        conjugates, mean = data.table[:, 1].sum() / n, data.table[:, 2:].sum(axis=0) / n
-        v = (optimizer.ridge + optimizer.pull) * u[:, :-1] - optimizer.pull * center
-        objective = loss + float(np.sum(self.penalty.value(coef)))
-        due = optimizer.spread / (optimizer.ridge + optimizer.pull) * float(mean @ mean)
-
-        def gap(share: float) -> float:
-            above = np.maximum(np.abs(share * v) - optimizer.l1, 0.0)
-            square = float(np.sum(above**2))
-            conjugate = square / (2.0 * optimizer.ridge) if optimizer.ridge > 0 else 0.0 if square == 0 else np.inf
-            found = objective + share * conjugates + conjugate
-            return found + share * float(b @ mean) + share**2 * due if self.fit_intercept else found
-
-        shares = [1.0]
-        if optimizer.l1 > 0:
-            shares.append(min(1.0, optimizer.l1 / max(float(np.max(np.abs(v), initial=0.0)), optimizer.l1)))
-        return min(map(gap, shares))
 
     def l1(self) -> float:
         """What the absolute value of a coefficient counts in the penalty, where that is all that is not smooth."""

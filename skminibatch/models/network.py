@@ -17,7 +17,7 @@ from skminibatch.contract.verbs import n_slots, result
 from skminibatch.layers import Stack
 from skminibatch.layers.blocks import Running
 from skminibatch.models.data import ALL_ROWS, Data
-from skminibatch.models.protocol import Predictor
+from skminibatch.models.protocol import Distance, Predictor
 from skminibatch.statistics.features import Moments
 
 MICRO_BATCH = 32  # rows that are normalised together, where the normalization has no size
@@ -183,9 +183,9 @@ class MLPModel:
 
     # -- curvature
 
-    def distance(self, params: np.ndarray, data: Data, loss: float) -> float:
-        """NaN: the least value of the objective is not known."""
-        return np.nan
+    def distance(self, params: np.ndarray, data: Data, loss: float) -> Distance:
+        """Not known: neither is the least value of the objective."""
+        return Distance()
 
     def strong_convexity(self) -> float:
         """Zero: the curvature has no lower bound."""

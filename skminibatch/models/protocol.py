@@ -13,7 +13,7 @@ What depends on a predictor and on rows (gradients, curvature, smoothness) is in
 
 from __future__ import annotations
 
-from typing import Any, Protocol, Self, TypeAlias
+from typing import Any, NamedTuple, Protocol, Self, TypeAlias
 
 import numpy as np
 
@@ -23,6 +23,13 @@ from skminibatch.contract.typing import AnyPart
 from skminibatch.models.data import Data
 
 Predictor: TypeAlias = tuple[np.ndarray, ...]
+
+
+class Distance(NamedTuple):
+    """How far the objective is above its least value; NaN where that cannot be told."""
+
+    bound: float = np.nan
+    estimate: float = np.nan
 
 
 class Model(Protocol):
@@ -126,8 +133,8 @@ class Model(Protocol):
 
     # -- curvature
 
-    def distance(self, params: np.ndarray, data: Data, loss: float) -> float:
-        """How far the objective is above its least value, NaN where that cannot be told; `loss` is its mean over the rows."""
+    def distance(self, params: np.ndarray, data: Data, loss: float) -> Distance:
+        """How far the objective is above its least value; `loss` is the mean loss over the rows."""
 
     def strong_convexity(self) -> float:
         """A lower bound of the curvature of the objective along the weights, where it has one; otherwise zero."""

@@ -66,7 +66,7 @@ class Settings:
         start continues from, or None.
     assigned : tuple or None
         The predictor that a user has assigned since the call before: training goes on from there, its optimizer fresh.
-    coordinates : {'given', 'gentle', 'standard'}
+    coordinates : {'given', 'gentle', 'standard', 'centered'}
         How features are moved and stretched in training, see `choose_coordinates`.
     follows_smoothness : bool
         Whether the rate is automatic and follows from the smoothness of a batch.

@@ -11,18 +11,21 @@ from skminibatch import backends
 from skminibatch.backends.arrays import is_sparse
 from skminibatch.contract.kinds import declared
 from skminibatch.models.curvature import curvature_bounds, has_kink, typical_curvature
-from skminibatch.models.data import Data, raw_outputs, square_lengths_inside
+from skminibatch.models.data import Data, raw_outputs
 from skminibatch.models.linear import LinearModel
 from skminibatch.preparation.start import Start
+from skminibatch.statistics.visits import repeated, visits_of_rows
 from skminibatch.training.state import Recipe
 
-# With the pull to where the coefficients were and the ridge, a row is about as stiff as n rows may be. Without an l1 penalty
+# The pull to where the coefficients were, over that which makes a row about as stiff as n rows may be. Without an l1 penalty
 # there is no pull where features are so many that they seldom meet, unless the loss has a kink.
+PULL = 2.0
 FEATURES_PER_ROW = 0.25
 # The spread of the intercept. A smaller one makes an epoch better, a larger one needs fewer epochs to settle the intercept.
-SHARE_OF_LENGTH = 0.1  # of the mean squared length of a row, at least
-OVER_RIDGE = 100.0  # times the ridge over the curvature of the loss, at least
-LEAST_LENGTH = 1e-3  # of the mean squared length, what a row counts as: one without entries has a dual variable too
+SHARE_OF_MOVES = 0.1  # of how far the coefficients move the raw output of a row in the mean, at least
+OVER_CURVATURE = 100.0  # over the curvature of the loss, at least
+LEAST_MOVE = 1e-3  # of the mean, of any row: one without entries has a dual variable too
+APART = 2.0  # times as stiff as rows in the mean is a row that comes twice
 
 
 def with_dual(recipe: Recipe, start: Start) -> tuple[Start, Data, Recipe]:
@@ -32,24 +35,47 @@ def with_dual(recipe: Recipe, start: Start) -> tuple[Start, Data, Recipe]:
     """
     model, data, params = start.model, start.data, start.params
     assert isinstance(model, LinearModel)
-    lengths, in_use = square_lengths_inside(data.X, model.axes), data.rows_in_use
-    mean = float(lengths[in_use].mean()) or 1.0
-    ridge, l1, curvature = model.strong_convexity(), model.l1(), typical_curvature(model.loss, data.y[in_use])
-    stiffness = curvature * float(curvature_bounds(model.loss, data.y[in_use][:1], params[0, :1, -1:])[0]) * mean
-    is_wide = not l1 and not has_kink(model.loss) and model.n_features >= FEATURES_PER_ROW * data.n_rows
-    pull = 0.0 if is_wide else max(stiffness / data.n_rows - ridge, 0.0)
-    spread = max(SHARE_OF_LENGTH * mean, OVER_RIDGE * (ridge + pull) / curvature)
-    model = model.with_optimizer(declared(model.optimizer).of_objective(data.n_rows, ridge, spread, pull, l1))
-    table = np.zeros((len(lengths), 2 + model.n_outputs))
-    table[:, 0] = np.maximum(lengths, LEAST_LENGTH * mean)
+    in_use, n = data.rows_in_use, data.n_rows
+    rows = data.X if is_sparse(data.X) else sparse.csr_matrix(model.axes.transform(data.X))
+    ridge, l1, unit = model.strong_convexity(), model.l1(), typical_curvature(model.loss, data.y[in_use])
+    curvature = unit * float(curvature_bounds(model.loss, data.y[in_use][:1], params[0, :1, -1:])[0])
+    squares = sparse.csr_matrix((rows.data.astype(np.float64) ** 2, rows.indices, rows.indptr), rows.shape)
+    is_wide = not l1 and not has_kink(model.loss) and model.n_features >= FEATURES_PER_ROW * n
+    pull: float | np.ndarray = 0.0
+    if not is_wide:
+        pull = np.maximum(PULL * curvature * rows.nnz / len(data.y) / n * _mean_stored(squares) - ridge, 0.0)
+    moves = squares @ np.broadcast_to(1.0 / (ridge + pull), rows.shape[1]) / n
+    mean = float(moves[in_use].mean()) or 1.0
+    moves = np.maximum(moves, LEAST_MOVE * mean)
+    spread = max(SHARE_OF_MOVES * n * mean, OVER_CURVATURE / unit)
+    visits = _visits(1.0 + n * curvature * moves * (data.weights if data.weights.size else 1.0), in_use)
+    n_visits = int(visits[in_use].sum())
+    part = declared(model.optimizer).of_objective(n, n_visits, ridge, spread, pull, l1, not has_kink(model.loss))
+    model = model.with_optimizer(part)
+    table = np.zeros((len(moves), 2 + model.n_outputs))
+    table[:, 0] = moves
     table[in_use, 1] = np.nan  # until the row is visited
-    rows = data._replace(table=table)
-    if not is_sparse(data.X) and model.device == "cpu":
-        rows = rows._replace(written=sparse.csr_matrix(data.X))
+    data = data._replace(table=table, written=rows)
     if params[0, :, :-1].any():
-        params = _from_residuals(model, rows, params)
-    recipe = replace(recipe, evaluation_rows=data.evaluated_rows, checks=1, is_bound=True)
-    return start._replace(model=model, params=params), rows, recipe
+        params = _from_residuals(model, data, params)
+    recipe = replace(recipe, evaluation_rows=data.evaluated_rows, checks=1, repeats=n_visits / n)
+    if n_visits > n:
+        data = data._replace(rows=repeated(visits, in_use))
+    return start._replace(model=model, params=params), data, recipe
+
+
+def _visits(stiffness: np.ndarray, in_use: np.ndarray) -> np.ndarray:
+    """How often an epoch comes to each row: in proportion to one plus its stiffness (Qu, Richtarik and Zhang 2015)."""
+    each = np.zeros_like(stiffness)
+    each[in_use] = stiffness[in_use]
+    return visits_of_rows(each, APART * float(each[in_use].mean()))[1]
+
+
+def _mean_stored(squares: sparse.csr_matrix) -> np.ndarray:
+    """The mean of the stored squares of each feature; of one without any, that of all."""
+    counts = np.bincount(squares.indices, minlength=squares.shape[1])
+    sums = np.bincount(squares.indices, squares.data, squares.shape[1])
+    return np.divide(sums, counts, where=sums > 0, out=np.full(len(sums), squares.data.mean() if squares.nnz else 1.0))
 
 
 def _from_residuals(model: LinearModel, data: Data, params: np.ndarray) -> np.ndarray:
@@ -60,13 +86,15 @@ def _from_residuals(model: LinearModel, data: Data, params: np.ndarray) -> np.nd
     """
     coef, intercept = params[0, :, :-1], params[0, :, -1]
     assert data.table is not None
+    assert data.written is not None
     in_use, evaluated, optimizer = data.rows_in_use, data.evaluated_rows, model.optimizer
-    backend, X = backends.choose(model.device), data.X[in_use]
+    backend, X = backends.choose(model.device), data.written[in_use]
     raw = np.asarray(raw_outputs(X, coef, intercept), np.float64)
     duals = -backend.residuals(model.loss, raw, data.y[in_use], data.weights_of(in_use))
     implied = optimizer.unit() * np.asarray(X.T @ duals).T + optimizer.share() * coef
     none = np.zeros_like(coef)
-    objectives = [sum(model.objective(data, evaluated, (w, intercept))) for w in (optimizer.shrunk(implied), none)]
+    starts = [model.axes.outside(w, intercept) for w in (optimizer.shrunk(implied), none)]
+    objectives = [sum(model.objective(data, evaluated, predictor)) for predictor in starts]
     params = params.copy()
     if objectives[0] < objectives[1]:
         params[0, :, :-1], data.table[in_use, 2:] = implied, duals

@@ -39,9 +39,9 @@ def choose_coordinates(
 
     Parameters
     ----------
-    kind : {'gentle', 'standard'}
+    kind : {'gentle', 'standard', 'centered'}
         'standard' standardises every feature, which takes the statistics of all rows. 'gentle' only evens out the features,
-        so that an automatic rate suits all of them; it needs the rows in `sampled` only.
+        so that an automatic rate suits all of them; 'centered' moves those of dense rows. They need the rows in `sampled` only.
     old : Coordinates or None
         Those of the calls before, on a stream.
     """
@@ -52,6 +52,10 @@ def choose_coordinates(
             model, coordinates=standard_coordinates(moments, model.dtype, dense and model.fit_intercept)
         ), moments
     moments = moments.updated(data.X[sampled], data.weights[sampled] if data.weights.size else None)
+    if kind == "centered":
+        center = moments.mean if dense and model.fit_intercept else np.zeros(model.n_features)
+        ones = np.ones(model.n_features, model.dtype)
+        return replace(model, coordinates=Coordinates(center.astype(model.dtype), ones, ones)), moments
     if dense:
         axes = gentle_coordinates(moments, model.dtype, model.fit_intercept, old)
     else:

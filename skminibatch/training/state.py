@@ -11,10 +11,11 @@ import numpy as np
 
 from skminibatch.contract.kinds import Declared, declared
 from skminibatch.contract.typing import AnyPart
-from skminibatch.models.protocol import Model, Predictor
+from skminibatch.models.protocol import Distance, Model, Predictor
 from skminibatch.statistics.batches import BatchStatistics
 
 LONGEST_HISTORY = 500  # entries
+UNKNOWN = Distance()
 MEMORY = 0.95  # that the sums of `Drift` keep of those before, at each block
 SIGNIFICANT = 3.0  # deviations
 CHECKED_OFTEN, CHECKS = 2048, 6  # epochs of that many updates or more have that many checks, where these are cheap
@@ -77,7 +78,7 @@ class Recipe:
 
     ``smoothness`` is what a rate follows that depends on the batch size. Of the ``n_rows`` in use (0: as many as an epoch has)
     stiff ones come several times: an epoch has ``repeats`` times as many. Batches of more than ``most_rows`` are cut into steps
-    whose rates have its share. ``is_bound``: the distance that the model tells is a bound, which needs no caution.
+    whose rates have its share.
     ``follows_curvature``: the rate follows the curvatures of the losses at the parameters where the stage began.
     ``evaluation_rows`` are those on which the objective is measured (empty: all); None: the objective of an epoch is the mean
     over its batches, each before its step. ``tol`` and ``patience``: see `Watch`; ``constant`` is the predictor that the gain
@@ -104,7 +105,6 @@ class Recipe:
     evaluation_rows: np.ndarray | None = field(default_factory=lambda: np.empty(0, np.int64))
     validation: Callable | None = None
     keep_best: bool = False
-    is_bound: bool = False
     follows_curvature: bool = False
     checks: int = CHECKS
     first_epochs: int = 0
@@ -178,7 +178,7 @@ class Progress:
     loss: float = np.inf
     penalty: float = 0.0
     score: float = np.nan
-    distance: float = np.nan  # of the objective from its least value, where it is known
+    distance: Distance = UNKNOWN
     verdict: Verdict = CONTINUE
 
     @property

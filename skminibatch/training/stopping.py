@@ -54,18 +54,16 @@ class Watch:
 
     def at_optimum(self, progress: Progress, recipe: Recipe, caution: float = CAUTION) -> Verdict:
         """Whether the model says that it is near enough to the optimum."""
-        if (
-            recipe.tol is None
-            or recipe.keep_best
-            or not caution * progress.distance <= self._enough(progress, recipe.tol)
-        ):
+        if recipe.tol is None or recipe.keep_best:
             return CONTINUE
-        by = "the duality gap" if recipe.is_bound else "its gradient and curvature"
-        return Verdict(
-            f"the objective is within tol={recipe.tol:g} of the optimum, relative to the gain over a constant prediction: "
-            f"{progress.distance:.1e} above it, by {by}",
-            converged=True,
-        )
+        (bound, estimate), enough = progress.distance, self._enough(progress, recipe.tol)
+        if bound <= enough:
+            return _near(recipe.tol, bound, "the duality gap")
+        if np.isnan(bound):
+            near = caution * estimate <= enough
+            return _near(recipe.tol, estimate, "its gradient and curvature") if near else CONTINUE
+        near = estimate <= enough and _left(self.objectives, recipe.patience) <= enough
+        return _near(recipe.tol, estimate, "the duality gap near its coefficients") if near else CONTINUE
 
     def _enough(self, progress: Progress, tol: float) -> float:
         constant = progress.objective if np.isnan(self.constant) else self.constant
@@ -91,11 +89,11 @@ class Watch:
         objectives.append(progress.objective)
         if np.isnan(self.constant):
             self.constant = progress.objective
-        verdict = self.at_optimum(progress, recipe, 1.0 if recipe.is_bound else STALE)
+        verdict = self.at_optimum(progress, recipe, STALE)
         if verdict.reason:
             return verdict
         words = ""
-        if recipe.tol is not None and np.isnan(progress.distance):
+        if recipe.tol is not None and np.all(np.isnan(progress.distance)):
             words = self._little_left(progress, recipe, recipe.tol)
         if words:
             del objectives[:-1]
@@ -133,6 +131,14 @@ class Watch:
             return Verdict(words, converged=True)
         reason = schedule.at_standstill(progress.state)
         return Verdict(f"{reason}; {words}", converged=True) if reason else LOWER_THE_RATE
+
+
+def _near(tol: float, distance: float, by: str) -> Verdict:
+    return Verdict(
+        f"the objective is within tol={tol:g} of the optimum, relative to the gain over a constant prediction: {distance:.1e} "
+        f"above it, by {by}",
+        converged=True,
+    )
 
 
 def _left(objectives: list[float], patience: int) -> float:

@@ -24,6 +24,7 @@ from skminibatch.optimizers import SDCA
 from skminibatch.penalties import ElasticNet
 
 N, D, OUTPUTS, ALPHA = 90, 12, 3, 0.05
+PULLS = np.geomspace(0.01, 1.0, D)  # of the coefficients
 EXACT = {"solver": "sdca", "alpha": ALPHA, "tol": 1e-10, "max_iter": 3000, "random_state": 0}
 
 
@@ -89,15 +90,15 @@ def test_the_proximal_point_of_several_outputs_is_stationary(loss, q):
 # -- the kernel
 
 
-def task_of(loss, weighted=True, pull=0.0, l1=0.0):
+def task_of(loss, weighted=True, pull=0.0, l1=0.0, accelerated=False):
     rng, X = np.random.default_rng(0), rows()
     K = OUTPUTS if isinstance(loss, (Softmax, OneVsRest, EachOutput)) else 1
     y = rng.integers(OUTPUTS, size=(N, 1)).astype(float) if K > 1 else rng.choice([-1.0, 1.0], N)
     y = rng.standard_normal((N, K)) if isinstance(loss, EachOutput) else y
+    optimizer, params = SDCA().of_objective(N, N, ALPHA, 5.0, pull, l1, accelerated), np.zeros((3, K, D + 1))
     table = np.zeros((N, 2 + K))
-    table[:, 0] = np.sum(X.toarray() ** 2, axis=1) + 1e-3
+    table[:, 0] = X.toarray() ** 2 @ np.broadcast_to(optimizer.unit(), D) + 1e-6
     weights = rng.uniform(0.5, 1.5, N) if weighted else np.empty(0)
-    optimizer, params = SDCA(float(N), ALPHA, 0.3, pull, l1), np.zeros((2, K, D + 1))
     return LinearTask(loss, ElasticNet(ALPHA, l1), optimizer, X, y, weights, params, table=table)
 
 
@@ -105,11 +106,12 @@ def task_of(loss, weighted=True, pull=0.0, l1=0.0):
     "loss", [Logistic(), Hinge(), SquaredError(), Softmax(), OneVsRest(Hinge()), EachOutput(SquaredError())], ids=repr
 )
 @pytest.mark.parametrize("fit_intercept", [True, False])
-@pytest.mark.parametrize(("pull", "l1"), [(0.0, 0.0), (0.1, 0.0), (0.1, 0.02)])
-def test_backends_agree(loss, fit_intercept, pull, l1):
+@pytest.mark.parametrize(("pull", "l1"), [(0.0, 0.0), (PULLS, 0.0), (PULLS, 0.02)], ids=["none", "pull", "l1"])
+@pytest.mark.parametrize("accelerated", [False, True])
+def test_backends_agree(loss, fit_intercept, pull, l1, accelerated):
     found = []
     for backend in (base, cpu):
-        task = task_of(loss, pull=pull, l1=l1)._replace(fit_intercept=fit_intercept)
+        task = task_of(loss, pull=pull, l1=l1, accelerated=accelerated)._replace(fit_intercept=fit_intercept)
         memory = None
         for epoch in range(3):
             sizes = np.array([30, 30, 20, 10])
@@ -123,18 +125,18 @@ def test_backends_agree(loss, fit_intercept, pull, l1):
     for mine, theirs in zip(*found, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-6, atol=1e-8)
     params, table, _ = found[1]
-    of_rows = table[:, 2:].T @ task_of(loss).X / ((ALPHA + pull) * N)
+    of_rows = (table[:, 2:].T @ task_of(loss).X) / ((ALPHA + pull) * N)
     center = params[1, :, :-1] * pull / (ALPHA + pull)
     np.testing.assert_allclose(params[0, :, :-1], of_rows + center, rtol=1e-9, atol=1e-12)
     assert fit_intercept or not params[0, :, -1].any()
 
 
 def test_an_epoch_begins_once():
-    part = SDCA(n_rows=10.0)
+    part = SDCA(n_rows=8.0, n_visits=10.0, accelerated=True)
     coefficients, memory = part.coefficients(np.ones(4), np.array([4, 4, 2, 5]), None)
-    assert coefficients[:, 1].tolist() == [1, 0, 0, 1]
+    assert coefficients[:, 1].tolist() == [0.0, -1.0, -1.0, 0.25]
     coefficients, _ = part.coefficients(np.ones(2), np.array([5, 5]), memory)
-    assert coefficients[:, 1].tolist() == [0, 1]
+    assert coefficients[:, 1].tolist() == [-1.0, 0.4]
 
 
 def test_a_gpu_refuses():
@@ -237,7 +239,9 @@ def test_losses_with_kinks_reach_the_optimum(loss):
 def test_the_gap_bounds_the_distance(penalty):
     X = rows()
     y = labels(X)
-    best = MiniBatchSGDClassifier(penalty=penalty, **EXACT).fit(X, y).best_loss_
+    best = (
+        MiniBatchSGDClassifier(penalty=penalty, **EXACT).fit(X, y).best_loss_
+    )  # or the estimate near the coefficients
     for tol in (0.3, 0.1, 1e-2, 1e-3, 1e-5):
         ours = MiniBatchSGDClassifier(penalty=penalty, **{**EXACT, "tol": tol}).fit(X, y)
         gap = float(ours.stop_reason_.split("prediction: ")[1].split()[0])
@@ -260,7 +264,7 @@ def test_rows_without_entries_and_rows_held_out():
 
 
 def test_auto_takes_it_for_sparse_rows():
-    X = rows()
+    X = rows(density=0.2)
     y = labels(X)
     for penalty in ("l1", "elasticnet", "l2"):
         ours = MiniBatchSGDClassifier(penalty=penalty, alpha=ALPHA, random_state=0).fit(X, y)
@@ -278,27 +282,73 @@ def test_auto_takes_it_for_sparse_rows():
     assert np.isfinite(pickle.loads(pickle.dumps(ours)).coef_).all()
 
 
-def test_auto_leaves_features_of_different_size_to_saga():
-    """Unless zeros are asked for, or the loss has a kink."""
-    X = rows() @ sparse.diags(10.0 ** -np.arange(D))
-    for settings, takes in (({}, False), ({"penalty": "l1"}, True), ({"loss": "hinge"}, True)):
-        ours = MiniBatchSGDClassifier(alpha=ALPHA, max_iter=2, tol=None, device="base", **settings)
-        ours.fit(sparse.csr_matrix(X), labels(rows()))
-        assert ("SDCA" in repr(ours._fitted.model.optimizer)) == takes
+def test_rows_with_few_zeros_are_trained_on_as_dense_ones():
+    X, y = rows(), labels(rows())
+    packed, full = (MiniBatchSGDClassifier(alpha=ALPHA, random_state=0).fit(given, y) for given in (X, X.toarray()))
+    np.testing.assert_array_equal(packed.coef_, full.coef_)
+    assert "SDCA" not in repr(packed._fitted.model.optimizer)
 
 
-def test_auto_takes_it_for_a_kink_and_few_rows():
-    """Of features that are about as large as each other."""
-    X, rng = rows().toarray(), np.random.default_rng(3)
-    y = X @ rng.standard_normal(D) + rng.standard_normal(N)
+def test_the_units_of_features_change_nothing():
+    """Each coefficient has a pull of its own: without a penalty to speak of, passes and predictions stay as they are."""
+    X, scale = rows(n=500, density=0.2), 10.0 ** np.linspace(-4, 4, D)
+    y, scaled = labels(X, 3), sparse.csr_matrix(X @ sparse.diags(scale))
+    for settings in ({}, {"loss": "hinge"}, {"loss": "modified_huber"}):
+        one, other = (MiniBatchSGDClassifier(alpha=1e-15, random_state=0, **settings) for _ in range(2))
+        one.fit(X, y)
+        other.fit(scaled, y)
+        assert "SDCA" in repr(other._fitted.model.optimizer)
+        assert one.n_iter_ == other.n_iter_
+        np.testing.assert_allclose(other.coef_ * scale, one.coef_, atol=1e-6)
+
+
+def test_stiff_rows_are_visited_often():
+    """Ten rows a hundred times as long as the others, or with as much weight as these together, cost no passes."""
+    X = rows(n=2000, density=0.2)
+    y = labels(X)
+    long, weights = X.copy(), np.ones(2000)
+    long[:10] *= 100.0
+    weights[:10] = 200.0
+    for given, weighted in ((long.tocsr(), None), (X, weights)):
+        ours = MiniBatchSGDClassifier(random_state=0).fit(given, y, sample_weight=weighted)
+        assert "SDCA" in repr(ours._fitted.model.optimizer)
+        best = MiniBatchSGDClassifier(solver="sdca", tol=1e-9, max_iter=3000).fit(given, y, sample_weight=weighted)
+        assert ours.n_iter_ < 30
+        assert ours.best_loss_ - best.best_loss_ < 1e-3 * np.log(2)
+        assert ours.t_ == 2000 * ours.n_iter_
+
+
+def test_auto_takes_it_for_a_kink_and_few_rows_on_a_side():
+    X, rng = np.random.default_rng(4).standard_normal((4000, D)), np.random.default_rng(3)
+    y = X @ rng.standard_normal(D) + rng.standard_normal(4000)
     settings = {"alpha": ALPHA, "max_iter": 3, "tol": None, "device": "base"}
+
+    def takes(estimator, X, y, **parameters):
+        return "SDCA" in repr(estimator(**settings, **parameters).fit(X, y)._fitted.model.optimizer)
+
     for dtype in (np.float64, np.float32):
-        ours = MiniBatchSGDRegressor(loss="quantile", **settings).fit(X.astype(dtype), y)
+        ours = MiniBatchSGDRegressor(loss="quantile", **settings).fit(X[:300].astype(dtype), y[:300])
         assert "SDCA" in repr(ours._fitted.model.optimizer)
         assert ours.coef_.dtype == dtype
-    for loss, rows_given in (("huber", X), ("quantile", X * np.append(1e3, np.ones(D - 1)))):
-        other = MiniBatchSGDRegressor(loss=loss, **settings).fit(rows_given, y)
-        assert "SDCA" not in repr(other._fitted.model.optimizer)
+    assert not takes(MiniBatchSGDRegressor, X, y, loss="quantile")
+    assert takes(MiniBatchSGDRegressor, X, y, loss="quantile", quantile=0.9)
+    assert takes(MiniBatchSGDRegressor, X, y, loss="quantile", penalty="l1")
+    assert takes(MiniBatchSGDRegressor, X, y, loss="huber", penalty="l1")
+    assert not takes(MiniBatchSGDRegressor, X[:300], y[:300], loss="huber")
+    assert takes(MiniBatchSGDClassifier, X, y > np.quantile(y, 0.9), loss="hinge")
+    assert not takes(MiniBatchSGDClassifier, X, y > np.median(y), loss="hinge")
+
+
+@pytest.mark.parametrize("loss", ["quantile", "huber"])
+def test_dense_rows_are_centered(loss):
+    """Features far from zero take no more passes, and the objective is the same."""
+    X, rng = np.random.default_rng(4).standard_normal((400, D)), np.random.default_rng(3)
+    y = X @ rng.standard_normal(D) + rng.standard_normal(400)
+    near = MiniBatchSGDRegressor(loss=loss, solver="sdca", alpha=1e-3, tol=1e-5, random_state=0).fit(X, y)
+    far = MiniBatchSGDRegressor(loss=loss, solver="sdca", alpha=1e-3, tol=1e-5, random_state=0).fit(X + 1e3, y)
+    assert far.n_iter_ <= 2 * near.n_iter_
+    np.testing.assert_allclose(far.coef_, near.coef_, atol=2e-2)
+    np.testing.assert_allclose(far.best_loss_, near.best_loss_, rtol=1e-4)
 
 
 def test_any_batch_size_gives_the_same():

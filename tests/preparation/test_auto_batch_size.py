@@ -99,7 +99,12 @@ def test_calibration_writes_a_table(tmp_path, monkeypatch, capsys):
     assert step_costs.load(str(path), "csr").row_lengths.tolist() == [2, 4]
 
 
-@pytest.mark.parametrize("storage", [np.asarray, sparse.csr_matrix])
+def with_zeros(X):
+    """Rows in CSR, most of them zeros beside the numbers given."""
+    return sparse.hstack([X, sparse.csr_matrix((len(X), 40 - X.shape[1]))]).tocsr()
+
+
+@pytest.mark.parametrize("storage", [np.asarray, with_zeros])
 @pytest.mark.parametrize("solver", ["auto", "schedule_free"])
 def test_fit_says_what_it_chose_and_why(solver, storage, rng):
     """By a pilot, by the theory of SAGA where that takes over, or as many as cost least where rows come one by one."""

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from skminibatch import MiniBatchMLPRegressor, MiniBatchSGDClassifier, MiniBatchSGDRegressor
+from skminibatch.models.protocol import Distance
 from skminibatch.samplers import Shuffle
 from skminibatch.schedules import Adaptive, Auto, Constant, ConstantSize
 from skminibatch.training.state import History, Progress, Recipe, TrainState
@@ -47,9 +48,9 @@ def recipe(schedule=Auto(), **settings) -> Recipe:  # noqa: B008
     return Recipe(Shuffle(), schedule, ConstantSize(), **{"max_epochs": 100, "tol": 1e-3, **settings})
 
 
-def checked(watch, recipe, objective, distance=np.nan, score=np.nan, seconds=0.0, state=TrainState()):  # noqa: B008
+def checked(watch, recipe, objective, distance=(), score=np.nan, seconds=0.0, state=TrainState()):  # noqa: B008
     """The verdict at an objective."""
-    progress = Progress(None, None, state, History(), None, loss=objective, score=score, distance=distance)
+    progress = Progress(None, None, state, History(), None, loss=objective, score=score, distance=Distance(*distance))
     return watch.verdict(progress, recipe, seconds)
 
 
@@ -94,17 +95,31 @@ def test_nothing_stops_without_tol():
 @pytest.mark.parametrize(("objective", "distance"), [(1.0, 0.9e-3 * 9.0 / STALE), (-5.0, 0.9e-3 * 15.0 / STALE)])
 def test_a_distance_that_is_known_decides(objective, distance):
     """By residuals of earlier parameters it counts `STALE` times; it needs no sequence, and none can do without."""
-    verdict = checked(Watch(CONSTANT), recipe(), objective, distance)
+    verdict = checked(Watch(CONSTANT), recipe(), objective, (np.nan, distance))
     assert verdict.converged
     assert f"{distance:.1e} above it, by its gradient and curvature" in verdict.reason
     assert "within tol=0.001 of the optimum, relative to the gain over a constant prediction" in verdict.reason
     watch = Watch(CONSTANT)
     for _ in range(50):
-        assert not checked(watch, recipe(), objective, 1.3 * distance).reason
+        assert not checked(watch, recipe(), objective, (np.nan, 1.3 * distance)).reason
+
+
+def test_a_bound_decides_alone_and_an_estimate_with_the_sequence():
+    bound = checked(Watch(CONSTANT), recipe(), 1.0, (0.9e-3 * 9.0, np.nan))
+    assert bound.converged
+    assert bound.reason.endswith("8.1e-03 above it, by the duality gap")
+    falling, still = Watch(CONSTANT), Watch(CONSTANT)
+    for objective in 2.0 - 0.05 * np.arange(20):
+        assert not checked(falling, recipe(), objective, (1.0, 1e-6)).reason
+    verdicts = [checked(still, recipe(), 2.0, (1.0, 1e-6)) for _ in range(7)]
+    assert verdicts[-1].converged
+    assert verdicts[-1].reason.endswith("1.0e-06 above it, by the duality gap near its coefficients")
+    assert not checked(still, recipe(), 2.0, (1.0, 0.5)).reason
 
 
 def test_at_the_start_of_a_stage_the_distance_is_fresh():
-    progress = Progress(None, None, TrainState(), History(), None, loss=1.0, distance=0.9e-3 * 9.0 / CAUTION)
+    progress = Progress(None, None, TrainState(), History(), None, loss=1.0)
+    progress.distance = Distance(estimate=0.9e-3 * 9.0 / CAUTION)
     watch = Watch(CONSTANT)
     assert watch.at_optimum(progress, recipe()).reason
     assert not watch.at_optimum(progress, recipe(tol=None)).reason

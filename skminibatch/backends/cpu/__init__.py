@@ -90,16 +90,22 @@ def run_dual(task: LinearTask, plan: Plan) -> StepStats:
 
     stats, params, table, optimizer = empty_stats(plan.n_steps), task.params, task.table, task.optimizer
     stats.square_norms[:], stats.row_squares[:] = np.nan, np.nan
-    K, spread = params.shape[1], optimizer.spread * task.fit_intercept
+    K, units = params.shape[1], np.atleast_1d(np.asarray(optimizer.unit(), np.float64))
+    first = 0 if np.any(optimizer.pull) else params.shape[2] - 1  # without a pull, the intercepts alone have a center
     # the numbers of a coordinate are neighbours; of one output they are so as they are
-    state, center = (np.ascontiguousarray(one.T).ravel() for one in params)
-    objective = optimizer.unit(), float(spread), optimizer.share(), optimizer.threshold()
+    states = tuple(
+        np.ascontiguousarray(one.T).ravel() for one in (params[0], params[1, :, first:], params[2, :, first:])
+    )
+    n, shift = optimizer.n_rows, float(optimizer.shift() * task.fit_intercept)
+    objective = units, shift, optimizer.ridge * n, optimizer.l1 * n
     space = np.empty(int(plan.sizes.max()), np.int64), np.empty((2, BURST), np.uint64), np.empty((5, K))
     failed = run(
         (task.loss,), _csr(task.X), readonly(task.y), readonly(task.weights), plan.rows, plan.offsets, plan.coefficients,
-        objective, state, center, table, space, stats.losses,
+        objective, states, table, space, stats.losses,
     )  # fmt: skip
-    params[0], params[1] = state.reshape(-1, K).T, center.reshape(-1, K).T
+    params[0] = states[0].reshape(-1, K).T
+    for slot, numbers in zip(params[1:], states[1:], strict=True):
+        slot[:, first:] = numbers.reshape(-1, K).T
     return stats._replace(failed=failed)
 
 

@@ -50,16 +50,23 @@ def shrunk(u, threshold):
 
 
 @inlined
-def outputs(X, row, state, threshold, raw):
+def unit_of(units, j):
+    """The unit of a feature, of `units` of each, or of one for all."""
+    return units[j] if units.size > 1 else units[0]
+
+
+@inlined
+def outputs(X, row, state, units, l1, raw):
     """Raw outputs of a row; `state` holds the outputs of each feature side by side, the intercepts last."""
     data, indices, indptr = X
     K = raw.size
     start, stop = np.uint64(indptr[row]), np.uint64(indptr[row + 1])
     last = state.size - K
-    if K == 1 and threshold > 0.0:
+    if K == 1 and l1 > 0.0:
         total = state[last]
         for p in range(start, stop):
-            total += np.float64(data[p]) * shrunk(state[np.uint64(indices[p])], threshold)
+            j = np.uint64(indices[p])
+            total += np.float64(data[p]) * shrunk(state[j], l1 * unit_of(units, j))
         raw[0] = total
         return
     if K == 1:
@@ -71,58 +78,72 @@ def outputs(X, row, state, threshold, raw):
     for k in range(K):
         raw[k] = state[last + k]
     for p in range(start, stop):
-        x, first = np.float64(data[p]), np.uint64(indices[p]) * np.uint64(K)
+        j = np.uint64(indices[p])
+        x, first, threshold = np.float64(data[p]), j * np.uint64(K), l1 * unit_of(units, j)
         for k in range(K):
             raw[k] += x * shrunk(state[first + np.uint64(k)], threshold)
 
 
 @inlined
-def add_row(X, row, state, changes, spread):
-    """Add a row times the changes, and to the intercepts the changes times the spread."""
+def add_row(X, row, state, changes, units, shift):
+    """Add to the coefficients a row times its units and the changes, and to the intercepts the changes times the shift."""
     data, indices, indptr = X
     K = changes.size
     start, stop = np.uint64(indptr[row]), np.uint64(indptr[row + 1])
     last = state.size - K
     for k in range(K):
-        state[last + k] += spread * changes[k]
+        state[last + k] += shift * changes[k]
     if K == 1:
         change = changes[0]
         for p in range(start, stop):
-            state[np.uint64(indices[p])] += change * np.float64(data[p])
+            j = np.uint64(indices[p])
+            state[j] += change * unit_of(units, j) * np.float64(data[p])
         return
     for p in range(start, stop):
-        x, first = np.float64(data[p]), np.uint64(indices[p]) * np.uint64(K)
+        j = np.uint64(indices[p])
+        x, first = unit_of(units, j) * np.float64(data[p]), j * np.uint64(K)
         for k in range(K):
             state[first + np.uint64(k)] += x * changes[k]
 
 
 @inlined
-def move_intercepts(table, state, K, share):
-    """Add to the intercepts a share of the sums of the dual variables."""
-    last = state.size - K
-    for row in range(table.shape[0]):
-        for k in range(K):
-            state[last + k] += share * table[row, 2 + k]
+def coordinate(i, state, K, objective):
+    """Of a number of the state: its coefficient, the share of its center, and the weight of the pull to it."""
+    units, shift, ridge, l1 = objective
+    if i >= state.size - K:
+        return state[i], 1.0, 1.0 / shift if shift > 0.0 else 0.0
+    unit = unit_of(units, i // K)
+    return shrunk(state[i], l1 * unit), 1.0 - ridge * unit, 1.0 / unit - ridge
 
 
 @inlined
-def move_center(state, center, K, share, threshold):
-    """Draw the coefficients to where they are now, and no more to where they were."""
-    if share > 0.0:
-        for j in range(state.size - K):
-            w = shrunk(state[j], threshold)
-            state[j] += share * (w - center[j])
-            center[j] = w
+def move_centers(state, center, before, K, objective, momentum):
+    """Draw the coefficients to where they are now, and beyond, unless they have come back from there.
+
+    `center` and `before` are of the last numbers of the state, of the intercepts at least.
+    """
+    first, back = state.size - center.size, 0.0
+    for i in range(center.size):
+        w, _, pull = coordinate(first + i, state, K, objective)
+        back += pull * (center[i] - w) * (w - before[i])
+    momentum = 0.0 if back > 0.0 else momentum
+    for i in range(center.size):
+        w, share, _ = coordinate(first + i, state, K, objective)
+        new = w + momentum * (w - before[i])
+        state[first + i] += share * (new - center[i])
+        center[i], before[i] = new, w
 
 
 @Kernel
-def run(parts, X, y, weights, order, offsets, coefficients, objective, state, center, table, space, losses):
+def run(parts, X, y, weights, order, offsets, coefficients, objective, states, table, space, losses):
     """Carry out a plan; the failed step, or -1.
 
-    `objective`: what a change of a dual variable counts, the spread, the share of the center, and the threshold of l1.
+    `objective`: what a change of a dual variable counts in each feature (or in all) and in the intercept, the ridge, and the l1
+    penalty of all rows together.
     """
     loss = parts[0]
-    unit, spread, share, threshold = objective
+    units, shift, _, l1 = objective
+    state, center, before = states
     rows, burst, work = space
     raw, out, changes = work[0], work[1], work[2]
     K, flat, y_flat = raw.size, table.reshape(table.size), y.reshape(y.size)
@@ -131,9 +152,8 @@ def run(parts, X, y, weights, order, offsets, coefficients, objective, state, ce
         size = offsets[s + 1] - offsets[s]
         find_rows(places, offsets[s], offsets[s + 1], rows, 0, EVERY, burst)
         rate = coefficients[s, 0]
-        if coefficients[s, 1] > 0.0:
-            move_center(state, center, K, share, threshold)
-            move_intercepts(table, state, K, spread * unit)
+        if coefficients[s, 1] >= 0.0:
+            move_centers(state, center, before, K, objective, coefficients[s, 1])
         total = 0.0
         for t in range(size):
             ask_for(X[0], X[1], X[2], y_flat, rows, t, size)
@@ -142,18 +162,18 @@ def run(parts, X, y, weights, order, offsets, coefficients, objective, state, ce
             row = rows[t]
             weight = weights[row] if weights.size else 1.0
             dual = table[row, 2:]
-            outputs(X, row, state, threshold, raw)
+            outputs(X, row, state, units, l1, raw)
             total += weight * value_of(loss, raw, y, row, changes)
-            q = (table[row, 0] + spread) * unit
+            q = table[row, 0] + shift
             balance(loss, raw, y, row, weight, q, dual, out, work[3:])
             conjugate = -weight * value_of(loss, out, y, row, changes)
             for k in range(K):
                 change = (out[k] - raw[k]) / q
                 dual[k] += change
                 conjugate -= out[k] * dual[k]
-                changes[k] = rate * unit * change
+                changes[k] = rate * change
             table[row, 1] = conjugate
-            add_row(X, row, state, changes, spread)
+            add_row(X, row, state, changes, units, shift)
         losses[s] = total
         if not finite(total):
             return s
