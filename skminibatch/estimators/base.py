@@ -129,7 +129,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         """
 
     def _unpacked(self, X):
-        """Rows as a fit reads them best: those in CSR that have few zeros as dense ones."""
+        """Rows as they are read best: those in CSR that have few zeros as dense ones."""
         return X
 
     def _for_rows(self, target, model, sampler, sizes, data: Data) -> Model:
@@ -298,7 +298,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             seed = previous.seed if previous else seed_of(self.random_state)
             device = backends.device_of(self.device, X, self.batch_size)
             with backends.rows_on_device(device, X) as X:
-                data = Data(X, y_encoded, weights, rows)
+                data = Data(self._unpacked(X), y_encoded, weights, rows)
                 settings = self._settings(target, data, device, (given, strata), seed, None, None)
                 settings.class_counts = counts
                 fitted, data, recipe = begin(settings, data, previous)
@@ -423,7 +423,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         target = estimator._target_of(y) if fitted is None else fitted.target
         weights = estimator._weights(target, y, on_host(sample_weight), estimator._counts(target, y))
         rows = estimator._active_rows(weights, "fit")
-        data = Data(X, target.encode(y, np.dtype(X.dtype)), of_mean_one(weights, rows), rows)
+        data = Data(self._unpacked(X), target.encode(y, np.dtype(X.dtype)), of_mean_one(weights, rows), rows)
         if fitted is not None:
             device = "cpu" if fitted.model.device == "cuda" else fitted.model.device  # a few rows, on the host
             return gradients_of(fitted.model.with_device(device), data, self._predictor())

@@ -104,7 +104,7 @@ def stream_smoothness(
     source = sketch if sketch.seen or known else after
     if known is None or source.due or (moved and sketch.seen >= sketch.estimated_at):
         known = source.smoothness(ridge, fit_intercept, moments)
-        after = after._replace(estimated_at=source.seen)
+        after = after.estimated(source.seen)
     return known, after
 
 
@@ -117,7 +117,9 @@ def _with_chunk(sketch: Sketch, start: Start, rng: np.random.Generator) -> Sketc
     y, weights = data.targets
     curvatures = curvature_bounds(model.loss, y, intercept)
     curvatures = curvatures if weights is None else curvatures * weights
-    rows, sketch = sketch.with_curvatures(curvatures).drawn(data.n_rows, rng)
+    if follows and not sketch.seen:  # an event may be the first after a long time, and no rate of zeros would suit it
+        sketch = sketch.with_curvatures(curvature_bounds(model.loss, np.ones_like(y[:1]), intercept), follows)
+    rows, sketch = sketch.with_curvatures(curvatures, follows).drawn(data.n_rows, rng)
     if not rows.size:
         return sketch
     X, targets = data.X[rows if data.rows is None else data.rows[rows]], y[rows] if has_kink(model.loss) else None

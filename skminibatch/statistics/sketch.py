@@ -22,6 +22,7 @@ from skminibatch.statistics.smoothness import (
 SAMPLE = 512  # rows that a sketch stands for
 FEW = 64  # features up to which all eigenvalues are computed
 GROWTH = 1.25  # of the rows seen, between two estimates on a stream
+SHIFT = 2.0  # by which the mean curvature of the rows, or of its square, calls for a new estimate
 ROUNDS = 8.0  # of the power method on rows that are all that is known; fewer where they are a share of it
 WEIGHT_OF_NEW = 2.0  # what a new row counts in the leading direction: the first estimates of it are poor
 FARTHEST = 3.0  # mean absolute deviations from the centre that a target counts at most
@@ -195,6 +196,8 @@ class Sketch(NamedTuple):
         That of the targets, where the curvature of the loss follows from it.
     sums : tuple of float
         The sums of w and of its square over all rows, and how many rows these are: a sample has none of those that are rare.
+    cubes : float
+        The sum of the cubes of w, of a loss whose curvature follows the raw outputs: its worst row is one that events come with.
     """
 
     axes: Axes
@@ -204,8 +207,10 @@ class Sketch(NamedTuple):
     typical: float = 0.0
     seen: int = 0
     estimated_at: int = 0
+    estimated_with: tuple[float, float] = (0.0, 0.0)
     spread: Spread | None = None
     sums: tuple[float, float, int] = (0.0, 0.0, 0)
+    cubes: float = 0.0
 
     @classmethod
     def none(cls, axes: Axes, n_features: int, is_sparse: bool, estimated_at: float = 0) -> Self:
@@ -220,8 +225,19 @@ class Sketch(NamedTuple):
 
     @property
     def due(self) -> bool:
-        """Whether enough rows came since the last estimate for a better one."""
-        return self.seen >= GROWTH * self.estimated_at
+        """Whether enough rows came since the last estimate for a better one, or others: with a curvature that differs."""
+        if self.seen >= GROWTH * self.estimated_at:
+            return True
+        pairs = zip(self._mean_curvatures(), self.estimated_with, strict=True)
+        return any(before > 0 and max(now, before) > SHIFT * min(now, before) for now, before in pairs)
+
+    def estimated(self, seen: int) -> Self:
+        """The same after an estimate, from that many rows."""
+        return self._replace(estimated_at=seen, estimated_with=self._mean_curvatures())
+
+    def _mean_curvatures(self) -> tuple[float, float]:
+        total, squares, n = self.sums
+        return total / max(n, 1), squares / max(n, 1)
 
     def drawn(self, n_rows: int, rng: np.random.Generator) -> tuple[np.ndarray, Self]:
         """The numbers of those rows of a chunk that count, and the sketch without the rows that they take the place of."""
@@ -237,11 +253,12 @@ class Sketch(NamedTuple):
             bounds=self.bounds[kept[kept < n_old]], keys=keys[kept]
         )
 
-    def with_curvatures(self, curvatures: np.ndarray) -> Self:
-        """With those of all rows of a chunk."""
+    def with_curvatures(self, curvatures: np.ndarray, follows: bool) -> Self:
+        """With those of all rows of a chunk; `follows`: they follow the raw outputs."""
         total, squares, n = self.sums
+        cubes = self.cubes + float(np.sum(curvatures**3)) if follows else 0.0
         sums = total + float(curvatures.sum()), squares + float(curvatures @ curvatures), n + len(curvatures)
-        return self._replace(sums=sums)
+        return self._replace(sums=sums, cubes=cubes)
 
     def with_rows(self, X, Z, curvatures: np.ndarray, targets: np.ndarray | None, fit_intercept: bool) -> Self:
         """With the rows that `drawn` has named, as given and in the coordinates, and their targets where these matter."""
@@ -271,7 +288,10 @@ class Sketch(NamedTuple):
         if total > 0 and known > 0:  # the sample may lack what is rare and counts much
             unit *= total / n / known
         constants = constants_of(unit * self.bounds, unit * self.typical, unit * largest, ridge)
-        return constants.of_uneven(n * squares / total**2 if total > 0 else 1.0)._replace(unit=self.unit)
+        constants = constants.of_uneven(n * squares / total**2 if total > 0 else 1.0)._replace(unit=self.unit)
+        if not self.cubes > 0:
+            return constants
+        return constants._replace(worst=max(constants.worst, constants.typical * n / total * self.cubes / squares))
 
 
 def mean_square_length(moments: Moments, axes: Axes, fit_intercept: bool) -> float:
