@@ -12,6 +12,8 @@ from skminibatch.models.curvature import has_kink
 
 SMALL = 0.01  # mean square of a feature, over that of all stored values
 FEW = 0.1  # share of the stored values that may belong to small features
+WIDE = 512  # dense features: to make the objective round costs more than it gains
+MOST_NUMBERS = 1 << 27  # in dense rows, which are copied
 FEWEST_WITH_ZEROS = 10_000  # rows with an l1 penalty: of fewer, a pass goes less far than the conditioning asks for
 FEWEST_AT_A_KINK = 1000  # rows on a side of it: of fewer, too few are near for their residuals to settle
 
@@ -76,18 +78,23 @@ def check_dual(model, parameters: dict) -> None:
 def suits_dual(model, sizes, data, constant) -> bool:
     """Whether dual coordinate ascent is likely to be the fastest solver; `constant` are the best constant raw outputs.
 
-    On sparse rows it is for losses that it has no trouble with. On dense ones it is where a loss has a kink, and few rows on one
-    of its sides or an l1 penalty beside it, since no rate has to fall; and where few rows have an l1 penalty, for which others
-    cannot make the objective round.
+    On sparse rows it is for losses that it has no trouble with, and so on dense ones of many features, for which others cannot make
+    the objective round, or not soon. On other dense rows it is where a loss has a kink, and few rows on one of its sides or an l1
+    penalty beside it, since no rate has to fall; and where few rows have an l1 penalty, with which nothing is round.
     """
-    declared_sizes, kink, has_l1 = declared(sizes), has_kink(model.loss), model.l1() > 0
-    if declared_sizes.kind is not SIZE_CHOICE and not declared_sizes.constant:
+    declared_sizes, kink = declared(sizes), has_kink(model.loss)
+    is_constant = declared_sizes.kind is SIZE_CHOICE or declared_sizes.constant
+    if not is_constant or not (kink or declared(model.loss).curvature is not None):
         return False
-    if not is_sparse(data.X):
-        if has_l1:
-            return kink or data.n_rows < FEWEST_WITH_ZEROS
-        return kink and _rows_on_a_side(model, data, constant) < FEWEST_AT_A_KINK
-    return kink or declared(model.loss).curvature is not None
+    if is_sparse(data.X):
+        return True
+    if data.X.size > MOST_NUMBERS:
+        return False
+    if model.n_features >= WIDE:
+        return True
+    if model.l1() > 0:
+        return kink or data.n_rows < FEWEST_WITH_ZEROS
+    return kink and _rows_on_a_side(model, data, constant) < FEWEST_AT_A_KINK
 
 
 def _rows_on_a_side(model, data, constant) -> float:

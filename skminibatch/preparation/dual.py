@@ -20,7 +20,7 @@ from skminibatch.training.state import Recipe
 # The pull to where the coefficients were, over that which makes a row about as stiff as n rows may be. Without an l1 penalty
 # there is no pull where features are so many that they seldom meet, unless the loss has a kink.
 PULL = 2.0
-FEATURES_PER_ROW = 0.25
+FEATURES_PER_ROW, SELDOM = 0.25, 0.05  # the share of the entries that are stored, at most
 # The spread of the intercept. A smaller one makes an epoch better, a larger one needs fewer epochs to settle the intercept.
 SHARE_OF_MOVES = 0.1  # of how far the coefficients move the raw output of a row in the mean, at least
 OVER_CURVATURE = 100.0  # over the curvature of the loss, at least
@@ -40,9 +40,9 @@ def with_dual(recipe: Recipe, start: Start) -> tuple[Start, Data, Recipe]:
     ridge, l1, unit = model.strong_convexity(), model.l1(), typical_curvature(model.loss, data.y[in_use])
     curvature = unit * float(curvature_bounds(model.loss, data.y[in_use][:1], params[0, :1, -1:])[0])
     squares = sparse.csr_matrix((rows.data.astype(np.float64) ** 2, rows.indices, rows.indptr), rows.shape)
-    is_wide = not l1 and not has_kink(model.loss) and model.n_features >= FEATURES_PER_ROW * n
+    is_wide = model.n_features >= FEATURES_PER_ROW * n and rows.nnz <= SELDOM * len(data.y) * model.n_features
     pull: float | np.ndarray = 0.0
-    if not is_wide:
+    if l1 or has_kink(model.loss) or not is_wide:
         pull = np.maximum(PULL * curvature * rows.nnz / len(data.y) / n * _mean_stored(squares) - ridge, 0.0)
     moves = squares @ np.broadcast_to(1.0 / (ridge + pull), rows.shape[1]) / n
     mean = float(moves[in_use].mean()) or 1.0
