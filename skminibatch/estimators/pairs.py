@@ -78,8 +78,8 @@ def check_dual(model, parameters: dict) -> None:
 def suits_dual(model, sizes, data, constant) -> bool:
     """Whether dual coordinate ascent is likely to be the fastest solver; `constant` are the best constant raw outputs.
 
-    On sparse rows it is for losses that it has no trouble with, and so on dense ones of many features, for which others cannot make
-    the objective round, or not soon. On other dense rows it is where a loss has a kink, and few rows on one of its sides or an l1
+    On sparse rows it is for losses that it has no trouble with, and so on dense ones of many features, for which others cannot
+    make the objective round, or not soon. On other dense rows it is where a loss has a kink, and few rows on one of its sides or an l1
     penalty beside it, since no rate has to fall; and where few rows have an l1 penalty, with which nothing is round.
     """
     declared_sizes, kink = declared(sizes), has_kink(model.loss)

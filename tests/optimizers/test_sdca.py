@@ -339,6 +339,21 @@ def test_auto_takes_it_for_a_kink_and_few_rows_on_a_side():
     assert not takes(MiniBatchSGDClassifier, X, y > np.median(y), loss="hinge")
 
 
+def test_auto_takes_it_for_many_features():
+    """Also where these depend on each other: without a pull, dense rows would take a thousand passes."""
+    rng = np.random.default_rng(4)
+    X = rng.standard_normal((400, 20)) @ rng.standard_normal((20, 520)) + 0.1 * rng.standard_normal((400, 520))
+    y = X[:, 0] + rng.standard_normal(400)
+    ours = MiniBatchSGDRegressor(random_state=0).fit(X, y)
+    assert "SDCA" in repr(ours._fitted.model.optimizer)
+    exact = Ridge(alpha=1e-4 * 400).fit(X, y)
+    best = (np.mean((y - exact.predict(X)) ** 2) + 1e-4 * np.sum(exact.coef_**2)) / 2
+    assert ours.n_iter_ < 100
+    assert ours.best_loss_ - best < 1e-3 * np.var(y) / 2
+    fewer = MiniBatchSGDRegressor(max_iter=2, tol=None, random_state=0).fit(X[:, :500], y)
+    assert "SDCA" not in repr(fewer._fitted.model.optimizer)
+
+
 @pytest.mark.parametrize("loss", ["quantile", "huber"])
 def test_dense_rows_are_centered(loss):
     """Features far from zero take no more passes, and the objective is the same."""
