@@ -9,10 +9,12 @@ from skminibatch.backends.base import is_lazy
 from skminibatch.contract.kinds import ROWWISE_LOSS, SIZE_CHOICE, declared
 from skminibatch.estimators.parts import name_of
 from skminibatch.models.curvature import has_kink
+from skminibatch.preparation.rounding import MOST_FEATURES
 
 SMALL = 0.01  # mean square of a feature, over that of all stored values
 FEW = 0.1  # share of the stored values that may belong to small features
-WIDE = 512  # dense features: to make the objective round costs more than it gains
+# dense features up to which the objective is made round: of classes again and again, since curvatures vanish on the way
+MOST_ROUND = {"classification": 512, "regression": MOST_FEATURES}
 MOST_NUMBERS = 1 << 27  # in dense rows, which are copied
 FEWEST_WITH_ZEROS = 10_000  # rows with an l1 penalty: of fewer, a pass goes less far than the conditioning asks for
 FEWEST_AT_A_KINK = 1000  # rows on a side of it: of fewer, too few are near for their residuals to settle
@@ -79,8 +81,8 @@ def suits_dual(model, sizes, data, constant) -> bool:
     """Whether dual coordinate ascent is likely to be the fastest solver; `constant` are the best constant raw outputs.
 
     On sparse rows it is for losses that it has no trouble with, and so on dense ones of many features, for which others cannot
-    make the objective round, or not soon. On other dense rows it is where a loss has a kink, and few rows on one of its sides or an l1
-    penalty beside it, since no rate has to fall; and where few rows have an l1 penalty, with which nothing is round.
+    make the objective round, or not soon. On other dense rows it is where a loss has a kink, and few rows on one of its sides or
+    an l1 penalty beside it, since no rate has to fall; and where few rows have an l1 penalty, with which nothing is round.
     """
     declared_sizes, kink = declared(sizes), has_kink(model.loss)
     is_constant = declared_sizes.kind is SIZE_CHOICE or declared_sizes.constant
@@ -90,7 +92,7 @@ def suits_dual(model, sizes, data, constant) -> bool:
         return True
     if data.X.size > MOST_NUMBERS:
         return False
-    if model.n_features >= WIDE:
+    if model.n_features > MOST_ROUND[declared(model.loss).task]:
         return True
     if model.l1() > 0:
         return kink or data.n_rows < FEWEST_WITH_ZEROS

@@ -342,7 +342,7 @@ def test_auto_takes_it_for_a_kink_and_few_rows_on_a_side():
 def test_auto_takes_it_for_many_features():
     """Also where these depend on each other: without a pull, dense rows would take a thousand passes."""
     rng = np.random.default_rng(4)
-    X = rng.standard_normal((400, 20)) @ rng.standard_normal((20, 520)) + 0.1 * rng.standard_normal((400, 520))
+    X = rng.standard_normal((400, 20)) @ rng.standard_normal((20, 1100)) + rng.standard_normal((400, 1100))
     y = X[:, 0] + rng.standard_normal(400)
     ours = MiniBatchSGDRegressor(random_state=0).fit(X, y)
     assert "SDCA" in repr(ours._fitted.model.optimizer)
@@ -350,8 +350,13 @@ def test_auto_takes_it_for_many_features():
     best = (np.mean((y - exact.predict(X)) ** 2) + 1e-4 * np.sum(exact.coef_**2)) / 2
     assert ours.n_iter_ < 100
     assert ours.best_loss_ - best < 1e-3 * np.var(y) / 2
-    fewer = MiniBatchSGDRegressor(max_iter=2, tol=None, random_state=0).fit(X[:, :500], y)
-    assert "SDCA" not in repr(fewer._fitted.model.optimizer)
+    for estimator, n_features, takes in (
+        (MiniBatchSGDRegressor, 1024, False),
+        (MiniBatchSGDClassifier, 512, False),
+        (MiniBatchSGDClassifier, 513, True),
+    ):
+        model = estimator(max_iter=1, tol=None, device="base").fit(X[:50, :n_features], y[:50] > 0)
+        assert ("SDCA" in repr(model._fitted.model.optimizer)) == takes
 
 
 @pytest.mark.parametrize("loss", ["quantile", "huber"])
