@@ -23,28 +23,34 @@ def duality_gap(
 
     `loss` is the mean loss of all rows, `table` what the optimizer stores of them.
     """
-    u, center, before = (one[:, :-1] for one in params.astype(np.float64))
+    u, center, before = (one[:, :-1] for one in params)
     coef, b, n = optimizer.shrunk(u), params[0, :, -1], optimizer.n_rows
     conjugates, mean = table[:, 1].sum() / n, table[:, 2:].sum(axis=0) / n
-    v = (optimizer.ridge + optimizer.pull) * u - optimizer.pull * center
+    v = (optimizer.ridge + optimizer.pull) * u
+    if np.any(optimizer.pull):
+        v = v - optimizer.pull * center
     objective = loss + float(np.sum(penalty.value(coef)))
     due = optimizer.spread * float(mean @ mean)
 
-    def gap(share: float, reach: np.ndarray | float) -> float:
-        above = share * v - np.clip(share * v, -optimizer.l1, optimizer.l1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            best = np.clip(np.where(above == 0, 0.0, above / optimizer.ridge), coef - reach, coef + reach)
-        conjugate = np.inf
-        if np.all(np.isfinite(best)):
-            conjugate = float(np.sum(share * v * best) - np.sum(penalty.value(best)))
+    def gap(share: float, conjugate: float) -> float:
         found = objective + share * conjugates + conjugate
         return found + share * float(b @ mean) + share**2 * due if fit_intercept else found
+
+    def above(share: float) -> np.ndarray:
+        return share * v - np.clip(share * v, -optimizer.l1, optimizer.l1) if optimizer.l1 > 0 else share * v
+
+    def bound(share: float) -> float:
+        square = float(np.sum(above(share) ** 2))
+        return gap(share, square / (2.0 * optimizer.ridge) if optimizer.ridge > 0 else 0.0 if square == 0 else np.inf)
+
+    def estimate() -> float:
+        reach = MOVES * np.maximum(np.abs(coef - center), np.abs(coef - before))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            best = np.where(above(1.0) == 0, 0.0, above(1.0) / optimizer.ridge)
+        best = np.clip(best, coef - reach, coef + reach)
+        return gap(1.0, float(np.sum(v * best) - np.sum(penalty.value(best))))
 
     shares = [1.0]
     if optimizer.l1 > 0:
         shares.append(min(1.0, optimizer.l1 / max(float(np.max(np.abs(v), initial=0.0)), optimizer.l1)))
-    bound = min(gap(share, np.inf) for share in shares)
-    if not np.any(optimizer.pull):
-        return Distance(bound)
-    reach = MOVES * np.maximum(np.abs(coef - center), np.abs(coef - before))
-    return Distance(bound, gap(1.0, reach))
+    return Distance(min(map(bound, shares)), estimate() if np.any(optimizer.pull) else np.nan)

@@ -53,9 +53,11 @@ def choose_coordinates(
         ), moments
     moments = moments.updated(data.X[sampled], data.weights[sampled] if data.weights.size else None)
     if kind == "centered":
-        center = moments.mean if dense and model.fit_intercept else np.zeros(model.n_features)
         ones = np.ones(model.n_features, model.dtype)
-        return replace(model, coordinates=Coordinates(center.astype(model.dtype), ones, ones)), moments
+        moves = dense and model.fit_intercept
+        return (
+            replace(model, coordinates=Coordinates(moments.mean.astype(model.dtype), ones, ones)) if moves else model
+        ), moments
     if dense:
         axes = gentle_coordinates(moments, model.dtype, model.fit_intercept, old)
     else:

@@ -18,13 +18,7 @@ EQUAL_BITS = dict.fromkeys(
     ["check_sample_weight_equivalence_on_dense_data", "check_sample_weight_equivalence_on_sparse_data"],
     "the batches of repeated rows are drawn differently from those of weighted rows",
 )
-ONE_BY_ONE = {
-    "check_sample_weight_equivalence_on_sparse_data": "dual coordinate ascent takes rows one by one, and ends within tol"
-}
-
-
-def is_linear(estimator):
-    return isinstance(estimator, MiniBatchSGDClassifier | MiniBatchSGDRegressor)
+ONE_BY_ONE = dict.fromkeys(EQUAL_BITS, "dual coordinate ascent takes rows one by one, and ends within tol")
 
 
 DEFAULTS = [  # by kernels, but for one: nothing is compiled for the plain formulas of `base`
@@ -43,7 +37,7 @@ SETTINGS = [
 
 
 @pytest.mark.filterwarnings("ignore:Maximum number of iteration reached")  # by networks, as by scikit-learn's own
-@parametrize_with_checks(DEFAULTS, expected_failed_checks=lambda estimator: ONE_BY_ONE if is_linear(estimator) else {})
+@parametrize_with_checks(DEFAULTS)
 def test_check(estimator, check):
     check(estimator)
 
@@ -53,7 +47,7 @@ def test_check(estimator, check):
 @parametrize_with_checks(
     SETTINGS,
     expected_failed_checks=lambda estimator: (
-        EQUAL_BITS if estimator.batch_size == 1 else ONE_BY_ONE if is_linear(estimator) else {}
+        EQUAL_BITS if estimator.batch_size == 1 else ONE_BY_ONE if isinstance(estimator, MiniBatchSGDClassifier) else {}
     ),
 )
 def test_check_of_settings(estimator, check):

@@ -79,9 +79,14 @@ def outputs(X, row, state, units, l1, raw):
         raw[k] = state[last + k]
     for p in range(start, stop):
         j = np.uint64(indices[p])
-        x, first, threshold = np.float64(data[p]), j * np.uint64(K), l1 * unit_of(units, j)
-        for k in range(K):
-            raw[k] += x * shrunk(state[first + np.uint64(k)], threshold)
+        x, first = np.float64(data[p]), j * np.uint64(K)
+        if l1 > 0.0:
+            threshold = l1 * unit_of(units, j)
+            for k in range(K):
+                raw[k] += x * shrunk(state[first + np.uint64(k)], threshold)
+        else:
+            for k in range(K):
+                raw[k] += x * state[first + np.uint64(k)]
 
 
 @inlined

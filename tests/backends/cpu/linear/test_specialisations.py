@@ -64,7 +64,7 @@ def test_layouts_share_one_specialisation(tmp_path, binary):
 def test_sparse_layouts_share_one_specialisation(binary):
     """CSR, CSC and COO, matrices and arrays, unsorted and duplicate entries, read-only."""
     classifier = MiniBatchSGDClassifier(max_iter=2, tol=None, random_state=0)
-    X = sparse.csr_matrix(np.where(np.abs(binary.X) < 0.7, 0, binary.X))
+    X = sparse.csr_matrix(np.where(np.abs(binary.X) < 1.3, 0, binary.X))
     expected, before = classifier.fit(X, binary.y).coef_, compiled()
     unsorted = X.copy()
     for i in range(X.shape[0]):
@@ -155,7 +155,7 @@ from skminibatch.backends.cpu.linear import sparse as csr
 
 rng = np.random.default_rng(0)
 X, y = rng.standard_normal((50, 3)), np.arange(50) % 2
-for given in (X, X.astype(np.float32), sparse.csr_matrix(X)):
+for given in (X, X.astype(np.float32), sparse.csr_matrix(np.where(np.abs(X) < 1.3, 0, X))):
     for sample_weight in (None, np.ones(50)):
         model = MiniBatchSGDClassifier(max_iter=2, tol=None).fit(given, y, sample_weight=sample_weight)
         model.partial_fit(given, y)
