@@ -39,6 +39,8 @@ def continued(fitted: Fitted, progress: Progress) -> Fitted:
     model, params = progress.model, progress.params
     if params is None or declared(model.optimizer).per_row:  # the best epoch was restored, or the rows are gone
         model = fitted.model
+        if declared(model.optimizer).dual:  # of the next objective, it is another one
+            model = model.with_optimizer(type(model.optimizer)())
         params = model.start(progress.predictor)
         progress.state = progress.state._replace(coefficients=None, optimizer_memory=None)
     fitted.model, fitted.params, fitted.history = model, params, progress.history

@@ -392,6 +392,15 @@ def test_a_warm_start_goes_on_near_the_optimum():
     np.testing.assert_allclose(far.coef_, coef, atol=1e-3)
 
 
+def test_what_is_kept_is_the_predictor_alone():
+    """Neither the pulls nor the penalty, which would make the coefficients smaller once more."""
+    X = rows(n=500, density=0.2)
+    ours = MiniBatchSGDClassifier(penalty="l1", alpha=1e-3, random_state=0).fit(X, labels(X))
+    fitted = ours._fitted
+    assert fitted.model.optimizer == SDCA()
+    np.testing.assert_array_equal(fitted.model.predictor(fitted.params, None)[0], ours.coef_)
+
+
 def test_float32_stays():
     X = rows().astype(np.float32)
     ours = MiniBatchSGDClassifier(**{**EXACT, "tol": 1e-4}).fit(X, labels(X))
