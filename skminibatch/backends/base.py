@@ -234,7 +234,11 @@ def gradient_dense(task: LinearTask):
 def _loss(loss, X, y, weights, rows, coef, intercept):
     if rows.size:
         X, y, weights = X[rows], y[rows], weights[rows] if weights.size else weights
-    values, _ = values_residuals(loss, X @ coef.T + intercept, y)
+    with np.errstate(
+        invalid="ignore"
+    ):  # which BLAS reports now and then of finite float32; what is not finite shows in the sum
+        raw = X @ coef.T + intercept
+    values, _ = values_residuals(loss, raw, y)
     return float(np.sum(values if not weights.size else weights * values, dtype=np.float64))
 
 
