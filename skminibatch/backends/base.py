@@ -137,7 +137,7 @@ def _move_centers(optimizer, params, momentum):
     share = np.hstack([np.broadcast_to(optimizer.share(), every), intercept])
     pull = np.hstack([np.broadcast_to(optimizer.pull, every), intercept / optimizer.spread])
     w = np.hstack([optimizer.shrunk(params[0, :, :-1]), params[0, :, -1:]])
-    drawn = slice(None) if np.any(optimizer.pull) else slice(-1, None)
+    drawn = slice(None) if optimizer.has_pull() else slice(-1, None)
     (u, center, before), w = params[:, :, drawn], w[:, drawn]
     momentum = 0.0 if np.sum(pull[:, drawn] * (center - w) * (w - before)) > 0 else momentum
     new = w + momentum * (w - before)

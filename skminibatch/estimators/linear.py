@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -73,9 +74,13 @@ class LinearEstimator(BaseMiniBatchEstimator):
             n_threads=parts.threads(self.n_jobs),
         )
 
+    def _takes_any_solver(self) -> bool:
+        """Whether solver and rate are left open."""
+        return self.solver == "auto" and self.learning_rate == "auto" and not self.average
+
     def _is_free(self) -> bool:
-        """Whether nothing speaks against any solver and coordinates."""
-        return self.solver == "auto" and self.learning_rate == "auto" and not self.average and not self.standardize
+        """Whether the coordinates are left open too."""
+        return self._takes_any_solver() and not self.standardize
 
     def _unpacked(self, X):
         is_full = sparse.issparse(X) and X.nnz >= FULL * X.shape[0] * X.shape[1]
@@ -86,8 +91,8 @@ class LinearEstimator(BaseMiniBatchEstimator):
             return model
         suited = replace(model, optimizer=SDCA(), dtype=np.dtype(np.float64))
         obstacle = pairs.table_obstacle(suited, sampler, sparse=is_sparse(data.X), clip_norm=self.clip_norm)
-        constant = target.baseline(*data.targets, self._pointwise_loss())
-        return suited if not obstacle and pairs.suits_dual(suited, sizes, data, constant) else model
+        baseline = partial(target.baseline, loss=self._pointwise_loss())
+        return suited if not obstacle and pairs.suits_dual(suited, sizes, data, baseline) else model
 
     def _has_small_table(self, model, data) -> bool:
         numbers = len(data.y) * (1 + model.n_outputs)
@@ -101,7 +106,7 @@ class LinearEstimator(BaseMiniBatchEstimator):
         return "gentle" if self.learning_rate == "auto" else "given"
 
     def _second_solver(self, model, sampler, data):
-        if self.solver != "auto" or self.learning_rate != "auto" or self.average or declared(model.optimizer).dual:
+        if not self._takes_any_solver() or declared(model.optimizer).dual:
             return None
         if has_kink(model.loss) and data.n_rows < pairs.FEWEST_AT_A_KINK:
             return None

@@ -11,8 +11,6 @@ from skminibatch.estimators.parts import name_of
 from skminibatch.models.curvature import has_kink
 from skminibatch.preparation.rounding import MOST_FEATURES
 
-SMALL = 0.01  # mean square of a feature, over that of all stored values
-FEW = 0.1  # share of the stored values that may belong to small features
 # dense features up to which the objective is made round: of classes again and again, since curvatures vanish on the way
 MOST_ROUND = {"classification": 512, "regression": MOST_FEATURES}
 MOST_NUMBERS = 1 << 27  # in dense rows, which are copied
@@ -77,12 +75,14 @@ def check_dual(model, parameters: dict) -> None:
         raise ValueError("standardize=True has no effect with solver='sdca', which no scale slows down.")
 
 
-def suits_dual(model, sizes, data, constant) -> bool:
-    """Whether dual coordinate ascent is likely to be the fastest solver; `constant` are the best constant raw outputs.
+def suits_dual(model, sizes, data, baseline) -> bool:
+    """Whether dual coordinate ascent is likely to be the fastest solver.
 
     On sparse rows it is for losses that it has no trouble with, and so on dense ones of many features, for which others cannot
     make the objective round, or not soon. On other dense rows it is where a loss has a kink, and few rows on one of its sides or
     an l1 penalty beside it, since no rate has to fall; and where few rows have an l1 penalty, with which nothing is round.
+
+    ``baseline(y, weights)`` gives the best constant raw outputs.
     """
     declared_sizes, kink = declared(sizes), has_kink(model.loss)
     is_constant = declared_sizes.kind is SIZE_CHOICE or declared_sizes.constant
@@ -96,18 +96,18 @@ def suits_dual(model, sizes, data, constant) -> bool:
         return True
     if model.l1() > 0:
         return kink or data.n_rows < FEWEST_WITH_ZEROS
-    return kink and _rows_on_a_side(model, data, constant) < FEWEST_AT_A_KINK
+    return kink and _rows_on_a_side(model, data, baseline) < FEWEST_AT_A_KINK
 
 
-def _rows_on_a_side(model, data, constant) -> float:
+def _rows_on_a_side(model, data, baseline) -> float:
     """The least number of rows of a class, or above or below a constant: ``sum(weights)^2 / sum(weights^2)``."""
-    y, weights = data.targets
-    weights, y = np.ones(len(y)) if weights is None else weights, y.reshape(len(y), -1)
+    targets, weights = data.targets
+    y = targets.reshape(len(targets), -1)
     if declared(model.loss).task == "regression":
-        above = y > constant
+        above = y > baseline(targets, weights)
     else:
         above = y > 0 if y.shape[1] == model.n_outputs else y == np.arange(model.n_outputs)
-    sides = np.hstack([above, ~above])
+    sides, weights = np.hstack([above, ~above]), np.ones(len(y)) if weights is None else weights
     sums, squares = weights @ sides, weights**2 @ sides
     return float(np.min(sums[squares > 0] ** 2 / squares[squares > 0]))
 

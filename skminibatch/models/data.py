@@ -131,13 +131,18 @@ def raw_outputs(X, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
     return np.asarray(safe_sparse_dot(X, coef.T, dense_output=True)) + intercept
 
 
+def squared(X) -> sparse.csr_matrix:
+    """Sparse rows with the squares of their entries, float64."""
+    return sparse.csr_matrix((X.data.astype(np.float64) ** 2, X.indices, X.indptr), X.shape)
+
+
 def square_lengths_inside(X, axes: AnyCoordinates) -> np.ndarray:
     """Squared lengths of rows in other coordinates, float64, without writing these rows out; computed where they are."""
     if isinstance(axes, RoundCoordinates):
         return np.sum(axes.transform(X) ** 2, axis=1)
     squares = axes.scale.astype(np.float64) ** 2
     if sparse.issparse(X):
-        return sparse.csr_matrix((X.data.astype(np.float64) ** 2, X.indices, X.indptr), X.shape) @ squares
+        return squared(X) @ squares
 
     def lengths(X, center, squares):
         X = X.astype(np.float64, copy=False)

@@ -27,7 +27,7 @@ def duality_gap(
     coef, b, n = optimizer.shrunk(u), params[0, :, -1], optimizer.n_rows
     conjugates, mean = table[:, 1].sum() / n, table[:, 2:].sum(axis=0) / n
     v = (optimizer.ridge + optimizer.pull) * u
-    if np.any(optimizer.pull):
+    if optimizer.has_pull():
         v = v - optimizer.pull * center
     objective = loss + float(np.sum(penalty.value(coef)))
     due = optimizer.spread * float(mean @ mean)
@@ -45,12 +45,13 @@ def duality_gap(
 
     def estimate() -> float:
         reach = MOVES * np.maximum(np.abs(coef - center), np.abs(coef - before))
+        slope = above(1.0)
         with np.errstate(divide="ignore", invalid="ignore"):
-            best = np.where(above(1.0) == 0, 0.0, above(1.0) / optimizer.ridge)
+            best = np.where(slope == 0, 0.0, slope / optimizer.ridge)
         best = np.clip(best, coef - reach, coef + reach)
         return gap(1.0, float(np.sum(v * best) - np.sum(penalty.value(best))))
 
     shares = [1.0]
     if optimizer.l1 > 0:
         shares.append(min(1.0, optimizer.l1 / max(float(np.max(np.abs(v), initial=0.0)), optimizer.l1)))
-    return Distance(min(map(bound, shares)), estimate() if np.any(optimizer.pull) else np.nan)
+    return Distance(min(map(bound, shares)), estimate() if optimizer.has_pull() else np.nan)

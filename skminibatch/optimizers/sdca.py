@@ -65,6 +65,10 @@ class SDCA(NamedTuple):
             **{name: float(number) for name, number in numbers.items()}, pull=pull, accelerated=accelerated
         )
 
+    def has_pull(self):
+        """Whether coefficients are drawn to a center; the intercept always is."""
+        return bool(np.any(self.pull))
+
     def unit(self):
         """What a change of a dual variable multiplies its row with, to be added to u: a number, or one for each feature."""
         return 1.0 / ((self.ridge + self.pull) * self.n_rows)

@@ -11,7 +11,7 @@ from skminibatch import backends
 from skminibatch.backends.arrays import is_sparse
 from skminibatch.contract.kinds import declared
 from skminibatch.models.curvature import curvature_bounds, has_kink, typical_curvature
-from skminibatch.models.data import Data, raw_outputs
+from skminibatch.models.data import Data, raw_outputs, squared
 from skminibatch.models.linear import LinearModel
 from skminibatch.preparation.start import Start
 from skminibatch.statistics.visits import repeated, visits_of_rows
@@ -39,7 +39,7 @@ def with_dual(recipe: Recipe, start: Start) -> tuple[Start, Data, Recipe]:
     rows = data.X if is_sparse(data.X) else sparse.csr_matrix(model.axes.transform(data.X))
     ridge, l1, unit = model.strong_convexity(), model.l1(), typical_curvature(model.loss, data.y[in_use])
     curvature = unit * float(curvature_bounds(model.loss, data.y[in_use][:1], params[0, :1, -1:])[0])
-    squares = sparse.csr_matrix((rows.data.astype(np.float64) ** 2, rows.indices, rows.indptr), rows.shape)
+    squares = squared(rows)
     is_wide = model.n_features >= FEATURES_PER_ROW * n and rows.nnz <= SELDOM * len(data.y) * model.n_features
     pull: float | np.ndarray = 0.0
     if l1 or has_kink(model.loss) or not is_wide:

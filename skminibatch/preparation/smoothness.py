@@ -53,11 +53,10 @@ def choose_coordinates(
         ), moments
     moments = moments.updated(data.X[sampled], data.weights[sampled] if data.weights.size else None)
     if kind == "centered":
-        ones = np.ones(model.n_features, model.dtype)
-        moves = dense and model.fit_intercept
-        return (
-            replace(model, coordinates=Coordinates(moments.mean.astype(model.dtype), ones, ones)) if moves else model
-        ), moments
+        if dense and model.fit_intercept:
+            ones = np.ones(model.n_features, model.dtype)
+            model = replace(model, coordinates=Coordinates(moments.mean.astype(model.dtype), ones, ones))
+        return model, moments
     if dense:
         axes = gentle_coordinates(moments, model.dtype, model.fit_intercept, old)
     else:

@@ -192,6 +192,8 @@ class Sketch(NamedTuple):
         The mean of the bounds.
     seen, estimated_at : int
         Rows that came, and those that had come, or that a `fit` had, when constants were last derived.
+    estimated_with : tuple of float
+        The means of w and of its square at that time.
     spread : Spread or None
         That of the targets, where the curvature of the loss follows from it.
     sums : tuple of float

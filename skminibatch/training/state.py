@@ -78,8 +78,8 @@ class Recipe:
 
     ``smoothness`` is what a rate follows that depends on the batch size. Of the ``n_rows`` in use (0: as many as an epoch has)
     stiff ones come several times: an epoch has ``repeats`` times as many. Batches of more than ``most_rows`` are cut into steps
-    whose rates have its share.
-    ``follows_curvature``: the rate follows the curvatures of the losses at the parameters where the stage began.
+    whose rates have its share. ``follows_curvature``: the rate follows the curvatures of the losses at the parameters where
+    the stage began.
     ``evaluation_rows`` are those on which the objective is measured (empty: all); None: the objective of an epoch is the mean
     over its batches, each before its step. ``tol`` and ``patience``: see `Watch`; ``constant`` is the predictor that the gain
     is measured from (None: that of the start). With ``keep_best``: stop after `patience` checks in a row at which the score

@@ -91,7 +91,7 @@ def run_dual(task: LinearTask, plan: Plan) -> StepStats:
     stats, params, table, optimizer = empty_stats(plan.n_steps), task.params, task.table, task.optimizer
     stats.square_norms[:], stats.row_squares[:] = np.nan, np.nan
     K, units = params.shape[1], np.atleast_1d(np.asarray(optimizer.unit(), np.float64))
-    first = 0 if np.any(optimizer.pull) else params.shape[2] - 1  # without a pull, the intercepts alone have a center
+    first = 0 if optimizer.has_pull() else params.shape[2] - 1  # without a pull, the intercepts alone have a center
     # the numbers of a coordinate are neighbours; of one output they are so as they are
     states = tuple(
         np.ascontiguousarray(one.T).ravel() for one in (params[0], params[1, :, first:], params[2, :, first:])
