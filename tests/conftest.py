@@ -16,6 +16,7 @@ from sklearn.preprocessing import scale
 import skminibatch
 from skminibatch.backends.gpu import device, placement
 from skminibatch.backends.gpu.compile import _kernel, module_of
+from skminibatch.estimators import linear
 from tests.emulated import cupy as emulated
 from tests.emulated import strict
 from tests.families import ESTIMATORS
@@ -38,6 +39,12 @@ def read_only(X, y) -> Problem:
 @pytest.fixture
 def rng():
     return np.random.default_rng(20240611)
+
+
+@pytest.fixture
+def sparse_rows_stay_sparse(monkeypatch):
+    """For tests that give the same full rows in both storages: else 'auto' would read those in CSR as dense ones."""
+    monkeypatch.setattr(linear, "FULL", np.inf)
 
 
 @pytest.fixture(scope="session")

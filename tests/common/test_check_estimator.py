@@ -54,6 +54,7 @@ def test_check_of_settings(estimator, check):
     check(estimator)
 
 
+@pytest.mark.usefixtures("sparse_rows_stay_sparse")
 @pytest.mark.slow
 @pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
 @pytest.mark.parametrize(

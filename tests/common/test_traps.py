@@ -119,6 +119,7 @@ def test_t4_no_path_ignores_a_penalty(solver, storage, method, estimator_class, 
     assert np.sum(coefs[None] == 0) == np.sum(coefs["l2"] == 0) == 0
 
 
+@pytest.mark.usefixtures("sparse_rows_stay_sparse")
 @pytest.mark.parametrize("device", ["cpu", "base"])
 @pytest.mark.parametrize("storage", ["dense", "sparse"])
 def test_t4_no_device_ignores_a_penalty(device, storage, regression):
@@ -513,6 +514,7 @@ def test_t16_input_is_never_written(estimator_class, problem):
             np.testing.assert_array_equal(given, copy)
 
 
+@pytest.mark.usefixtures("sparse_rows_stay_sparse")
 def test_t16_sparse_input_keeps_its_unsorted_and_duplicate_entries(estimator_class):
     """T16: entries are put in order in a copy."""
     X = sparse.csr_matrix(

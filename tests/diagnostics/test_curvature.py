@@ -24,6 +24,8 @@ from skminibatch.diagnostics import stationary as stationary_noise
 from skminibatch.diagnostics._sample import Sample
 from tests.examined import FIXED, at, examined
 
+pytestmark = pytest.mark.usefixtures("sparse_rows_stay_sparse")
+
 CASES = {
     "regression": (MiniBatchSGDRegressor(alpha=0.3), 1),
     "counts": (MiniBatchSGDRegressor(alpha=0.3, loss="poisson"), 1),

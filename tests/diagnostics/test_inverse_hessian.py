@@ -12,6 +12,8 @@ from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
 from skminibatch.diagnostics import inverse_hessian_bias
 from tests.examined import FIXED, at, examined
 
+pytestmark = pytest.mark.usefixtures("sparse_rows_stay_sparse")
+
 D, N = 5, 20_000  # so many rows that batches of them are as good as batches of the distribution
 MIXING = np.random.default_rng(0).standard_normal((D, D))
 

@@ -15,6 +15,8 @@ from sklearn.metrics import log_loss
 from skminibatch import MiniBatchMLPClassifier, MiniBatchMLPRegressor, MiniBatchSGDClassifier, MiniBatchSGDRegressor
 from tests.families import LINEAR, NETWORKS, constant, every_solver, family_of, learnt, linear_models
 
+pytestmark = pytest.mark.usefixtures("sparse_rows_stay_sparse")
+
 LAYERS = {"hidden_layer_sizes": (4, 3)}
 
 

@@ -20,6 +20,8 @@ from skminibatch.penalties import ElasticNet
 from skminibatch.samplers import SAMPLERS
 from skminibatch.schedules import SCHEDULES
 
+pytestmark = pytest.mark.usefixtures("sparse_rows_stay_sparse")
+
 # the kinds that a user passes, by parameter and by an estimator that has it
 PASSED = {
     "loss": (kinds.LOSS, MiniBatchSGDRegressor),

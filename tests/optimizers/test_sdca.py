@@ -237,11 +237,10 @@ def test_losses_with_kinks_reach_the_optimum(loss):
 
 @pytest.mark.parametrize("penalty", ["l2", "l1", "elasticnet"])
 def test_the_gap_bounds_the_distance(penalty):
+    """As the bound, and as the estimate near the coefficients."""
     X = rows()
     y = labels(X)
-    best = (
-        MiniBatchSGDClassifier(penalty=penalty, **EXACT).fit(X, y).best_loss_
-    )  # or the estimate near the coefficients
+    best = MiniBatchSGDClassifier(penalty=penalty, **EXACT).fit(X, y).best_loss_
     for tol in (0.3, 0.1, 1e-2, 1e-3, 1e-5):
         ours = MiniBatchSGDClassifier(penalty=penalty, **{**EXACT, "tol": tol}).fit(X, y)
         gap = float(ours.stop_reason_.split("prediction: ")[1].split()[0])

@@ -13,6 +13,8 @@ from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
 from skminibatch.statistics.sketch import LeadingDirection, SecondMoments
 from skminibatch.statistics.smoothness import smoothness
 
+pytestmark = pytest.mark.usefixtures("sparse_rows_stay_sparse")
+
 STORAGES = {"dense": np.asarray, "csr": sparse.csr_matrix}
 
 

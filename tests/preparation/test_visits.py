@@ -14,6 +14,8 @@ from skminibatch.preparation.visits import APART, MORE_OF_A_STREAM, MORE_ROWS_OF
 from skminibatch.statistics.smoothness import SmoothnessConstants
 from tests.begun import begun
 
+pytestmark = pytest.mark.usefixtures("sparse_rows_stay_sparse")
+
 N = 60
 SETTINGS = {"device": "base", "random_state": 0, "max_iter": 1, "tol": None, "alpha": 0.1}
 SMOOTHNESS = SmoothnessConstants(1.0, 4.0, 2.0)  # so low that many rows are stiff

@@ -20,6 +20,8 @@ from skminibatch.samplers.strata import MEASURED, allocation
 from skminibatch.statistics.gradients import GradientStatistics
 from skminibatch.statistics.smoothness import SmoothnessConstants
 
+pytestmark = pytest.mark.usefixtures("sparse_rows_stay_sparse")
+
 
 class GradientsOf:
     """Given gradients (n, d) of the rows, as training shows them to a sampler."""

@@ -11,6 +11,8 @@ from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
 from skminibatch.statistics.gradients import GradientStatistics, correlation, correlation_interval, inverted, jackknife
 from tests.examined import examined
 
+pytestmark = pytest.mark.usefixtures("sparse_rows_stay_sparse")
+
 
 def statistics_of(gradients, groups, pull=0.0, population=np.inf):
     """The sums over groups of explicit gradients (n, p)."""

@@ -21,6 +21,8 @@ from skminibatch.training.chunks import next_chunk
 from skminibatch.training.loop import train
 from tests.begun import begun, gradient_of, optimum_of
 
+pytestmark = pytest.mark.usefixtures("sparse_rows_stay_sparse")
+
 N, D, BATCH = 2100, 4, 60  # so many that the rows that are stiff are no usual ones
 STORAGES = {"dense": np.asarray, "csr": sparse.csr_matrix}
 STIFF = {3: 40.0, 2000: 100.0}  # rows and how much longer they are
