@@ -133,9 +133,8 @@ ROWWISE_LOSS = Kind(
             "stiffness(raw, y): bound of the eigenvalues of the second derivative of a row",
             SHARED,
         ),
-        "hessian_product": Ability(
-            neutral.no_hessian_product, "hessian_product(raw, y, direction): of several rows; for diagnostics", OWN
-        ),
+        "hessian_product": Ability(neutral.no_hessian_product, "hessian_product(raw, y, direction): of rows", OWN),
+        "separated": Ability(None, "separated(y, n_outputs): (the loss of one, targets (n, K)) of a sum of such", OWN),
         "baseline": Ability(None, "baseline(y, weights, n_outputs): the best constant raw outputs (K,)", OWN),
         "proximal": Ability(
             neutral.no_proximal,

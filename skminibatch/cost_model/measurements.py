@@ -101,6 +101,8 @@ def _seed(rng: np.random.Generator) -> int:
 def new_estimator(estimator, batch_size, seed: int):
     """A new estimator with the parameters of another one, but for these; nothing that was learned comes along."""
     own = copy.deepcopy(estimator.get_params(deep=False))
+    if own.get("solver") == "auto":  # may follow a stream by Newton's method, whose steps have no batch size
+        own["solver"] = "schedule_free"
     never_stops = {"max_time": None, "verbose": 0}
     return type(estimator)(**own).set_params(batch_size=int(batch_size), random_state=seed, **never_stops)
 

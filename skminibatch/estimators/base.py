@@ -32,12 +32,13 @@ from skminibatch.models.data import Data
 from skminibatch.models.gradients import Gradients
 from skminibatch.models.protocol import Model
 from skminibatch.models.view import gradients_of
+from skminibatch.preparation import online
 from skminibatch.preparation.begin import Fitted, Settings, begin, in_coordinates
 from skminibatch.samplers import SAMPLERS
 from skminibatch.schedules import SCALING_RULES, SCHEDULES, SIZE_SCHEDULES
 from skminibatch.statistics.random import EXAMINED, OF_SCALE, sample_rows, stream
 from skminibatch.training.loop import train
-from skminibatch.training.state import Diverged, Progress, Recipe, Verdict
+from skminibatch.training.state import Progress, Recipe, Verdict
 
 
 def of_mean_one(weights: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
@@ -145,6 +146,10 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         optimizer = declared(model.optimizer)
         return self.learning_rate == "auto" and optimizer.auto_rate is None and not optimizer.dual
 
+    def _follows_newton(self, model, sampler, sizes, data: Data) -> bool:
+        """Whether a stream may be followed by Newton's method."""
+        return False
+
     def _second_solver(self, model, sampler, data: Data) -> Any:
         """The optimizer with a table that takes over after the first epoch of `fit`, or None."""
         return None
@@ -247,7 +252,8 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             return tasks.completed(progress)
 
         try:
-            progress = self._trained(fitted, data, recipe, on_epoch)
+            with advice_on_divergence(self, data.X, self._remedy):
+                progress = train(fitted.model, data, fitted.params, recipe, fitted.state, fitted.history, on_epoch)
         except KeyboardInterrupt:
             if tasks.last is not None:
                 n_epochs = tasks.last.state.epoch
@@ -263,14 +269,6 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
                 ConvergenceWarning,
                 stacklevel=4,
             )
-
-    def _trained(self, fitted: Fitted, data: Data, recipe: Recipe, *on_epoch) -> Progress:
-        """The progress after training; a divergence raises an error with advice."""
-        try:
-            return train(fitted.model, data, fitted.params, recipe, fitted.state, fitted.history, *on_epoch)
-        except Diverged as failure:
-            names = getattr(self, "feature_names_in_", None)
-            raise ValueError(f"{failure} {advice_on_divergence(failure.rate, data.X, names, self._remedy)}") from None
 
     # partial_fit
 
@@ -301,8 +299,8 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
                 data = Data(self._unpacked(X), y_encoded, weights, rows)
                 settings = self._settings(target, data, device, (given, strata), seed, None, None)
                 settings.class_counts = counts
-                fitted, data, recipe = begin(settings, data, previous)
-                progress = self._trained(fitted, data, recipe)
+                with advice_on_divergence(self, X, self._remedy):
+                    fitted, progress = online.next_rows(settings, data, previous)
             progress.verdict = Verdict("partial_fit makes one pass over the data it is given")
             self._publish(fitted, progress)
         return self
@@ -361,6 +359,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             patience=self.n_iter_no_change,
             max_seconds=self.max_time,
             keep_best=bool(self.early_stopping),
+            follows_newton=epochs is None and self._follows_newton(model, sampler, sizes, data),
             second_solver=None if epochs is None else self._second_solver(model, sampler, data),
         )
 

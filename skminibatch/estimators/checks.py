@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 from scipy import sparse
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, validate_data
 
 from skminibatch.backends.arrays import check_device, is_sparse, on_gpu, on_host
+from skminibatch.training.state import Diverged
 
 COPIED = 1024  # rows at once, where columns become rows
 FINITE = 1 << 16  # rows at once, in the search for a number that is not finite
@@ -67,13 +71,18 @@ def seed_of(random_state) -> int:
     return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
 
 
-def advice_on_divergence(rate: float, X, feature_names, remedy: str) -> str:
-    """What to do about a divergence at that rate, naming the features whose scale is the likely cause."""
-    X = X[:1000]
-    sizes = np.asarray(abs(X).max(axis=0).todense() if sparse.issparse(X) else np.abs(X).max(axis=0)).ravel()
-    largest = np.argsort(sizes)[::-1][:3]
-    listed = ", ".join(f"{j if feature_names is None else feature_names[j]} (up to {sizes[j]:.3g})" for j in largest)
-    return (
-        "Scaling input data with StandardScaler or MinMaxScaler might help, or a smaller rate than "
-        f"{rate:.3g}, or {remedy}. Largest features: {listed}."
-    )
+@contextmanager
+def advice_on_divergence(estimator, X, remedy: str) -> Iterator[None]:
+    """A divergence inside raises an error that says what to do, and names the features whose scale is the likely cause."""
+    try:
+        yield
+    except Diverged as failure:
+        X, names = X[:1000], getattr(estimator, "feature_names_in_", None)
+        sizes = np.asarray(abs(X).max(axis=0).todense() if sparse.issparse(X) else np.abs(X).max(axis=0)).ravel()
+        largest = np.argsort(sizes)[::-1][:3]
+        listed = ", ".join(f"{j if names is None else names[j]} (up to {sizes[j]:.3g})" for j in largest)
+        smaller = "" if np.isnan(failure.rate) else f", or a smaller rate than {failure.rate:.3g}, or {remedy}"
+        raise ValueError(
+            f"{failure} Scaling input data with StandardScaler or MinMaxScaler might help{smaller}. "
+            f"Largest features: {listed}."
+        ) from None

@@ -117,6 +117,10 @@ class LinearEstimator(BaseMiniBatchEstimator):
         rows_fit = not stays_on_gpu(data.X) or data.X.fits
         return solver if rows_fit and not obstacle and self._has_small_table(model, data) else None
 
+    def _follows_newton(self, model, sampler, sizes, data):
+        is_plain = self._is_free() and self.clip_norm is None and self.lr_scaling is None
+        return is_plain and pairs.suits_newton(model, sampler, sizes, data)
+
     def _first_rate(self):
         return self.eta0
 

@@ -8,12 +8,14 @@ from skminibatch.backends.arrays import is_sparse
 from skminibatch.backends.base import is_lazy
 from skminibatch.contract.kinds import ROWWISE_LOSS, SIZE_CHOICE, declared
 from skminibatch.estimators.parts import name_of
-from skminibatch.models.curvature import has_kink
+from skminibatch.models.curvature import MOST_OUTPUTS, has_kink
+from skminibatch.models.smoothed import has_expected_curvature
 from skminibatch.preparation.rounding import MOST_FEATURES
 
 # dense features up to which the objective is made round: of classes again and again, since curvatures vanish on the way
 MOST_ROUND = {"classification": 512, "regression": MOST_FEATURES}
 MOST_NUMBERS = 1 << 27  # in dense rows, which are copied
+MOST_CURVATURES = 1 << 16  # that Newton's method keeps of a stream, and has to invert for each chunk of rows
 FEWEST_WITH_ZEROS = 10_000  # rows with an l1 penalty: of fewer, a pass goes less far than the conditioning asks for
 FEWEST_AT_A_KINK = 1000  # rows on a side of it: of fewer, too few are near for their residuals to settle
 
@@ -84,9 +86,8 @@ def suits_dual(model, sizes, data, baseline) -> bool:
 
     ``baseline(y, weights)`` gives the best constant raw outputs.
     """
-    declared_sizes, kink = declared(sizes), has_kink(model.loss)
-    is_constant = declared_sizes.kind is SIZE_CHOICE or declared_sizes.constant
-    if not is_constant or not (kink or declared(model.loss).curvature is not None):
+    kink = has_kink(model.loss)
+    if not is_constant(sizes) or not (kink or declared(model.loss).curvature is not None):
         return False
     if is_sparse(data.X):
         return True
@@ -97,6 +98,22 @@ def suits_dual(model, sizes, data, baseline) -> bool:
     if model.l1() > 0:
         return kink or data.n_rows < FEWEST_WITH_ZEROS
     return kink and _rows_on_a_side(model, data, baseline) < FEWEST_AT_A_KINK
+
+
+def suits_newton(model, sampler, sizes, data) -> bool:
+    """Whether Newton's method can follow a stream of rows for a model, at a cost that is worth it."""
+    loss, penalty = declared(model.loss), declared(model.penalty)
+    is_square = penalty.quadratic and not penalty.nonsmooth
+    is_small = model.n_outputs <= MOST_OUTPUTS and model.n_outputs * model.width**2 <= MOST_CURVATURES
+    is_plain = is_constant(sizes) and not (declared(sampler).weighs_rows or declared(sampler).needs_strata)
+    if not (is_square and is_small and is_plain and loss.convex):
+        return False
+    return has_expected_curvature(model.loss, data.y, np.zeros((1, model.n_outputs)))
+
+
+def is_constant(sizes) -> bool:
+    """Whether a schedule of batch sizes, or what chooses one, leaves it as it is."""
+    return declared(sizes).kind is SIZE_CHOICE or declared(sizes).constant
 
 
 def _rows_on_a_side(model, data, baseline) -> float:

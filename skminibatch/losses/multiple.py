@@ -37,8 +37,11 @@ class OneVsRest(NamedTuple):
             largest = max(largest, stiffness(self.loss, raw[k], 1.0 if int(y[0]) == k else -1.0))
         return largest
 
+    def separated(self, y, n_outputs):
+        return self.loss, np.where(y.astype(int) == np.arange(n_outputs), 1.0, -1.0)
+
     def hessian_product(self, raw, y, direction):
-        signs = np.where(y.astype(int) == np.arange(raw.shape[1]), 1.0, -1.0)
+        _, signs = self.separated(y, raw.shape[1])
         return second_derivative(self.loss, raw, signs) * direction
 
 
@@ -64,6 +67,9 @@ class EachOutput(NamedTuple):
         for k in range(1, raw.shape[0]):
             largest = max(largest, stiffness(self.loss, raw[k], y[k]))
         return largest
+
+    def separated(self, y, n_outputs):
+        return self.loss, y
 
     def hessian_product(self, raw, y, direction):
         return second_derivative(self.loss, raw, y) * direction

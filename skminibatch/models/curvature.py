@@ -76,15 +76,20 @@ def curvatures(loss: AnyPart, y: np.ndarray, raw: np.ndarray, weights: np.ndarra
 
 
 def typical_curvature(loss: AnyPart, y: np.ndarray) -> float:
-    """One over the typical deviation of y from its constant prediction, for a regression by a loss with a kink; else 1.
-
-    The median, so that a few gross errors do not matter; where half of the deviations are zero, that of the others.
-    """
+    """One over the typical deviation of y from its constant prediction, for a regression by a loss with a kink; else 1."""
     if not has_kink(loss) or declared(loss).task != "regression":
         return 1.0
-    deviations = np.abs(y.reshape(len(y), -1) - np.median(y.reshape(len(y), -1), axis=0))
-    typical = [_median_of_positive(column) for column in deviations.T]
-    return float(1.0 / min(typical))
+    return float(1.0 / typical_deviations(y).min())
+
+
+def typical_deviations(y: np.ndarray) -> np.ndarray:
+    """The median deviation of each column of y from its median: a few gross errors do not matter.
+
+    Where half of the deviations are zero, that of the others; 1 where all are.
+    """
+    y = y.reshape(len(y), -1)
+    deviations = np.abs(y - np.median(y, axis=0))
+    return np.array([_median_of_positive(column) for column in deviations.T])
 
 
 def _median_of_positive(deviations: np.ndarray) -> float:

@@ -64,12 +64,10 @@ def derived_size(part: AnyPart, start: Start, smoothness: SmoothnessConstants) -
     )
 
 
-def any_size(n_rows: int) -> tuple[ConstantSize, str]:
-    """The size that ``batch_size='auto'`` takes for an optimizer to which it makes no difference, and why."""
+def any_size(n_rows: int, why: str) -> tuple[ConstantSize, str]:
+    """The size that ``batch_size='auto'`` takes for a method to which it makes no difference, and why."""
     size = min(EXAMINED, n_rows)
-    return ConstantSize(
-        float(size)
-    ), f"batch_size='auto' took {size} rows: dual coordinate ascent takes one after another"
+    return ConstantSize(float(size)), f"batch_size='auto' took {size} rows: {why}"
 
 
 def noise_scale_after_a_pass(start: Start, schedule: AnyPart, smoothness: SmoothnessConstants | None) -> float:

@@ -32,6 +32,7 @@ from skminibatch.statistics.random import EXAMINED, OF_EVALUATION, OF_SCALE, OF_
 from skminibatch.statistics.sketch import Sketch
 from skminibatch.statistics.smoothness import SmoothnessConstants, unevenness
 from skminibatch.training.drift import forgetful
+from skminibatch.training.online_newton import OnlineNewton
 from skminibatch.training.state import History, Recipe, TrainState
 
 EVALUATED = 10_000  # rows on which the objective is measured
@@ -76,6 +77,8 @@ class Settings:
         Of all random numbers.
     epochs
         Passes over the rows at most; None: one pass over the next rows of a stream.
+    follows_newton : bool
+        Whether a stream may be followed by Newton's method, see `preparation.online`.
     second_solver
         The optimizer with a stored residual for each row that takes over after the first epoch; None: none does.
     validation, keep_best, tol, patience, max_seconds, clip_norm, base_batch_size
@@ -105,6 +108,7 @@ class Settings:
     max_seconds: float | None = None
     validation: Callable[..., float] | None = None
     keep_best: bool = False
+    follows_newton: bool = False
     second_solver: AnyPart | None = None
 
     @property
@@ -139,6 +143,7 @@ class Fitted:
     predictor: tuple  # as it was published: attributes that differ have been assigned by the user
     class_counts: np.ndarray | None = None
     chosen: tuple | None = None  # the batch size of 'auto' and why, kept on a stream
+    newton: OnlineNewton | None = None  # of a stream that is followed by Newton's method
 
 
 def begin(settings: Settings, data: Data, previous: Fitted | None = None) -> tuple[Fitted, Data, Recipe]:
@@ -161,7 +166,7 @@ def begin(settings: Settings, data: Data, previous: Fitted | None = None) -> tup
         smoothness, sketch = _smoothness(settings, start, stream_so_far, moments)
     sizes, chosen = settings.sizes, None
     if declared(sizes).kind is SIZE_CHOICE and declared(model.optimizer).dual:
-        chosen = any_size(data.n_rows)
+        chosen = any_size(data.n_rows, "dual coordinate ascent takes one after another")
         sizes, _ = chosen
     elif declared(sizes).kind is SIZE_CHOICE:
         memory = settings.sampler.start(data.X.shape[0], data.rows, settings.seed, epoch, settings.strata)

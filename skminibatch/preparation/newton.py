@@ -51,8 +51,11 @@ def newton_step(model: LinearModel, data: Data, predictor: Predictor, gradient: 
         return curved.ravel()
 
     operator = LinearOperator((gradient.size,) * 2, matvec=product, dtype=np.float64)
-    step, _ = cg(operator, gradient.ravel(), rtol=RESIDUAL, maxiter=MOST_PRODUCTS)
+    with np.errstate(over="ignore", invalid="ignore"):
+        step, _ = cg(operator, gradient.ravel(), rtol=RESIDUAL, maxiter=MOST_PRODUCTS)
     step = step.reshape(gradient.shape)
+    if not np.isfinite(step).all():  # a loss that is flat there has no curvature
+        step = gradient / axes.curvature
     return step, float(np.sum(gradient * step)) / 2.0
 
 

@@ -297,12 +297,18 @@ def _record(progress: Progress, data: Data, recipe: Recipe, batches: Batches, cl
         gradients = gradients_of(progress.model, data, progress.predictor)
         noise = noise_of_micro_batches(gradients, sizes.mean(), state.samples, recipe.seed)
         statistics = statistics if noise is None else statistics.with_noise(*noise, sizes, rates)
+    record(progress, statistics, float(sizes.mean()), clock)
+
+
+def record(progress: Progress, statistics: BatchStatistics, batch_size: float, clock: Clock) -> None:
+    """Add an epoch to the history by the statistics of its batches, and count it."""
+    state = progress.state
     progress.history.append(
         epoch=state.epoch + 1,
         samples=state.samples,
         updates=state.step,
         rate=statistics.rate,
-        batch_size=float(sizes.mean()),
+        batch_size=batch_size,
         loss=progress.loss,
         penalty=progress.penalty,
         validation_score=progress.score,

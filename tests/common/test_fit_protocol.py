@@ -21,6 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
 from skminibatch.contract.kinds import declaration
 from skminibatch.optimizers import OPTIMIZERS
+from skminibatch.training.online_newton import OnlineNewton
 from tests.families import (
     LINEAR,
     classifiers,
@@ -129,6 +130,7 @@ def test_a_failure_in_the_first_epoch_leaves_the_estimator(error, fitted, estima
     for method in ("fit", "partial_fit"):
         with monkeypatch.context() as patch:
             patch.setattr(family_of(estimator).model, "run", fail)
+            patch.setattr(OnlineNewton, "with_rows", fail)
             arguments = classes_of(estimator, problem.y) if method == "partial_fit" else {}
             with pytest.raises(error):
                 getattr(estimator, method)(*problem, **arguments)

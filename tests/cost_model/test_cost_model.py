@@ -381,7 +381,7 @@ def found_by(problem, estimator=None, X=None, **settings):
 def test_steps_are_those_of_partial_fit(problem):
     steps = found_by(problem).measurements_.n_steps[-1]
     for k in steps:  # of all rows: nothing is drawn
-        one, count = MiniBatchSGDClassifier(batch_size=240, random_state=0), 0
+        one, count = MiniBatchSGDClassifier(solver="schedule_free", batch_size=240, random_state=0), 0
         while count == 0 or training_objective(one, *problem) > 0.5:
             one.partial_fit(*problem, classes=[0, 1])
             count += 1
@@ -426,7 +426,7 @@ def test_steps_are_those_of_weighted_rows(problem, rng):
     np.testing.assert_array_equal(steps(*some), found)
     np.testing.assert_array_equal(steps(*problem, 64 * weights), found)
     assert (steps(*some[:2], None) != found).any()
-    one, count = MiniBatchSGDClassifier(batch_size=n, random_state=0), 0
+    one, count = MiniBatchSGDClassifier(solver="schedule_free", batch_size=n, random_state=0), 0
     while count == 0 or training_objective(one, *problem, weights) > 0.4:  # of all rows: nothing is drawn
         one.partial_fit(*some[:2], classes=[0, 1], sample_weight=some[2] / some[2].mean())
         count += 1

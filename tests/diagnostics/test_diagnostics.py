@@ -272,7 +272,7 @@ def test_noise_scale_along_a_training():
     """Of batches of 64 of 1,797 digits, at five points: both moments without bias, and so is their ratio."""
     X, y = load_digits(return_X_y=True)
     X, y = scale(X), y % 2
-    classifier = MiniBatchSGDClassifier(random_state=0)
+    classifier = MiniBatchSGDClassifier(solver="schedule_free", random_state=0)
     for point in range(5):
         exact = gradient_noise_scale(classifier, X, y)
         samples = [Sample(classifier, X, y, None, 64, seed) for seed in range(60)]

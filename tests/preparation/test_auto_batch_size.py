@@ -149,13 +149,14 @@ def noise_of(part, start, schedule, smoothness, population, fewest):
 
 def test_a_stream_keeps_the_choice_of_its_first_chunk(rng):
     X, y = noisy(rng, 3000)
-    model = MiniBatchSGDRegressor(batch_size="auto", random_state=0)
+    settings = {"batch_size": "auto", "solver": "schedule_free", "random_state": 0}
+    model = MiniBatchSGDRegressor(**settings)
     chosen = set()
     for rows in np.array_split(np.arange(3000), 3):
         model.partial_fit(X[rows], y[rows])
         chosen.add((model.batch_size_, model.stop_reason_))
     assert len(chosen) == 1
-    tiny = MiniBatchSGDRegressor(batch_size="auto", random_state=0).partial_fit(X[:20], y[:20]).partial_fit(X, y)
+    tiny = MiniBatchSGDRegressor(**settings).partial_fit(X[:20], y[:20]).partial_fit(X, y)
     assert tiny.batch_size_ == PILOT
     assert "too few" in tiny.stop_reason_
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 
+from skminibatch import MiniBatchSGDRegressor
 from skminibatch.optimizers import SAGA
 from skminibatch.preparation import newton
 from skminibatch.preparation.newton import newton_step
@@ -12,6 +15,22 @@ from skminibatch.preparation.rounding import in_round_coordinates
 from skminibatch.preparation.second_stage import RowCurvatures
 from tests.begun import gradient_of
 from tests.preparation.problems import predictor_of, problem
+
+
+class LogCosh(NamedTuple):
+    """A custom loss: squared near zero, linear far from it."""
+
+    curvature = 1.0
+
+    def value(self, raw, y):
+        r = np.abs(raw - y)
+        return r + np.log1p(np.exp(-2.0 * r)) - np.log(2.0)
+
+    def gradient(self, raw, y):
+        return np.tanh(raw - y)
+
+    def second_derivative(self, raw, y):
+        return 1.0 - np.tanh(raw - y) ** 2
 
 
 def step_of(name, weighted):
@@ -55,3 +74,10 @@ def test_outputs_that_depend_on_each_other_need_few_products(monkeypatch):
     monkeypatch.setattr(newton, "hessian_product", lambda *given: calls.append(1) or honest(*given))
     step_of("softmax", False)
     assert 1 <= len(calls) <= newton.MOST_PRODUCTS + 1
+
+
+def test_a_loss_without_curvature_there_has_a_step_too(rng):
+    """Log cosh is linear where y is far off: conjugate gradients divide by next to nothing, which is no warning for a user."""
+    y = 50.0 * rng.standard_t(3, (300, 3)) - 300.0
+    model = MiniBatchSGDRegressor(loss=LogCosh(), max_iter=20, tol=None, random_state=0).fit(np.zeros((300, 4)), y)
+    np.testing.assert_allclose(model.intercept_, np.median(y, axis=0), atol=5.0)

@@ -19,7 +19,7 @@ STORAGES = {"dense": np.asarray, "csr": sparse.csr_matrix}
 
 
 def stream(**parameters) -> MiniBatchSGDRegressor:
-    return MiniBatchSGDRegressor(device="base", random_state=0, **parameters)
+    return MiniBatchSGDRegressor(**{"solver": "schedule_free", "device": "base", "random_state": 0} | parameters)
 
 
 @pytest.mark.parametrize("storage", STORAGES.values(), ids=STORAGES)

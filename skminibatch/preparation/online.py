@@ -1,0 +1,126 @@
+"""The next rows of a stream: by Newton's method where it suits, else by steps along gradients."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.utils import gen_batches
+
+from skminibatch.backends.arrays import is_sparse
+from skminibatch.backends.threads import one_of_blas
+from skminibatch.contract.kinds import SIZE_CHOICE, declared
+from skminibatch.contract.orders import rows_of
+from skminibatch.contract.plan import StepStats
+from skminibatch.contract.verbs import gradient, identity, second_derivative
+from skminibatch.models.curvature import typical_deviations
+from skminibatch.models.data import Data
+from skminibatch.models.linear import LinearModel
+from skminibatch.models.smoothed import RowLosses
+from skminibatch.preparation.batch_size import any_size
+from skminibatch.preparation.begin import STREAM_ROWS, Fitted, Settings, begin
+from skminibatch.statistics.batches import BatchStatistics
+from skminibatch.statistics.features import Moments
+from skminibatch.training.loop import Clock, record, train
+from skminibatch.training.online_newton import Objective, OnlineNewton, Rows
+from skminibatch.training.state import Diverged, History, Progress, TrainState
+
+NUMBERS_AT_ONCE = 1 << 18  # in the rows that are learnt from together
+
+
+def goes_on(settings: Settings, previous: Fitted | None) -> bool:
+    """Whether Newton's method follows a stream: from its first rows on, as long as the objective is the same one.
+
+    Not from coefficients that a user has assigned: how far these are to be trusted is not known.
+    """
+    if not settings.follows_newton or settings.assigned is not None:
+        return False
+    if previous is None:
+        return True
+    old, new = previous.model, settings.model
+    is_same = identity(old.loss) == identity(new.loss) and identity(old.penalty) == identity(new.penalty)
+    return previous.newton is not None and is_same
+
+
+def next_rows(settings: Settings, data: Data, previous: Fitted | None) -> tuple[Fitted, Progress]:
+    """What outlives the call as it was before the next rows of a stream, and the progress after them."""
+    if goes_on(settings, previous):
+        return _by_newton(settings, data, previous)
+    fitted, data, recipe = begin(settings, data, previous)
+    return fitted, train(fitted.model, data, fitted.params, recipe, fitted.state, fitted.history)
+
+
+@one_of_blas()
+def _by_newton(settings: Settings, data: Data, previous: Fitted | None) -> tuple[Fitted, Progress]:
+    model, newton, chosen = settings.model, None, None
+    assert isinstance(model, LinearModel)
+    state, history, n_rows = TrainState(population=STREAM_ROWS), History(), data.n_rows
+    if previous is not None:
+        newton, chosen, state, history = previous.newton, previous.chosen, previous.state, previous.history.copied()
+    clock = Clock(history)
+    memory = settings.sampler.start(data.X.shape[0], data.rows, settings.seed, state.epoch, settings.strata)
+    order, _, _ = settings.sampler.draw(memory, np.array([n_rows]))
+    data = data._replace(rows=rows_of(order, 0, n_rows))
+    X, y, weights = data.X[data.rows], *data.targets
+    X = X.toarray() if is_sparse(X) else X
+    newton = newton or _started(settings, data, X, y)
+    if declared(settings.sizes).kind is SIZE_CHOICE:
+        chosen = chosen or any_size(n_rows, "Newton's method takes all that come")
+    size = min(int(np.ceil((chosen[0] if chosen else settings.sizes).start)), n_rows)
+    ridge = np.append(np.full(model.n_features, model.ridge()), np.zeros(int(model.fit_intercept)))
+    objective = Objective(model.loss, ridge, newton.unit, newton.scale)
+    rows = newton.rows(X, y, np.ones(n_rows) if weights is None else weights)
+    statistics = _statistics(model, rows, newton.all.best)
+    for piece in gen_batches(n_rows, max(1, NUMBERS_AT_ONCE // rows.Z.shape[1])):
+        newton = newton.with_rows(rows.of(piece), objective)
+    predictor = tuple(each.astype(model.coef_dtype) for each in newton.predictor)
+    losses = RowLosses.of(model.loss, y, model.n_outputs).sum(rows.Z @ newton.all.best.T, rows.weights)
+    if not np.isfinite(losses + sum(np.sum(np.abs(each)) for each in predictor)):
+        raise Diverged(state.epoch, np.nan)
+    fitted = Fitted(
+        target=settings.target, model=model, params=model.start(predictor), state=state, seed=settings.seed,
+        moments=Moments.none(model.n_features), sketch=None, smoothness=None, history=history, predictor=predictor,
+        class_counts=settings.class_counts, chosen=chosen, newton=newton,
+    )  # fmt: skip
+    state = state._replace(step=state.step - (-n_rows // size), samples=state.samples + n_rows, batch_size=size)
+    loss, penalty = losses / rows.weights.sum(), model.penalty_value(predictor)
+    progress = Progress(model, fitted.params, state, history, predictor, loss, penalty)
+    record(progress, statistics, float(size), clock)
+    return fitted, progress
+
+
+def _started(settings: Settings, data: Data, X: np.ndarray, y: np.ndarray) -> OnlineNewton:
+    """Before the first rows of a stream."""
+    model = settings.model
+    assert isinstance(model, LinearModel)
+    coef, intercept = settings.start(model, data, None)
+    center = X.mean(axis=0, dtype=np.float64) if model.fit_intercept else np.empty(0)
+    losses = RowLosses.of(model.loss, y, model.n_outputs)
+    units = _units(model, losses, y, intercept)
+    return OnlineNewton.start((coef, intercept), center, units, losses.are_exponential())
+
+
+def _units(model: LinearModel, losses: RowLosses, y: np.ndarray, baseline: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How curved the losses of a row are at most, by each output, or what stands for it, and the scale of raw outputs.
+
+    Of a loss without a bound, the curvature at the best constant. For regressions, the slope of the derivative over the typical
+    deviation of y: a loss may be flat where y is far off.
+    """
+    loss, one, ones = declared(model.loss), losses.one, np.ones(model.n_outputs)
+    if loss.task == "classification" or one is None:
+        return ones if loss.curvature is None else loss.curvature * ones, ones
+    if loss.link != "identity":
+        return second_derivative(one, baseline.astype(np.float64), 0.0 * ones), ones
+    scale = typical_deviations(y)
+    return (gradient(one, scale, 0.0 * ones) - gradient(one, -scale, 0.0 * ones)) / (2.0 * scale), scale
+
+
+def _statistics(model: LinearModel, rows: Rows, w: np.ndarray) -> BatchStatistics:
+    """Those of the rows as one batch, before its step."""
+    Z, y, weights = rows
+    raw = Z @ w.T
+    row_losses = RowLosses.of(model.loss, y, model.n_outputs)
+    residuals = weights[:, None] * row_losses.derivatives(raw)
+    gradient = residuals.T @ Z / len(y)
+    squares = np.sum(residuals**2, axis=1) @ np.sum(Z**2, axis=1)
+    losses, norm = row_losses.sum(raw, weights), float(np.sum(gradient**2))
+    stats = StepStats(np.array([losses]), np.array([norm]), np.array([squares]), -1)
+    return BatchStatistics.of(np.array([len(y)]), np.array([np.nan]), stats)
