@@ -63,7 +63,7 @@ n_iter_ : int
 t_ : int
     Samples seen, over all calls of `partial_fit`.
 n_updates_ : int
-    Steps taken, over all calls of `partial_fit`.
+    Batches learnt from, over all calls of `partial_fit`.
 batch_size_ : int
     Batch size used (with a schedule: of the last step).
 best_loss_ : float
@@ -100,7 +100,7 @@ fit_intercept : bool
     Whether to learn an intercept.
 solver : $options or part
     The optimizer, by name or as an instance such as ``Momentum(0.99)``. 'auto' is schedule-free SGD [1]_, which predicts
-    from an average of its iterates and needs no horizon; in `fit`, 'saga' takes over after the first epoch, or 'sdca' trains
+    from an average of its iterates and needs no horizon. In `partial_fit`, Newton's method follows few features instead. In `fit`, 'saga' takes over after the first epoch, or 'sdca' trains
     sparse rows from the start (and rows of many features, and few rows, if the loss has a kink or the penalty an l1 part), so
     that training converges to the optimum. With `average`, 'auto' is plain SGD. 'saga' stores ``n_samples * (1 +
     n_outputs)`` numbers while it runs, and with an l2 penalty a copy of up to 1,024 dense features; 'sdca' ``n_samples * (2
