@@ -20,8 +20,9 @@ from skminibatch.estimators.base import BaseMiniBatchEstimator
 from skminibatch.estimators.checks import rows_to_predict
 from skminibatch.estimators.targets import RegressionTarget
 from skminibatch.models.curvature import has_kink
-from skminibatch.models.data import raw_outputs
+from skminibatch.models.data import outputs_of_all, raw_outputs
 from skminibatch.models.linear import LinearModel
+from skminibatch.models.smoothed import RowLosses
 from skminibatch.optimizers import OPTIMIZERS, SAGA, SDCA
 from skminibatch.penalties import PENALTIES
 
@@ -120,6 +121,16 @@ class LinearEstimator(BaseMiniBatchEstimator):
     def _follows_newton(self, model, sampler, sizes, data):
         is_plain = self._is_free() and self.clip_norm is None and self.lr_scaling is None
         return is_plain and pairs.suits_newton(model, sampler, sizes, data)
+
+    def _completed(self, progress, data):
+        """With the intercepts that are best for the coefficients, where they are known: so that means of counts are met."""
+        losses = RowLosses.of(progress.model.loss, data.y, progress.model.n_outputs)
+        if not (self._takes_any_solver() and self.fit_intercept and losses.are_exponential()):
+            return progress
+        coef, intercept = progress.predictor
+        raw, weights = outputs_of_all(data, coef, intercept).astype(np.float64), data.weights_in_use
+        shift = losses.best_shift(raw, weights if weights.size else np.ones(len(raw)))
+        return replace(progress, predictor=(coef, (intercept + shift).astype(intercept.dtype)), params=None)
 
     def _first_rate(self):
         return self.eta0

@@ -78,6 +78,12 @@ class RowLosses(NamedTuple):
         at_zero, at_one = (second_derivative(self.one, each, self.targets) for each in (raw, raw + 1.0))
         return np.allclose(at_one, np.e * at_zero)
 
+    def best_shift(self, raw: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """What raw outputs (n, K) have to be moved by for the least sum, where losses are exponentials: to the mean of y."""
+        means = weights @ second_derivative(self.one, raw, self.targets)
+        events = means - weights @ gradient(self.one, raw, self.targets)
+        return np.log(np.where(events > 0, events, means) / means)
+
     def _own_curvatures(self, raw: np.ndarray) -> np.ndarray:
         """Second derivatives of each row by each output twice (n, K)."""
         own = np.empty_like(raw)

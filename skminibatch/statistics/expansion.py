@@ -20,8 +20,8 @@ class Expansion(NamedTuple):
     one at their end where there is an intercept, p numbers in all; float64.
 
     Where the curvature of a loss is the exponential of its raw output, a shift of the intercept multiplies it. The gradient is
-    then kept as ``m - b`` with the mean ``m = sum s_i exp(z_i . w) z_i`` at an anchor: where w moves from there, all of it is
-    multiplied by ``e^c``, c being what the raw outputs move by in the mean, and expanded in the rest.
+    then kept as ``m - b`` with the mean ``m = sum s_i exp(z_i . w) z_i`` at an anchor. Where w moves from there, the sum of the
+    exponentials grows by the mean of what raw outputs move by and half of its variance, as it does for normal features.
 
     Attributes
     ----------
@@ -85,17 +85,20 @@ class Expansion(NamedTuple):
         if self.mean is None:
             return self
         growth, mean = self._moved(w)
-        curvature = self.curvature * growth[:, None, None]
+        # the rows spread as before around a mean that has moved
+        apart = self.curvature - _outer(self.mean) / _mass(self.mean)
+        curvature = growth[:, None, None] * apart + _outer(mean) / _mass(mean)
         return self._replace(curvature=curvature, curved=self.curved * growth, mean=mean, anchor=w)
 
     def _moved(self, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """By what exponentials grow from the anchor to w (K,), and their mean there (K, p)."""
         assert self.mean is not None
-        move, mass = w - self.anchor, self.mean[:, -1:]
-        shift = np.sum(self.mean * move, axis=1) / np.where(mass > 0, mass, 1.0)[:, 0]
-        growth = np.exp(np.clip(shift, -FARTHEST, FARTHEST))
-        rest = np.einsum("kij,kj->ki", self.curvature, move) - shift[:, None] * self.mean
-        return growth, growth[:, None] * (self.mean + rest)
+        move, mass = w - self.anchor, _mass(self.mean)[:, 0, 0]
+        curved = np.einsum("kij,kj->ki", self.curvature, move)
+        shift = np.sum(self.mean * move, axis=1) / mass
+        variance = np.maximum(np.sum(move * curved, axis=1) / mass - shift**2, 0.0)
+        growth = np.exp(np.clip(shift + variance / 2.0, -FARTHEST, FARTHEST))
+        return growth, growth[:, None] * (self.mean + curved - shift[:, None] * self.mean)
 
     def decayed(self, share: float) -> Self:
         """With that share of all that is kept."""
@@ -119,6 +122,16 @@ class Expansion(NamedTuple):
     def effective_rows(self) -> float:
         """``sum(weights)^2 / sum(weights^2)``."""
         return self.weight**2 / self.squares if self.squares else 0.0
+
+
+def _outer(vectors: np.ndarray) -> np.ndarray:
+    return vectors[:, :, None] * vectors[:, None, :]
+
+
+def _mass(means: np.ndarray) -> np.ndarray:
+    """The sums of the exponentials (K, 1, 1), which the ones of the intercept count; 1 of none."""
+    mass = means[:, -1:, None]
+    return np.where(mass > 0, mass, 1.0)
 
 
 class Factors:

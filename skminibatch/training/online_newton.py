@@ -29,6 +29,7 @@ NO_CURVATURE = 1e-100
 CLOSE = 0.01  # squared deviations of the parameters, by which they may miss this minimum
 EXACT = 1e-6  # deviation of raw outputs that are known, over the typical one
 SHARE = 0.5  # of a variance that is there when rows are met: none is left at the end
+MOST = 3.0
 WIDEST = 0.7  # deviation of raw outputs, of a loss whose curvature has no bound
 RECENT, PER_PARAMETER = 500.0, 10.0  # rows, and rows for each parameter, that count as recent
 BLOCKS, BLOCK = 4, 16  # in which rows of a call are compared at most, and the rows of each at least
@@ -194,7 +195,10 @@ class _Minimum:
 
     def _deviations(self, factors: Factors, noise: np.ndarray) -> np.ndarray:
         """By how much the raw outputs of the rows may still change (n, K)."""
-        deviations = np.sqrt(noise * factors.square_lengths(self.rows.Z))
+        variances = noise * factors.square_lengths(self.rows.Z)
+        if self.expansion.mean is not None:  # which allows for the variance of most rows
+            variances = np.maximum(variances - MOST * variances.mean(axis=0), 0.0)
+        deviations = np.sqrt(variances)
         return np.maximum(np.minimum(deviations, WIDEST) if self.objective.is_steep else deviations, self.exact)
 
 

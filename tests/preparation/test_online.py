@@ -107,7 +107,7 @@ def test_the_first_event_may_come_late():
     X, y = rng.standard_normal((20_000, 4)), np.zeros(20_000)
     y[rng.choice(np.arange(8_000, 20_000), 30, replace=False)] = 1.0
     model = streamed(MiniBatchSGDRegressor(loss="poisson", random_state=0), X, y, 100)
-    assert 0.8 < model.predict(X).mean() / y.mean() < 1.25
+    assert 0.97 < model.predict(X).mean() / y.mean() < 1.03
 
 
 @pytest.mark.parametrize("loss", CLASSIFICATION)

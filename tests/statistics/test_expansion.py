@@ -59,6 +59,19 @@ def test_exponentials_are_expanded_to_the_second_order():
     assert errors[1] < 0.02 * errors[0]
 
 
+def test_exponentials_of_normal_features_are_followed_far():
+    rng = np.random.default_rng(0)
+    Z = np.column_stack([rng.standard_normal((200_000, 2)), np.ones(200_000)])
+    zero, weights = np.zeros((1, 3)), np.ones(200_000)
+    ones, y = np.ones((200_000, 1)), np.zeros((200_000, 1))
+    expansion = Expansion.none(1, 3, is_exponential=True).counting(weights)
+    expansion = expansion.with_rows(Z, zero, ones - y, ones, weights)
+    w = np.array([[1.0, -0.8, -2.0]])
+    means = np.exp(Z @ w.T)
+    np.testing.assert_allclose(expansion.gradient(w), means.T @ Z, rtol=0.02)
+    np.testing.assert_allclose(expansion.at(w).curvature[0], (Z * means).T @ Z, rtol=0.05)
+
+
 def test_decay_scales_all_that_is_kept():
     _, Z, y, weights = problem()
     expansion = Expansion.none(2, 5, is_exponential=False).counting(weights)
