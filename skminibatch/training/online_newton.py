@@ -35,7 +35,7 @@ RECENT, PER_PARAMETER = 500.0, 10.0  # rows, and rows for each parameter, that c
 BLOCKS, BLOCK = 4, 16  # in which rows of a call are compared at most, and the rows of each at least
 # What a gain has to exceed: deviations, the largest loss, a logarithm of likelihoods beside that of the number of rows, and a
 # share of what there is to gain. Seasons alone do not reach the last one, and rows of all of them serve the whole.
-SIGNIFICANT, RISK, NATS, MATERIAL = 3.0, 2.0, 5.0, 0.5
+SIGNIFICANT, RISK, NATS, MATERIAL = 3.0, 2.0, 5.0, 0.2
 
 
 class Rows(NamedTuple):
