@@ -19,7 +19,7 @@ from skminibatch.estimators.attributes import shaped, untouched
 from skminibatch.estimators.base import BaseMiniBatchEstimator
 from skminibatch.estimators.checks import rows_to_predict
 from skminibatch.estimators.targets import RegressionTarget
-from skminibatch.models.curvature import has_kink
+from skminibatch.models.curvature import has_kink, is_steep
 from skminibatch.models.data import outputs_of_all, raw_outputs
 from skminibatch.models.linear import LinearModel
 from skminibatch.models.smoothed import RowLosses
@@ -124,8 +124,11 @@ class LinearEstimator(BaseMiniBatchEstimator):
 
     def _completed(self, progress, data):
         """With the intercepts that are best for the coefficients, where they are known: so that means of counts are met."""
-        losses = RowLosses.of(progress.model.loss, data.y, progress.model.n_outputs)
-        if not (self._takes_any_solver() and self.fit_intercept and losses.are_exponential()):
+        model = progress.model
+        if not (self._takes_any_solver() and self.fit_intercept and is_steep(model.loss)):
+            return progress
+        losses = RowLosses.of(model.loss, data.y, model.n_outputs)
+        if not losses.are_exponential():
             return progress
         coef, intercept = progress.predictor
         raw, weights = outputs_of_all(data, coef, intercept).astype(np.float64), data.weights_in_use

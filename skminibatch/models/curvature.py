@@ -29,6 +29,11 @@ def has_kink(loss: AnyPart) -> bool:
     return declared(loss).curvature is None and not declared(loss).brings("stiffness")
 
 
+def is_steep(loss: AnyPart) -> bool:
+    """Whether there is a second derivative that has no bound."""
+    return declared(loss).curvature is None and not has_kink(loss)
+
+
 def has_second_derivative(loss: AnyPart, y: np.ndarray, raw: np.ndarray) -> bool:
     """Whether a loss brings its second derivative, which a custom one need not."""
     try:

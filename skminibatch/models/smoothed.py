@@ -15,7 +15,7 @@ from skminibatch import backends
 from skminibatch.contract.kinds import LOSS, ROWWISE_LOSS, declared
 from skminibatch.contract.typing import AnyPart
 from skminibatch.contract.verbs import gradient, hessian_product, second_derivative, value
-from skminibatch.models.curvature import has_kink, has_second_derivative
+from skminibatch.models.curvature import has_kink, has_second_derivative, is_steep
 
 BY_SLOPE, SMOOTH = 9, 3  # nodes of the quadrature
 
@@ -72,7 +72,7 @@ class RowLosses(NamedTuple):
 
     def are_exponential(self) -> bool:
         """Whether second derivatives are exponentials of the raw output, times what may depend on the row."""
-        if self.one is None or declared(self.loss).curvature is not None or has_kink(self.loss):
+        if self.one is None or not is_steep(self.loss):
             return False
         raw = np.zeros_like(self.targets, np.float64)
         at_zero, at_one = (second_derivative(self.one, each, self.targets) for each in (raw, raw + 1.0))

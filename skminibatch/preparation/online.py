@@ -11,7 +11,7 @@ from skminibatch.contract.kinds import SIZE_CHOICE, declared
 from skminibatch.contract.orders import rows_of
 from skminibatch.contract.plan import StepStats
 from skminibatch.contract.verbs import gradient, identity, second_derivative
-from skminibatch.models.curvature import typical_deviations
+from skminibatch.models.curvature import WIDENINGS, typical_deviations
 from skminibatch.models.data import Data
 from skminibatch.models.linear import LinearModel
 from skminibatch.models.smoothed import RowLosses
@@ -23,6 +23,7 @@ from skminibatch.training.loop import Clock, record, train
 from skminibatch.training.online_newton import Objective, OnlineNewton, Rows
 from skminibatch.training.state import Diverged, History, Progress, TrainState
 
+BITS = 8
 NUMBERS_AT_ONCE = 1 << 18  # in the rows that are learnt from together
 
 
@@ -92,10 +93,16 @@ def _started(settings: Settings, data: Data, X: np.ndarray, y: np.ndarray) -> On
     model = settings.model
     assert isinstance(model, LinearModel)
     coef, intercept = settings.start(model, data, None)
-    center = X.mean(axis=0, dtype=np.float64) if model.fit_intercept else np.empty(0)
+    center = _rounded(X.mean(axis=0, dtype=np.float64)) if model.fit_intercept else np.empty(0)
     losses = RowLosses.of(model.loss, y, model.n_outputs)
     units = _units(model, losses, y, intercept)
     return OnlineNewton.start((coef, intercept), center, units, losses.are_exponential())
+
+
+def _rounded(numbers: np.ndarray) -> np.ndarray:
+    """To a few bits: enough for a center, and no row of the data where there was one alone."""
+    mantissa, exponent = np.frexp(numbers)
+    return np.ldexp(np.round(mantissa * (1 << BITS)) / (1 << BITS), exponent)
 
 
 def _units(model: LinearModel, losses: RowLosses, y: np.ndarray, baseline: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -110,7 +117,11 @@ def _units(model: LinearModel, losses: RowLosses, y: np.ndarray, baseline: np.nd
     if loss.link != "identity":
         return second_derivative(one, baseline.astype(np.float64), 0.0 * ones), ones
     scale = typical_deviations(y)
-    return (gradient(one, scale, 0.0 * ones) - gradient(one, -scale, 0.0 * ones)) / (2.0 * scale), scale
+    for far in scale * 2.0 ** np.arange(WIDENINGS)[:, None]:  # beyond what the loss is insensitive to
+        unit = (gradient(one, far, 0.0 * ones) - gradient(one, -far, 0.0 * ones)) / (2.0 * far)
+        if np.all(unit > 0):
+            break
+    return np.where(unit > 0, unit, 1.0), scale
 
 
 def _statistics(model: LinearModel, rows: Rows, w: np.ndarray) -> BatchStatistics:

@@ -17,7 +17,7 @@ import numpy as np
 
 from skminibatch.contract.kinds import declared
 from skminibatch.contract.typing import AnyPart
-from skminibatch.models.curvature import has_kink
+from skminibatch.models.curvature import has_kink, is_steep
 from skminibatch.models.smoothed import RowLosses
 from skminibatch.statistics.expansion import Expansion, Factors, grams
 from skminibatch.statistics.features import Moments
@@ -29,7 +29,7 @@ NO_CURVATURE = 1e-100
 CLOSE = 0.01  # squared deviations of the parameters, by which they may miss this minimum
 EXACT = 1e-6  # deviation of raw outputs that are known, over the typical one
 SHARE = 0.5  # of a variance that is there when rows are met: none is left at the end
-MOST = 3.0
+MOST = 3.0  # mean variances of the raw outputs, that the growth of exponentials allows for
 WIDEST = 0.7  # deviation of raw outputs, of a loss whose curvature has no bound
 RECENT, PER_PARAMETER = 500.0, 10.0  # rows, and rows for each parameter, that count as recent
 BLOCKS, BLOCK = 4, 16  # in which rows of a call are compared at most, and the rows of each at least
@@ -75,7 +75,7 @@ class Objective(NamedTuple):
     @property
     def is_steep(self) -> bool:
         """Whether the curvature has no bound."""
-        return declared(self.loss).curvature is None and not has_kink(self.loss)
+        return is_steep(self.loss)
 
 
 class Followed(NamedTuple):
@@ -105,11 +105,10 @@ class Followed(NamedTuple):
         w, *derivatives = _Minimum(expansion, held, objective).found(self.w, prior)
         first, second = (each[: len(rows.Z)] for each in derivatives)
         expansion = expansion.with_rows(rows.Z, w, first, second, rows.weights)
+        best = w
         if has_kink(objective.loss) or np.any(expansion.curved < LEAST * objective.unit * expansion.weight):
-            return type(self)(
-                expansion, w, w
-            )  # where there is next to no curvature, an expansion may have its minimum anywhere
-        factors, best = Factors(expansion.curvature, ridge), w
+            return type(self)(expansion, w, best)  # of next to no curvature, the minimum may be anywhere
+        factors = Factors(expansion.curvature, ridge)
         for _ in range(PUBLISHED):
             best = best - factors.solve(expansion.gradient(best) + ridge * best)
         return type(self)(expansion, w, best)

@@ -203,6 +203,23 @@ def test_what_asks_for_gradient_steps_gets_them(parameters):
     assert model._fitted.newton is None
 
 
+def test_the_first_row_is_not_kept():
+    X, y = rows("classification")
+    model = MiniBatchSGDClassifier(random_state=0)
+    for row in range(30):
+        model.partial_fit(X[[row]], y[[row]], classes=[0, 1])
+    kept = pickle.dumps(model)
+    assert not any(number.tobytes() in kept for number in X[:30].ravel())
+
+
+@pytest.mark.parametrize("loss", ["epsilon_insensitive", "squared_epsilon_insensitive"])
+def test_targets_may_begin_within_what_a_loss_is_insensitive_to(loss):
+    X, y = rows("regression")
+    y = np.where(np.arange(len(y)) < 100, -300.0 + 1e-3 * y, y)
+    model = streamed(MiniBatchSGDRegressor(loss=loss, epsilon=5.0, random_state=0), X, y, 100)
+    assert excess(model, X, y) < 1e-2
+
+
 def test_wide_rows_get_gradient_steps():
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((50, 400)), rng.integers(0, 2, 50)
