@@ -8,9 +8,7 @@ import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotrs, dtrtrs
 
 FARTHEST = 30.0  # that raw outputs may move by at once
-LEAST = (
-    1e-10  # of each diagonal entry, that is added to it: a matrix without any curvature in some direction is singular
-)
+LEAST = 1e-10  # of each diagonal entry, that is added to it: a singular matrix would have no factor
 
 
 class Expansion(NamedTuple):
