@@ -71,13 +71,18 @@ def curvatures(loss: AnyPart, y: np.ndarray, raw: np.ndarray, weights: np.ndarra
         return Curvatures(bounds, np.nan)
     largest, means = np.zeros(len(raw)), []
     for k in range(n_outputs):
-        direction = np.zeros_like(raw)
-        direction[:, k] = 1.0
-        second = hessian_product(loss, raw, y, direction)
+        second = second_derivatives(loss, raw, y, k)
         means.append(float(np.abs(second[:, k]) @ weights) / len(raw))
         # no eigenvalue exceeds the largest sum of a row of the matrix
         largest = np.maximum(largest, np.abs(second).sum(axis=1))
     return Curvatures(np.minimum(largest, bounds), min(means))
+
+
+def second_derivatives(loss: AnyPart, raw: np.ndarray, y: np.ndarray, k: int, weights=1.0) -> np.ndarray:
+    """Second derivatives of the weighted losses of some rows by raw output `k` and each output, (n, K)."""
+    direction = np.zeros(raw.shape)
+    direction[:, k] = weights
+    return hessian_product(loss, raw.astype(np.float64, copy=False), y, direction)
 
 
 def typical_curvature(loss: AnyPart, y: np.ndarray) -> float:

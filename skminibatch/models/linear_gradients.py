@@ -16,7 +16,13 @@ from scipy.sparse.linalg import LinearOperator
 from skminibatch import backends
 from skminibatch.contract.kinds import declared
 from skminibatch.contract.verbs import hessian_product
-from skminibatch.models.curvature import curvature_bounds, has_kink, kink_curvature, typical_curvature
+from skminibatch.models.curvature import (
+    curvature_bounds,
+    has_kink,
+    kink_curvature,
+    second_derivatives,
+    typical_curvature,
+)
 from skminibatch.models.data import outputs_of_portions, square_lengths_inside
 from skminibatch.models.gradients import Gradients
 from skminibatch.models.linear import LinearModel
@@ -258,10 +264,7 @@ class LinearGradients(Gradients):
         return np.hstack([Z, np.ones((len(Z), 1))]) if self.model.fit_intercept else Z
 
     def _second_derivatives(self, raw, y, weights, k: int) -> np.ndarray:
-        """Second derivatives of the weighted losses of some rows by raw output `k` and each other, (n, K)."""
-        direction = np.zeros(raw.shape)
-        direction[:, k] = weights if weights.size else 1.0
-        return hessian_product(self.model.loss, raw.astype(np.float64), y, direction)
+        return second_derivatives(self.model.loss, raw, y, k, weights if weights.size else 1.0)
 
     # -- smoothness
 

@@ -14,8 +14,8 @@ import numpy as np
 from skminibatch import backends
 from skminibatch.contract.kinds import LOSS, ROWWISE_LOSS, declared
 from skminibatch.contract.typing import AnyPart
-from skminibatch.contract.verbs import gradient, hessian_product, second_derivative, value
-from skminibatch.models.curvature import has_kink, has_second_derivative, is_steep
+from skminibatch.contract.verbs import gradient, second_derivative, value
+from skminibatch.models.curvature import has_kink, has_second_derivative, is_steep, second_derivatives
 
 BY_SLOPE, SMOOTH = 9, 3  # nodes of the quadrature
 
@@ -60,7 +60,8 @@ class RowLosses(NamedTuple):
         softmax, errors are left out.
         """
         if self.one is None:
-            return self.derivatives(raw), self._own_curvatures(raw)
+            own = [second_derivatives(self.loss, raw, self.y, k)[:, k] for k in range(raw.shape[1])]
+            return self.derivatives(raw), np.stack(own, axis=1)
         nodes, shares = _quadrature(BY_SLOPE if by_slope else SMOOTH)
         around = raw + nodes * deviations
         firsts = gradient(self.one, around, self.targets)
@@ -83,15 +84,6 @@ class RowLosses(NamedTuple):
         means = weights @ second_derivative(self.one, raw, self.targets)
         events = means - weights @ gradient(self.one, raw, self.targets)
         return np.log(np.where(events > 0, events, means) / means)
-
-    def _own_curvatures(self, raw: np.ndarray) -> np.ndarray:
-        """Second derivatives of each row by each output twice (n, K)."""
-        own = np.empty_like(raw)
-        for k in range(raw.shape[1]):
-            direction = np.zeros_like(raw)
-            direction[:, k] = 1.0
-            own[:, k] = hessian_product(self.loss, raw, self.y, direction)[:, k]
-        return own
 
 
 @cache

@@ -62,19 +62,20 @@ def _by_newton(settings: Settings, data: Data, previous: Fitted | None) -> tuple
     data = data._replace(rows=rows_of(order, 0, n_rows))
     X, y, weights = data.X[data.rows], *data.targets
     X = X.toarray() if is_sparse(X) else X
-    newton = newton or _started(settings, data, X, y)
+    losses = RowLosses.of(model.loss, y, model.n_outputs)
+    newton = newton or _started(settings, data, X, losses)
     if declared(settings.sizes).kind is SIZE_CHOICE:
         chosen = chosen or any_size(n_rows, "Newton's method takes all that come")
     size = min(int(np.ceil((chosen[0] if chosen else settings.sizes).start)), n_rows)
     ridge = np.append(np.full(model.n_features, model.ridge()), np.zeros(int(model.fit_intercept)))
     objective = Objective(model.loss, ridge, newton.unit, newton.scale)
     rows = newton.rows(X, y, np.ones(n_rows) if weights is None else weights)
-    statistics = _statistics(model, rows, newton.all.best)
+    statistics = _statistics(losses, rows, newton.all.best)
     for piece in gen_batches(n_rows, max(1, NUMBERS_AT_ONCE // rows.Z.shape[1])):
         newton = newton.with_rows(rows.of(piece), objective)
     predictor = tuple(each.astype(model.coef_dtype) for each in newton.predictor)
-    losses = RowLosses.of(model.loss, y, model.n_outputs).sum(rows.Z @ newton.all.best.T, rows.weights)
-    if not np.isfinite(losses + sum(np.sum(np.abs(each)) for each in predictor)):
+    total = losses.sum(rows.Z @ newton.all.best.T, rows.weights)
+    if not np.isfinite(total + sum(np.sum(np.abs(each)) for each in predictor)):
         raise Diverged(state.epoch, np.nan)
     fitted = Fitted(
         target=settings.target, model=model, params=model.start(predictor), state=state, seed=settings.seed,
@@ -82,21 +83,19 @@ def _by_newton(settings: Settings, data: Data, previous: Fitted | None) -> tuple
         class_counts=settings.class_counts, chosen=chosen, newton=newton,
     )  # fmt: skip
     state = state._replace(step=state.step - (-n_rows // size), samples=state.samples + n_rows, batch_size=size)
-    loss, penalty = losses / rows.weights.sum(), model.penalty_value(predictor)
+    loss, penalty = total / rows.weights.sum(), model.penalty_value(predictor)
     progress = Progress(model, fitted.params, state, history, predictor, loss, penalty)
     record(progress, statistics, float(size), clock)
     return fitted, progress
 
 
-def _started(settings: Settings, data: Data, X: np.ndarray, y: np.ndarray) -> OnlineNewton:
+def _started(settings: Settings, data: Data, X: np.ndarray, losses: RowLosses) -> OnlineNewton:
     """Before the first rows of a stream."""
     model = settings.model
     assert isinstance(model, LinearModel)
     coef, intercept = settings.start(model, data, None)
     center = _rounded(X.mean(axis=0, dtype=np.float64)) if model.fit_intercept else np.empty(0)
-    losses = RowLosses.of(model.loss, y, model.n_outputs)
-    units = _units(model, losses, y, intercept)
-    return OnlineNewton.start((coef, intercept), center, units, losses.are_exponential())
+    return OnlineNewton.start((coef, intercept), center, _units(model, losses, intercept), losses.are_exponential())
 
 
 def _rounded(numbers: np.ndarray) -> np.ndarray:
@@ -105,7 +104,7 @@ def _rounded(numbers: np.ndarray) -> np.ndarray:
     return np.ldexp(np.round(mantissa * (1 << BITS)) / (1 << BITS), exponent)
 
 
-def _units(model: LinearModel, losses: RowLosses, y: np.ndarray, baseline: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _units(model: LinearModel, losses: RowLosses, baseline: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """How curved the losses of a row are at most, by each output, or what stands for it, and the scale of raw outputs.
 
     Of a loss without a bound, the curvature at the best constant. For regressions, the slope of the derivative over the typical
@@ -116,7 +115,7 @@ def _units(model: LinearModel, losses: RowLosses, y: np.ndarray, baseline: np.nd
         return ones if loss.curvature is None else loss.curvature * ones, ones
     if loss.link != "identity":
         return second_derivative(one, baseline.astype(np.float64), 0.0 * ones), ones
-    scale = typical_deviations(y)
+    scale = typical_deviations(losses.y)
     for far in scale * 2.0 ** np.arange(WIDENINGS)[:, None]:  # beyond what the loss is insensitive to
         unit = (gradient(one, far, 0.0 * ones) - gradient(one, -far, 0.0 * ones)) / (2.0 * far)
         if np.all(unit > 0):
@@ -124,14 +123,13 @@ def _units(model: LinearModel, losses: RowLosses, y: np.ndarray, baseline: np.nd
     return np.where(unit > 0, unit, 1.0), scale
 
 
-def _statistics(model: LinearModel, rows: Rows, w: np.ndarray) -> BatchStatistics:
+def _statistics(losses: RowLosses, rows: Rows, w: np.ndarray) -> BatchStatistics:
     """Those of the rows as one batch, before its step."""
     Z, y, weights = rows
     raw = Z @ w.T
-    row_losses = RowLosses.of(model.loss, y, model.n_outputs)
-    residuals = weights[:, None] * row_losses.derivatives(raw)
+    residuals = weights[:, None] * losses.derivatives(raw)
     gradient = residuals.T @ Z / len(y)
     squares = np.sum(residuals**2, axis=1) @ np.sum(Z**2, axis=1)
-    losses, norm = row_losses.sum(raw, weights), float(np.sum(gradient**2))
-    stats = StepStats(np.array([losses]), np.array([norm]), np.array([squares]), -1)
+    total, norm = losses.sum(raw, weights), float(np.sum(gradient**2))
+    stats = StepStats(np.array([total]), np.array([norm]), np.array([squares]), -1)
     return BatchStatistics.of(np.array([len(y)]), np.array([np.nan]), stats)

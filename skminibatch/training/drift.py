@@ -27,7 +27,7 @@ def forgetful(model: Model, data: Data, params: np.ndarray, state: TrainState) -
         return state
     average, iterate = model.predictor(params, state.coefficients), model.last_iterate(params)
     drift = state.drift
-    for rows in _blocks(data):
+    for rows in blocks(data.rows_in_use):
         losses = [model.sum_of_losses(data, rows, predictor) for predictor in (average, iterate)]
         drift = drift.with_block(losses[0] - losses[1])
     if not drift.significant:
@@ -39,6 +39,6 @@ def forgetful(model: Model, data: Data, params: np.ndarray, state: TrainState) -
     return state._replace(drift=Drift(), optimizer_memory=memory, began=state.samples)
 
 
-def _blocks(data: Data) -> list[np.ndarray]:
-    rows = data.rows_in_use
+def blocks(rows: np.ndarray) -> list[np.ndarray]:
+    """The rows of a call in the blocks that are compared."""
     return np.array_split(rows, max(1, min(BLOCKS, len(rows) // BLOCK)))

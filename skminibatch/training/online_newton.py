@@ -5,8 +5,8 @@ exact for the squared error, however ill-conditioned, rare or heavy rows are. Wh
 mean over what the parameters may still change by: the recursive variational Gaussian approximation (Lambert, Bonnabel and Bach
 2022, doi:10.1007/s11222-021-10068-w), in which a loss with a kink has a curvature too.
 
-Beside the sum over all rows there is one over recent rows. Where that predicts newer rows better beyond chance, by the test of
-Page (1954, doi:10.1093/biomet/41.1-2.100), the stream has changed, and the rows before are forgotten.
+In addition to the sum over all rows there is one over recent rows. Where it predicts newer rows significantly better, by the test
+of Page (1954, doi:10.1093/biomet/41.1-2.100), the stream has changed, and earlier rows are forgotten.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from skminibatch.models.curvature import has_kink, is_steep
 from skminibatch.models.smoothed import RowLosses
 from skminibatch.statistics.expansion import Expansion, Factors, grams
 from skminibatch.statistics.features import Moments
+from skminibatch.training.drift import blocks
 
 STEPS, HALVINGS = 15, 8  # at most, to the minimum for a chunk of rows, and of each
 PUBLISHED = 3  # steps from there to the minimum of the expansion: one, if not for rounding and exponentials
@@ -32,9 +33,8 @@ SHARE = 0.5  # of a variance that is there when rows are met: none is left at th
 MOST = 3.0  # mean variances of the raw outputs, that the growth of exponentials allows for
 WIDEST = 0.7  # deviation of raw outputs, of a loss whose curvature has no bound
 RECENT, PER_PARAMETER = 500.0, 10.0  # rows, and rows for each parameter, that count as recent
-BLOCKS, BLOCK = 4, 16  # in which rows of a call are compared at most, and the rows of each at least
-# What a gain has to exceed: deviations, the largest loss, a logarithm of likelihoods beside that of the number of rows, and a
-# share of what there is to gain. Seasons alone do not reach the last one, and rows of all of them serve the whole.
+# What a gain has to exceed: standard deviations, the largest loss, units of log-likelihood in addition to the logarithm of the
+# number of rows, and a share of the possible gain. Seasons alone do not reach the last one: rows of all of them are useful.
 SIGNIFICANT, RISK, NATS, MATERIAL = 3.0, 2.0, 5.0, 0.2
 
 
@@ -102,13 +102,12 @@ class Followed(NamedTuple):
         prior = ridge + one * np.multiply.outer(objective.unit, spread)
         pseudo = pseudo._replace(weights=one * pseudo.weights)
         held = Rows(*map(np.concatenate, zip(rows, pseudo, strict=True))) if len(pseudo.Z) else rows
-        w, *derivatives = _Minimum(expansion, held, objective).found(self.w, prior)
+        w, *derivatives = _Minimum(expansion, held, objective, prior).found(self.w)
         first, second = (each[: len(rows.Z)] for each in derivatives)
         expansion = expansion.with_rows(rows.Z, w, first, second, rows.weights)
-        best = w
         if has_kink(objective.loss) or np.any(expansion.curved < LEAST * objective.unit * expansion.weight):
-            return type(self)(expansion, w, best)  # of next to no curvature, the minimum may be anywhere
-        factors = Factors(expansion.curvature, ridge)
+            return type(self)(expansion, w, w)  # of next to no curvature, the minimum may be anywhere
+        factors, best = Factors(expansion.curvature, ridge), w
         for _ in range(PUBLISHED):
             best = best - factors.solve(expansion.gradient(best) + ridge * best)
         return type(self)(expansion, w, best)
@@ -121,14 +120,14 @@ class _Minimum:
     curvature may be anything, is smoothed before that too: else no step is safe.
     """
 
-    def __init__(self, expansion: Expansion, rows: Rows, objective: Objective) -> None:
-        self.expansion, self.rows, self.objective, self.unit = expansion, rows, objective, objective.unit
+    def __init__(self, expansion: Expansion, rows: Rows, objective: Objective, ridge: np.ndarray) -> None:
+        self.expansion, self.rows, self.objective, self.ridge = expansion, rows, objective, ridge
+        self.unit = objective.unit
         self.losses = RowLosses.of(objective.loss, rows.y, len(self.unit))
         self.exact = np.broadcast_to(EXACT * objective.scale, (len(rows.y), len(self.unit)))
 
-    def found(self, w: np.ndarray, ridge: np.ndarray):
+    def found(self, w: np.ndarray):
         """The minimum from a start, and there the first and second derivatives of the rows."""
-        self.ridge = ridge
         first, second = self._derivatives(w, self.exact)
         if self.objective.is_flat:
             second = np.broadcast_to(self.unit, second.shape)
@@ -228,7 +227,7 @@ class Change(NamedTuple):
         return Change(total, self.squares + gain * gain, self.worth + by_constant - by_recent, worst)
 
     def calls_for_forgetting(self, unit: float, n_rows: float) -> bool:
-        """Whether the gain matters and is beyond chance in so many rows, `unit` being that of a logarithm of likelihoods."""
+        """Whether the gain is material, and significant after that many rows; `unit` is one unit of log-likelihood."""
         by_chance = SIGNIFICANT * np.sqrt(self.squares), RISK * self.worst, unit * (NATS + np.log(n_rows))
         return self.gain > max(*by_chance, MATERIAL * self.worth)
 
@@ -308,7 +307,7 @@ class OnlineNewton(NamedTuple):
         before, error, change = self.all.expansion, self.error, self.change
         constant = np.zeros_like(self.all.w)
         constant[:, -1:] = self.recent.best @ _middle(self.moments, self.center)[:, None] if self.center.size else 0.0
-        for block in np.array_split(np.arange(len(rows.y)), max(1, min(BLOCKS, len(rows.y) // BLOCK))):
+        for block in blocks(np.arange(len(rows.y))):
             Z, y, weights = rows.of(block)
             losses = RowLosses.of(objective.loss, y, len(self.unit))
             sums = [losses.sum(Z @ w.T, weights) for w in (self.all.best, self.recent.best, constant)]
