@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import problems
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from smoke import sized
 
 MODULES = {"scikit-learn-intelex": "sklearnex", "snapml": "snapml", "torch": "torch"}
@@ -84,6 +84,18 @@ def logistic_solvers(thread_counts):
     if available("snapml"):
         solvers += [snapml_solver(n_jobs) for n_jobs in thread_counts]
     return solvers
+
+
+def ridge_solvers():
+    """Those of least squares: Ridge's sum of squares + alpha |w|^2 is 2 n times our mean / 2 + alpha/2 |w|^2."""
+
+    def of(solver):
+        def make(max_iter, tol, n_samples):
+            return Ridge(n_samples * problems.ALPHA, solver=solver, max_iter=max_iter, tol=tol, random_state=0)
+
+        return Solver(f"Ridge(solver={solver!r})", "scikit-learn", make)
+
+    return [of(solver) for solver in ["svd", "cholesky", "lsqr", "sparse_cg", "sag", "saga"]]
 
 
 def cheapest(solver, X, y, excess, goal):

@@ -27,6 +27,7 @@ NAMES = [
     "defaults_hflights",
     "saga_hflights",
     "defaults_regression",
+    "defaults_sets",
     "never_diverges",
     "memory",
     "startup",

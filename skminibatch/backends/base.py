@@ -6,7 +6,7 @@ run_dense(task, plan) -> StepStats
 run_csr(task, plan) -> StepStats
 run_dual(task, plan) -> StepStats
 run_mlp(task, plan) -> StepStats
-gradient_dense(task) -> (sums, square_lengths)
+gradient_dense(task) -> (sums, square_lengths, loss)
 loss_dense(loss, X, y, weights, rows, coef, intercept) -> float
 loss_csr(loss, X, y, weights, rows, coef, intercept) -> float
 residuals(loss, raw, y, weights) -> (n, K)
@@ -218,17 +218,19 @@ def residuals(loss, raw, y, weights):
 
 
 def gradient_dense(task: LinearTask):
-    """The sum of the gradients of the losses of all rows (K, d + 1), and the squared lengths of the rows (n,).
+    """The sums of the gradients of the losses of all rows (K, d + 1), their squared lengths (n,), and the sum of the losses.
 
-    Both at the parameters of the task and in its coordinates; the residuals are written to the table.
+    At the parameters of the task and in its coordinates; the residuals are written to the table.
     """
     X, w, coordinates = task.X, task.params[0], task.coordinates
     Z = X if coordinates is None else (X - coordinates.center) * coordinates.scale
-    of_rows = residuals(task.loss, Z @ w[:, :-1].T + w[:, -1], task.y, task.weights)
+    values, of_rows = values_residuals(task.loss, Z @ w[:, :-1].T + w[:, -1], task.y)
+    if task.weights.size:
+        values, of_rows = task.weights * values, task.weights[:, None] * of_rows
     if task.table is not None:
         task.table[:, 1:] = of_rows
     sums = np.column_stack([of_rows.T.astype(np.float64) @ Z, of_rows.sum(axis=0, dtype=np.float64)])
-    return sums, np.sum(Z * Z, axis=1, dtype=np.float64)
+    return sums, np.sum(Z * Z, axis=1, dtype=np.float64), float(np.sum(values, dtype=np.float64))
 
 
 def _loss(loss, X, y, weights, rows, coef, intercept):

@@ -106,9 +106,11 @@ class Data(NamedTuple):
 
 def _in_portions(rows: np.ndarray, size: int) -> Iterator[np.ndarray | slice]:
     """Rows a few at a time; neighbours as a slice, which copies nothing."""
+    in_a_row = len(rows) > 0 and rows[-1] - rows[0] == len(rows) - 1 and np.all(np.diff(rows) == 1)
     for start in range(0, len(rows), size):
         portion = rows[start : start + size]
-        yield slice(int(portion[0]), int(portion[-1]) + 1) if np.all(np.diff(portion) == 1) else portion
+        together = in_a_row or np.all(np.diff(portion) == 1)
+        yield slice(int(portion[0]), int(portion[-1]) + 1) if together else portion
 
 
 def outputs_of_portions(data: Data, portions: Iterator[tuple], coef: np.ndarray, intercept: np.ndarray):
@@ -120,6 +122,8 @@ def outputs_of_portions(data: Data, portions: Iterator[tuple], coef: np.ndarray,
 
 def outputs_of_all(data: Data, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
     """Raw outputs (n, K) of a linear model of all rows, computed where they are."""
+    if not stays_on_gpu(data.X):
+        return raw_outputs(data.X, coef, intercept)
     portions = data.portions_on_device(np.arange(len(data.y)))
     return np.concatenate([raw for _, raw, _, _ in outputs_of_portions(data, portions, coef, intercept)])
 

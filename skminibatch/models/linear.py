@@ -35,11 +35,14 @@ class Stored(NamedTuple):
         The mean of the gradients in the coordinates of the optimizer.
     lengths : ndarray of shape (n,)
         ``|z_i|^2 + 1`` of the rows in these coordinates (without the one where there is no intercept).
+    loss : float
+        The weighted sum of the losses; NaN of sparse rows.
     """
 
     table: np.ndarray
     mean: np.ndarray
     lengths: np.ndarray
+    loss: float
 
 
 @dataclass(frozen=True)
@@ -210,16 +213,16 @@ class LinearModel:
         """What a ``per_row`` optimizer starts from, by one pass over the rows."""
         table, weights = np.ones((data.X.shape[0], 1 + self.n_outputs), self.dtype), data.weights_in_use
         if is_sparse(data.X):
-            sums, lengths = self._gradient_csr(data, weights, predictor, table)
+            (sums, lengths), loss = self._gradient_csr(data, weights, predictor, table), np.nan
         else:
             task = self._task(data._replace(weights=weights, table=table), self.start(predictor))
-            sums, lengths = backends.choose(self.device).gradient_dense(task)
+            sums, lengths, loss = backends.choose(self.device).gradient_dense(task)
         sums[:, -1] *= self.fit_intercept
         lengths = np.add(lengths, self.fit_intercept, out=lengths)
-        return Stored(table, sums / data.n_rows, lengths)
+        return Stored(table, sums / data.n_rows, lengths, loss)
 
     def _gradient_csr(self, data: Data, weights: np.ndarray, predictor: Predictor, table: np.ndarray):
-        """What `gradient_dense` of a backend returns, of sparse rows, a few at a time."""
+        """What `gradient_dense` of a backend returns but the loss, of sparse rows, a few at a time."""
         backend = backends.choose(self.device)
         sums, lengths = np.zeros((self.n_outputs, self.n_features + 1)), np.empty(len(table))
         for start in range(0, len(table), EXAMINED):

@@ -6,14 +6,12 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator, cg
 
 from skminibatch.backends import map_on_device
-from skminibatch.backends.arrays import take_on_device
 from skminibatch.contract.coordinates import RoundCoordinates
 from skminibatch.contract.verbs import hessian_product
 from skminibatch.models.curvature import has_second_derivative
 from skminibatch.models.data import Data, outputs_of_all
 from skminibatch.models.linear import LinearModel
 from skminibatch.models.protocol import Predictor
-from skminibatch.statistics.random import EXAMINED
 
 MOST_PRODUCTS = 20  # of the Hessian with a vector, each of which costs about as much as a pass of large batches
 RESIDUAL = 0.1  # of the gradient, that may be left
@@ -35,16 +33,15 @@ def newton_step(model: LinearModel, data: Data, predictor: Predictor, gradient: 
 
     def product(vector: np.ndarray) -> np.ndarray:
         direction = vector.reshape(gradient.shape)
-        curved = np.zeros_like(gradient)
-        for start in range(0, len(raw), EXAMINED):
-            rows = slice(start, start + EXAMINED)
-            Z = take_on_device(data.written, rows)
-            moved = map_on_device(_outputs, Z, direction[:, :-1].astype(model.dtype)) + direction[:, -1]
+        curved, along = np.zeros_like(gradient), (direction[:, :-1] @ axes.mix.T).astype(model.dtype)
+        for rows, X in data.portions_on_device(np.arange(len(raw))):
+            moved = map_on_device(_outputs, X, axes.center, along) + direction[:, -1]
             second = hessian_product(model.loss, raw[rows], data.y[rows], moved.astype(np.float64))
             if weights.size:
                 second *= weights[rows, None]
-            curved[:, :-1] += map_on_device(_sums, Z, second.astype(model.dtype))
+            curved[:, :-1] += map_on_device(_sums, X, axes.center, second.astype(model.dtype))
             curved[:, -1] += second.sum(axis=0)
+        curved[:, :-1] = curved[:, :-1] @ axes.mix
         curved /= data.n_rows
         curved[:, :-1] += ridge * direction[:, :-1]
         curved[:, -1] *= model.fit_intercept
@@ -59,9 +56,9 @@ def newton_step(model: LinearModel, data: Data, predictor: Predictor, gradient: 
     return step, float(np.sum(gradient * step)) / 2.0
 
 
-def _outputs(Z, coef):
-    return Z @ coef.T
+def _outputs(X, center, coef):
+    return (X - center) @ coef.T
 
 
-def _sums(Z, second):
-    return second.T @ Z
+def _sums(X, center, second):
+    return second.T @ (X - center)

@@ -14,7 +14,7 @@ from scipy.linalg import eigh, solve_triangular
 
 from skminibatch.backends import map_on_device
 from skminibatch.backends.arrays import is_sparse, stays_on_gpu
-from skminibatch.contract.coordinates import RoundCoordinates
+from skminibatch.contract.coordinates import AsGiven, Coordinates, RoundCoordinates
 from skminibatch.contract.kinds import declared
 from skminibatch.models.data import Data
 from skminibatch.models.linear import LinearModel
@@ -35,20 +35,22 @@ def suits_rounding(model: LinearModel, data: Data) -> bool:
 
 
 def in_round_coordinates(
-    model: LinearModel, data: Data, curvatures: np.ndarray, lifts: np.ndarray, flatness: float
-) -> tuple[LinearModel, Data]:
-    """The model in round coordinates, and its rows written out in them.
+    model: LinearModel, data: Data, rows: np.ndarray, curvatures: np.ndarray, lifts: np.ndarray, flatness: float
+) -> LinearModel:
+    """The model in round coordinates, in which its rows have yet to be written out.
 
     Parameters
     ----------
+    rows : ndarray of int
+        Numbers of the rows that are read.
     curvatures : ndarray of shape (n,), float64
-        Of the weighted loss of each row, zero for rows that are not in use.
+        Of the weighted loss of each row, zero for rows that are not read.
     lifts : ndarray of shape (n,), float64
         What they were raised by, to a share of their bounds at least.
     flatness : float
         What they were in the mean before that, over the curvature of the flattest output.
     """
-    center, moments = second_moments(model, data, np.arange(len(curvatures)), curvatures)
+    center, moments = second_moments(model, data, rows, curvatures)
     axes, mean = model.plain_axes, float(curvatures.sum()) / data.n_rows
     scale, stretch = axes.scale.astype(np.float64), axes.stretch.astype(np.float64)
     curved = moments + np.diag(model.ridge_of_coordinates())
@@ -69,7 +71,14 @@ def in_round_coordinates(
         curvature=mean,
         flatness=flatness / _least_share(model, data, lifts, center, mix, mean),
     )
-    return replace(model, coordinates=coordinates), data._replace(written=_written(coordinates, data.X, model.dtype))
+    return replace(model, coordinates=coordinates)
+
+
+def gradient_in(axes: RoundCoordinates, before: Coordinates | AsGiven, gradient: np.ndarray) -> np.ndarray:
+    """A gradient (K, d + 1) by the parameters in other coordinates as one by those in round coordinates, float64."""
+    gradient = gradient.astype(np.float64)
+    moved = gradient[:, :-1] / before.scale + gradient[:, -1:] * (before.center - axes.center.astype(np.float64))
+    return np.column_stack([moved @ axes.mix, gradient[:, -1]])
 
 
 def second_moments(model: LinearModel, data: Data, rows: np.ndarray, curvatures: np.ndarray) -> tuple:
@@ -119,16 +128,27 @@ def _least_share(
     return max(1.0 - largest / mean, SMALLEST_SHARE)
 
 
-def _written(coordinates: RoundCoordinates, X, dtype: np.dtype):
-    """The rows in these coordinates, where they are."""
-    mix = coordinates.mix.astype(dtype)
+def written_out(model: LinearModel, data: Data) -> tuple[Data, np.ndarray]:
+    """The rows written out in round coordinates, where they are, and ``|z|^2 + 1`` of each (see `Stored`)."""
+    axes, X = model.axes, data.X
+    assert isinstance(axes, RoundCoordinates)
+    mix, lengths = axes.mix.astype(model.dtype), np.empty(X.shape[0])
     if stays_on_gpu(X):
-        return X.written(_transformed, dtype, coordinates.center, mix)
-    written = np.empty(X.shape, dtype)
-    for start in range(0, len(X), EXAMINED):
-        rows = slice(start, start + EXAMINED)
-        np.matmul(X[rows] - coordinates.center, mix, out=written[rows])
-    return written
+        data = data._replace(written=X.written(_transformed, model.dtype, axes.center, mix))
+        for rows, Z in data._replace(X=data.written).portions_on_device(np.arange(len(lengths))):
+            lengths[rows] = map_on_device(_square_lengths, Z)
+    else:
+        written = np.empty(X.shape, model.dtype)
+        for start in range(0, len(X), EXAMINED):
+            rows = slice(start, start + EXAMINED)
+            np.matmul(X[rows] - axes.center, mix, out=written[rows])
+            lengths[rows] = _square_lengths(written[rows])
+        data = data._replace(written=written)
+    return data, lengths + model.fit_intercept
+
+
+def _square_lengths(Z):
+    return (Z * Z).sum(axis=1)
 
 
 def _transformed(X, center, mix):

@@ -7,6 +7,7 @@ its rate follows the curvature that the losses have there, in coordinates in whi
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -29,14 +30,17 @@ from skminibatch.models.protocol import Model, Predictor
 from skminibatch.optimizers import ScheduleFree
 from skminibatch.optimizers.saga import saga_smoothness
 from skminibatch.preparation.newton import newton_step
-from skminibatch.preparation.rounding import in_round_coordinates, suits_rounding
+from skminibatch.preparation.rounding import gradient_in, in_round_coordinates, suits_rounding, written_out
 from skminibatch.statistics.random import EXAMINED, OF_SCALE, sample_rows, stream
 from skminibatch.statistics.smoothness import QUANTILE, SmoothnessConstants, smoothness
 from skminibatch.statistics.visits import repeated, visits_of_rows
-from skminibatch.training.state import Progress, Recipe
+from skminibatch.training.state import Progress, Recipe, StageStart
 
 # of what a step along the gradient should gain by the curvature: twice as much is right where all of it was a floor
 LEAST_GAIN, MOST_GAIN = 0.7, 2.2
+SAMPLED, SAMPLED_PER_FEATURE = 16_384, 128  # rows of which the curvature is measured for a step
+FEWEST_SAMPLED = 4  # times as many rows, from which on not all are read for that
+LONG = 4.0  # times the mean
 NOTHING = 1e-10  # relative size of a gain in which rounding counts
 FIRST_EPOCHS = 1  # before the table is made, where the rate is automatic
 
@@ -92,6 +96,24 @@ class RowCurvatures(NamedTuple):
         flatness = mean / flattest if flattest > 0 else np.nan
         return cls(unit * used * near, unit * used * bounds, unit * used * (near - found.largest), flatness)
 
+    def of_sample(self, rows: np.ndarray, lengths: np.ndarray, n_features: int) -> tuple[np.ndarray, RowCurvatures]:
+        """Numbers of rows that stand for all of `rows`, and the curvatures with which they do.
+
+        Rows that add much to the curvature along a direction are all among them: those whose curvature times squared length
+        is far above the mean.
+        """
+        size = max(SAMPLED, SAMPLED_PER_FEATURE * n_features)
+        if len(rows) < FEWEST_SAMPLED * size:
+            return rows, self
+        each = (self.near * lengths)[rows]
+        is_long = each > LONG * each.mean()
+        usual = rows[~is_long]
+        sampled = sample_rows(len(usual), size, stream(0, OF_SCALE), usual)
+        shares = np.zeros(len(self.near))
+        shares[rows[is_long]], shares[sampled] = 1.0, len(usual) / size
+        chosen = self._replace(near=shares * self.near, bounds=shares * self.bounds, lifts=shares * self.lifts)
+        return np.flatnonzero(shares), chosen
+
 
 def with_second_stage(
     recipe: Recipe, first: Model, solver: AnyPart, schedule: AnyPart, data: Data, seed: int
@@ -103,78 +125,134 @@ def with_second_stage(
     """
     recipe = replace(recipe, first_epochs=0 if recipe.smoothness is None else FIRST_EPOCHS)
 
-    def then(progress: Progress, least: float = LEAST) -> tuple[Progress, Data, Recipe]:
+    def then(progress: Progress, least: float = LEAST) -> StageStart:
         if not isinstance(first, LinearModel):
             raise TypeError(f"{type(solver).__name__} stores a residual for each row: it needs a linear model.")
-        model = first.with_optimizer(declared(solver).for_rows(data.n_rows))
+        given = first.with_optimizer(declared(solver).for_rows(data.n_rows))
         second = replace(recipe, schedule=schedule, smoothness=None, most_rows=np.inf, then=None)
         if not recipe.keep_best:
             second = replace(second, evaluation_rows=data.evaluated_rows, checks=1)
         if recipe.smoothness is None:
-            predictor, stored = progress.predictor, model.stored(data, progress.predictor)
-            rows = data._replace(table=stored.table)
+            begun = Begun.at(given, data, progress.predictor)
+            prepare = partial(_at_given_rate, begun, data, second)
         else:
-            size = min(recipe.sizes.start, data.n_rows)
             with one_of_blas():  # the bits of a product depend on its threads
-                model, rows, predictor, stored, second = _at_automatic_rate(
-                    model, data, progress.predictor, second, size, least
-                )
-        params = model.start(predictor)
-        params[1] = stored.mean
-        state = progress.state._replace(optimizer_memory=None, reductions=0)
-        memory = recipe.sampler.start(len(data.y), rows.rows, seed, state.epoch)
-        state = state._replace(sampler_memory=memory)
-        return replace(progress, model=model, params=params, predictor=predictor, state=state), rows, second
+                curvatures = RowCurvatures.of(given, data, progress.predictor, least)
+                begun = _after_a_full_step(Begun.at(given, data, progress.predictor), data, curvatures)
+            prepare = partial(_at_automatic_rate, begun, data, second, curvatures, min(recipe.sizes.start, data.n_rows))
+        entered = begun.entered(progress)
+        entered.distance = begun.model.distance(entered.params, data, np.nan)
+        if second.evaluation_rows is not None:
+            entered.loss, entered.penalty = begun.model.objective(data, second.evaluation_rows, begun.predictor)
+
+        def finish() -> tuple[Progress, Data, Recipe]:
+            begun, rows, recipe = prepare()
+            memory = recipe.sampler.start(len(data.y), rows.rows, seed, entered.state.epoch)
+            progress = begun.entered(entered)
+            return replace(progress, state=progress.state._replace(sampler_memory=memory)), rows, recipe
+
+        return StageStart(entered, finish)
 
     return replace(recipe, then=then)
 
 
-def _at_automatic_rate(
-    model: LinearModel, data: Data, predictor: tuple, recipe: Recipe, batch_size: float, least: float
-) -> tuple[LinearModel, Data, Predictor, Stored, Recipe]:
-    """The model in coordinates that suit it, its rows with a table, what these start from, and the recipe at their rate."""
-    curvatures = RowCurvatures.of(model, data, predictor, least)
-    if suits_rounding(model, data):
-        model, data = in_round_coordinates(model, data, curvatures.near, curvatures.lifts, curvatures.flatness)
-    model, predictor, stored = _after_a_full_step(model, data, predictor)
-    constants = _constants(model, data, curvatures.near, stored.lengths)
-    followed = TableSmoothness(constants, model.strong_convexity())
-    limit = batch_size * followed.of_batch(batch_size, data.n_rows)
-    each = np.sqrt(curvatures.near * curvatures.bounds) * stored.lengths
-    visits, factor = np.ones(len(each), np.int64), 1.0
-    if batch_size < data.n_rows:
-        factor, visits = visits_of_rows(each, limit)
-    stored.table[:, 0] = 1.0 / visits
-    if visits.max() > 1:
-        data = data._replace(rows=repeated(visits, data.rows_in_use))
-    data = data._replace(table=stored.table)
-    recipe = replace(recipe, smoothness=followed._replace(factor=factor), follows_curvature=not has_kink(model.loss))
-    return model, data, predictor, stored, recipe
+class Begun(NamedTuple):
+    """Where the stage starts: a predictor, what is stored of the rows there, and the model that goes on.
 
-
-def _after_a_full_step(model: LinearModel, data: Data, predictor: Predictor) -> tuple[LinearModel, Predictor, Stored]:
-    """Where the stage starts: the table needs the mean gradient, and in round coordinates a step along it is Newton's.
-
-    It is taken if the objective falls; then the table is made where it leads to. Where the objective falls by much less or more
-    than the curvature says, this tells no distance from the optimum.
+    ``stored`` is in the coordinates of ``given``, the model of the first stage; the objective is that of all rows in use (NaN
+    of sparse ones). ``by_sample``: the coordinates of ``model`` are those that suit a sample of the rows.
     """
-    stored, axes = model.stored(data, predictor), model.axes
-    if not isinstance(axes, RoundCoordinates) or has_kink(model.loss):
-        return model, predictor, stored
-    params = model.start(predictor)
-    gradient = model.gradient_with_penalty(params[0], stored.mean)
+
+    model: LinearModel
+    given: LinearModel
+    predictor: Predictor
+    stored: Stored
+    objective: float
+    by_sample: bool = False
+
+    @classmethod
+    def at(cls, given: LinearModel, data: Data, predictor: Predictor) -> Begun:
+        """At a predictor, in the coordinates of the first stage."""
+        stored = given.stored(data, predictor)
+        weight = data.weights_in_use.sum() if data.weights.size else data.n_rows
+        return cls(given, given, predictor, stored, stored.loss / weight + given.penalty_value(predictor))
+
+    @property
+    def params(self) -> np.ndarray:
+        """The parameters and the mean gradient in the coordinates of the model."""
+        params, mean = self.model.start(self.predictor), self.stored.mean
+        if isinstance(self.model.axes, RoundCoordinates):
+            mean = gradient_in(self.model.axes, self.given.plain_axes, mean)
+        params[1] = mean
+        return params
+
+    def entered(self, progress: Progress) -> Progress:
+        """The progress at this start."""
+        state = progress.state._replace(optimizer_memory=None, reductions=0)
+        return replace(progress, model=self.model, params=self.params, predictor=self.predictor, state=state)
+
+
+def _after_a_full_step(begun: Begun, data: Data, curvatures: RowCurvatures) -> Begun:
+    """In coordinates that suit the rows: after a full step, if the objective falls.
+
+    The table needs the mean gradient, and in round coordinates a step along it is Newton's. Where the objective falls by much
+    less or more than the curvature says, this tells no distance from the optimum.
+    """
+    given, predictor = begun.given, begun.predictor
+    if not suits_rounding(given, data):
+        return begun
+    rows, of_rows = curvatures.of_sample(data.rows_in_use, begun.stored.lengths, given.n_features)
+    model = in_round_coordinates(given, data, rows, of_rows.near, of_rows.lifts, of_rows.flatness)
+    begun, axes = begun._replace(model=model, by_sample=of_rows is not curvatures), model.axes
+    if has_kink(model.loss):
+        return begun
+    assert isinstance(axes, RoundCoordinates)
+    w, mean = begun.params[:2]
+    gradient = model.gradient_with_penalty(w, mean)
     step, expected = newton_step(model, data, predictor, gradient)
+    params = model.start(predictor)
     params[0] -= step
-    stepped, rows = model.predictor(params, None), data.evaluated_rows
-    before = sum(model.objective(data, rows, predictor))
-    gain = before - sum(model.objective(data, rows, stepped))
-    if expected > NOTHING * abs(before):
+    stepped = Begun.at(given, data, model.predictor(params, None))
+    gain = begun.objective - stepped.objective
+    if expected > NOTHING * abs(begun.objective):
         flatness = max(axes.flatness, expected / (np.sum(gradient**2) / (2.0 * axes.curvature)))
         flatness = flatness if LEAST_GAIN < gain / expected < MOST_GAIN else np.nan
         model = replace(model, coordinates=axes._replace(flatness=flatness))
-    if not gain > 0:
-        return model, predictor, stored
-    return model, stepped, model.stored(data, stepped)
+    return (stepped if gain > 0 else begun)._replace(model=model, by_sample=begun.by_sample)
+
+
+def _at_given_rate(begun: Begun, data: Data, recipe: Recipe) -> tuple[Begun, Data, Recipe]:
+    """The start, the rows with the table of an explicit rate, and the recipe."""
+    return begun, data._replace(table=begun.stored.table), recipe
+
+
+def _at_automatic_rate(
+    begun: Begun, data: Data, recipe: Recipe, curvatures: RowCurvatures, batch_size: float
+) -> tuple[Begun, Data, Recipe]:
+    """The start, the rows as the stage visits them, with a table, and the recipe at their rate.
+
+    Epochs need coordinates that suit each row, not those of a sample alone.
+    """
+    (table, _, lengths, _), model, axes = begun.stored, begun.model, begun.model.axes
+    if isinstance(axes, RoundCoordinates):
+        with one_of_blas():
+            if begun.by_sample:
+                all_rows, (near, _, lifts, _) = data.rows_in_use, curvatures
+                model = in_round_coordinates(begun.given, data, all_rows, near, lifts, axes.flatness)
+            data, lengths = written_out(model, data)
+    constants = _constants(model, data, curvatures.near, lengths)
+    followed = TableSmoothness(constants, model.strong_convexity())
+    limit = batch_size * followed.of_batch(batch_size, data.n_rows)
+    each = np.sqrt(curvatures.near * curvatures.bounds) * lengths
+    visits, factor = np.ones(len(each), np.int64), 1.0
+    if batch_size < data.n_rows:
+        factor, visits = visits_of_rows(each, limit)
+    table[:, 0] = 1.0 / visits
+    if visits.max() > 1:
+        data = data._replace(rows=repeated(visits, data.rows_in_use))
+    smoothness = followed._replace(factor=factor)
+    recipe = replace(recipe, smoothness=smoothness, follows_curvature=not has_kink(model.loss))
+    return begun._replace(model=model), data._replace(table=table), recipe
 
 
 def _constants(model: LinearModel, data: Data, near: np.ndarray, lengths: np.ndarray) -> SmoothnessConstants:

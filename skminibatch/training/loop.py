@@ -18,7 +18,16 @@ from skminibatch.models.view import gradients_of
 from skminibatch.statistics.batches import BatchStatistics
 from skminibatch.training.chunks import next_chunk
 from skminibatch.training.noise import noise_of_micro_batches
-from skminibatch.training.state import CHECKED_OFTEN, Diverged, History, Progress, Recipe, TrainState, Verdict
+from skminibatch.training.state import (
+    CHECKED_OFTEN,
+    Diverged,
+    History,
+    Progress,
+    Recipe,
+    StageStart,
+    TrainState,
+    Verdict,
+)
 from skminibatch.training.stopping import ROUNDING, Watch
 
 ATTEMPTS, FALL = 8, 2  # at an epoch, and the powers of two by which the rate falls after each
@@ -114,11 +123,11 @@ def train(
     stage = Stage(data, recipe, Watch(_objective_of_constant(progress, data, recipe)), _checks_per_epoch(data, recipe))
     renewals, best, entered = Renewals(recipe), None, None
     if recipe.then is not None and recipe.first_epochs == 0:
-        progress, stage = _second_stage(progress, stage, recipe.then)
+        progress, stage = _entered(recipe.then(progress, LEAST), stage, recipe.then)
         stage.watch.measure_anew(_objective_of_constant(progress, stage.data, stage.recipe))
     for number in range(1, recipe.max_epochs + 1):
         if entered is not None:
-            (progress, stage), entered = entered, None
+            (progress, stage), entered = _entered(entered, stage, recipe.then), None
             if number == recipe.first_epochs + 1:
                 stage.watch.measure_anew(_objective_of_constant(progress, stage.data, stage.recipe))
         progress, stage, batches = _secured_epoch(progress, stage, clock)
@@ -126,10 +135,10 @@ def train(
         if recipe.keep_best and (best is None or progress.score > best.score):
             best = replace(progress)
         if recipe.then and renewals.next == number < recipe.max_epochs and not progress.verdict.reason:
-            entered = _second_stage(progress, stage, recipe.then)
-            renewals.happened(progress.objective, entered[0].objective)
-            if _is_at_optimum(*entered):
-                progress, _ = entered
+            entered = recipe.then(progress, stage.least)
+            renewals.happened(progress.objective, entered.progress.objective)
+            if _is_at_optimum(entered.progress, stage):
+                progress = entered.progress
         if on_epoch(progress):
             progress.verdict = Verdict("a callback asked to stop", converged=True)
         if progress.verdict.reason:
@@ -167,7 +176,7 @@ class Stage(NamedTuple):
     recipe: Recipe
     watch: Watch
     n_checks: int
-    then: Callable | None = None
+    then: Callable[..., StageStart] | None = None
     least: float = LEAST
 
     def has_risen(self, before: Progress, after: Progress) -> bool:
@@ -176,12 +185,9 @@ class Stage(NamedTuple):
         return self.recipe.follows_curvature and self.least < CAUTIOUS and after.objective > before.objective + tiny
 
 
-def _second_stage(progress: Progress, stage: Stage, then: Callable) -> tuple[Progress, Stage]:
-    """The second stage, or its next part, from where the model has come to."""
-    progress, data, recipe = then(progress, stage.least)
-    progress.distance = progress.model.distance(progress.params, data, np.nan)
-    if recipe.evaluation_rows is not None:
-        progress.loss, progress.penalty = progress.model.objective(data, recipe.evaluation_rows, progress.predictor)
+def _entered(entry: StageStart, stage: Stage, then: Callable[..., StageStart] | None) -> tuple[Progress, Stage]:
+    """The second stage, or its next part, as it starts."""
+    progress, data, recipe = entry.finish()
     return progress, Stage(data, recipe, stage.watch, 1, then, stage.least)
 
 
@@ -226,7 +232,7 @@ def _secured_epoch(progress: Progress, stage: Stage, clock: Clock) -> tuple[Prog
         else:
             reductions += FALL
         if stage.then is not None:
-            progress, stage = _second_stage(before, stage, stage.then)
+            progress, stage = _entered(stage.then(before, stage.least), stage, stage.then)
         else:
             before.params[...] = params
         stage.watch.forget_last()

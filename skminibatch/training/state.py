@@ -11,6 +11,7 @@ import numpy as np
 
 from skminibatch.contract.kinds import Declared, declared
 from skminibatch.contract.typing import AnyPart
+from skminibatch.models.data import Data
 from skminibatch.models.protocol import Distance, Model, Predictor
 from skminibatch.statistics.batches import BatchStatistics
 
@@ -84,7 +85,7 @@ class Recipe:
     over its batches, each before its step. ``tol`` and ``patience``: see `Watch`; ``constant`` is the predictor that the gain
     is measured from (None: that of the start). With ``keep_best``: stop after `patience` checks in a row at which the score
     rose by less than `tol`. ``then``, called after ``first_epochs`` and now and then again, starts the second stage:
-    ``then(progress, least) -> (progress, data, recipe)``.
+    ``then(progress, least) -> StageStart``.
     """
 
     sampler: AnyPart
@@ -108,7 +109,7 @@ class Recipe:
     follows_curvature: bool = False
     checks: int = CHECKS
     first_epochs: int = 0
-    then: Callable | None = None
+    then: Callable[..., StageStart] | None = None
     seed: int = 0
 
     @cached_property
@@ -190,6 +191,16 @@ class Progress:
         """One line about the epoch that has just ended."""
         rate, seconds = self.history["rate"][-1], self.history["seconds"][-1]
         return f"-- Epoch {self.state.epoch}: objective {self.objective:.6g}, rate {rate:.3g}, {seconds:.2f} s"
+
+
+class StageStart(NamedTuple):
+    """Where a second stage starts. ``finish()`` gives the progress, the rows and the recipe of its epochs.
+
+    What takes long and serves epochs alone is left to that: training may end where the stage would start.
+    """
+
+    progress: Progress
+    finish: Callable[[], tuple[Progress, Data, Recipe]]
 
 
 class Diverged(ValueError):

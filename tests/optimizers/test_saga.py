@@ -26,6 +26,7 @@ from skminibatch.optimizers import SAGA
 from skminibatch.optimizers.saga import saga_batch_size, saga_smoothness
 from skminibatch.penalties import ElasticNet
 from skminibatch.preparation import second_stage
+from skminibatch.preparation.second_stage import RowCurvatures
 from skminibatch.statistics.smoothness import SmoothnessConstants
 from skminibatch.statistics.visits import LONGER, repeated, visits_of_rows
 from tests.backends.linear_chunks import carried_out
@@ -57,7 +58,7 @@ def case(loss, density=1.0, dtype=np.float64, seed=0, center=False):
     )
     coef, intercept = rng.standard_normal((K, D)), rng.standard_normal(K)
     weights = rng.uniform(0.5, 1.5, N)
-    table, mean, _ = model.stored(Data(X, y.astype(dtype), weights), (coef, intercept))
+    table, mean, _, _ = model.stored(Data(X, y.astype(dtype), weights), (coef, intercept))
     params = model.start((coef, intercept))
     params[1] = mean
     return model, Data(X, y.astype(dtype), weights, None, table), params
@@ -135,13 +136,14 @@ def test_the_start_is_the_gradient_of_all_rows():
     model, data, _ = case(Logistic(), center=True)
     rng = np.random.default_rng(3)
     coef, intercept, rows = rng.standard_normal((1, D)), rng.standard_normal(1), np.flatnonzero(rng.random(N) < 0.7)
-    table, mean, lengths = model.stored(data._replace(rows=rows), (coef, intercept))
+    table, mean, lengths, loss = model.stored(data._replace(rows=rows), (coef, intercept))
     residuals = -data.y * expit(-data.y * (data.X @ coef[0] + intercept)) * data.weights
     Z = np.hstack([(data.X - model.coordinates.center) * model.coordinates.scale, np.ones((N, 1))])
     unused = np.setdiff1d(np.arange(N), rows)
     np.testing.assert_allclose(table[rows, 1], residuals[rows], rtol=1e-10)
     np.testing.assert_allclose(mean[0], residuals[rows] @ Z[rows] / rows.size, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(lengths, np.sum(Z**2, axis=1), rtol=1e-10)
+    assert loss == pytest.approx(model.sum_of_losses(data, rows, (coef, intercept)))
     assert np.all(table[unused, 1] == 0)
     assert np.all(table[:, 0] == 1)
 
@@ -380,16 +382,17 @@ def test_the_step_at_the_ends(smoothness, mu, n_rows):
 @pytest.mark.parametrize("storage", [np.asarray, sparse.csr_matrix], ids=["dense", "sparse"])
 def test_the_automatic_rate_is_that_of_the_paper(storage, binary, monkeypatch):
     """By the curvature of the objective where the table is made: after a pass, in round coordinates on dense rows."""
-    found, honest = [], second_stage._at_automatic_rate
+    found, starts, honest, of = [], [], second_stage._at_automatic_rate, RowCurvatures.of
 
-    def kept(model, data, predictor, *others):
-        found.append((honest(model, data, predictor, *others), predictor))
-        return found[-1][0]
+    def kept(*given):
+        found.append(honest(*given))
+        return found[-1]
 
     monkeypatch.setattr(second_stage, "_at_automatic_rate", kept)
+    monkeypatch.setattr(RowCurvatures, "of", lambda *given: starts.append(given[2]) or of(*given))
     X, y = binary
     ours = MiniBatchSGDClassifier(**QUICK, max_iter=2).fit(storage(X), y)
-    (((model, _, _, _, recipe), (coef, intercept)),) = found
+    (((model, *_), _, recipe),), ((coef, intercept),) = found, starts
     followed = recipe.smoothness
     expected = 0.25 / saga_smoothness(followed.smoothness, model.strong_convexity(), 60, 240)  # four of 64, cut to fit
     assert followed.factor == 1.0

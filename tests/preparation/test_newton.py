@@ -11,7 +11,7 @@ from skminibatch import MiniBatchSGDRegressor
 from skminibatch.optimizers import SAGA
 from skminibatch.preparation import newton
 from skminibatch.preparation.newton import newton_step
-from skminibatch.preparation.rounding import in_round_coordinates
+from skminibatch.preparation.rounding import in_round_coordinates, written_out
 from skminibatch.preparation.second_stage import RowCurvatures
 from tests.begun import gradient_of
 from tests.preparation.problems import predictor_of, problem
@@ -39,9 +39,9 @@ def step_of(name, weighted):
     predictor = predictor_of(start)
     data = start.data._replace(rows=np.unique(start.data.rows_in_use), step_weights=None)
     curvatures = RowCurvatures.of(start.model, data, predictor)
-    model, data = in_round_coordinates(
-        start.model.with_optimizer(SAGA()), data, curvatures.near, curvatures.lifts, curvatures.flatness
-    )
+    model = start.model.with_optimizer(SAGA())
+    model = in_round_coordinates(model, data, data.rows_in_use, curvatures.near, curvatures.lifts, curvatures.flatness)
+    data, _ = written_out(model, data)
     stored, params = model.stored(data, predictor), model.start(predictor)
     step, gain = newton_step(model, data, predictor, model.gradient_with_penalty(params[0], stored.mean))
     params[0] -= step

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from skminibatch import MiniBatchSGDRegressor
+from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
 from skminibatch.contract.coordinates import AsGiven, RoundCoordinates
 from skminibatch.estimators import pairs
 from skminibatch.models.curvature import LEAST
@@ -16,7 +16,7 @@ from skminibatch.models.data import Data
 from skminibatch.models.view import gradients_of
 from skminibatch.penalties import ElasticNet
 from skminibatch.preparation import rounding, second_stage
-from skminibatch.preparation.rounding import in_round_coordinates, suits_rounding
+from skminibatch.preparation.rounding import gradient_in, in_round_coordinates, suits_rounding, written_out
 from skminibatch.preparation.second_stage import RowCurvatures
 from tests.begun import begun, optimum_of
 from tests.preparation.problems import CASES, SETTINGS, D, N, predictor_of, problem
@@ -29,7 +29,8 @@ def rounded(start, predictor):
     """(model, data, curvatures) in round coordinates at a predictor; the rows in use, each once."""
     data = Data(start.data.X, start.data.y, start.data.weights, start.data.rows)
     curvatures = RowCurvatures.of(start.model, data, predictor)
-    return *in_round_coordinates(start.model, data, *curvatures[:1], *curvatures[2:]), curvatures
+    model = in_round_coordinates(start.model, data, data.rows_in_use, *curvatures[:1], *curvatures[2:])
+    return model, written_out(model, data)[0], curvatures
 
 
 @every_case
@@ -91,18 +92,21 @@ def test_the_gradient_inside_is_that_of_the_objective(name):
     np.testing.assert_allclose(inside, expected, rtol=1e-6, atol=1e-8)
     lengths = np.sum(data.written**2, axis=1) + model.fit_intercept
     np.testing.assert_allclose(stored.lengths[data.rows_in_use], lengths[data.rows_in_use], rtol=1e-6)
+    np.testing.assert_allclose(written_out(model, data)[1], lengths, rtol=1e-12)
+    # and by the coordinates before, without the rows being written out
+    given = start.model.stored(start.data._replace(rows=data.rows), predictor)
+    np.testing.assert_allclose(gradient_in(model.axes, start.model.axes, given.mean), stored.mean, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["squared_error", "no intercept", "standardize", "log_loss", "poisson", "softmax"])
 def test_the_distance_is_what_the_objective_can_fall_by(name, monkeypatch):
     """By the gradient where the table was made: near the optimum within the flatness, and exact for squared errors."""
-    stay = lambda model, data, predictor: (model, predictor, model.stored(data, predictor))  # noqa: E731
-    monkeypatch.setattr(second_stage, "_after_a_full_step", stay)
+    monkeypatch.setattr(second_stage, "newton_step", lambda model, data, predictor, gradient: (0.0 * gradient, 0.0))
     start = problem(name)
     best = optimum_of(start.gradients())
     rng = np.random.default_rng(3)
     near = best.at(best.point + 1e-3 * rng.standard_normal(best.point.shape) * np.abs(best.point))
-    progress, _, _ = start.recipe.then(start.progress(near.predictor))
+    progress, _, _ = start.recipe.then(start.progress(near.predictor)).finish()
     distance, excess = (
         progress.model.distance(progress.params, start.data, np.nan).estimate,
         near.smooth_objective() - best.smooth_objective(),
@@ -113,7 +117,7 @@ def test_the_distance_is_what_the_objective_can_fall_by(name, monkeypatch):
         assert (
             0.5 * excess < distance < 60 * excess
         )  # curvatures are those of the stiffest output, and at least a share
-    at_best, _, _ = start.recipe.then(start.progress(best.predictor))
+    at_best, _, _ = start.recipe.then(start.progress(best.predictor)).finish()
     assert at_best.model.distance(at_best.params, start.data, np.nan).estimate < 1e-6 * distance
 
 
@@ -121,7 +125,7 @@ def test_the_distance_is_known_with_a_table_in_round_coordinates_alone():
     start = problem("squared_error")
     assert np.all(np.isnan(start.model.distance(start.fitted.params, start.data, np.nan)))
     kink = problem("hinge")
-    progress, _, _ = kink.recipe.then(kink.progress(predictor_of(kink)))
+    progress, _, _ = kink.recipe.then(kink.progress(predictor_of(kink))).finish()
     assert isinstance(progress.model.axes, RoundCoordinates)
     assert np.all(np.isnan(progress.model.distance(progress.params, start.data, np.nan)))
 
@@ -161,7 +165,7 @@ def test_what_suits(change, suits, monkeypatch):
     # and in a fit
     start = start._replace(fitted=replace(start.fitted, model=model), data=data)
     if "penalty" not in change and "storage" not in change:
-        progress, rows, _ = start.recipe.then(start.progress(predictor_of(start)))
+        progress, rows, _ = start.recipe.then(start.progress(predictor_of(start))).finish()
         assert isinstance(progress.model.axes, RoundCoordinates) == suits
         assert (rows.written is not None) == suits
 
@@ -172,13 +176,13 @@ def test_a_fit_with_other_penalties_keeps_its_coordinates(settings, monkeypatch)
     start = problem("squared_error")
     estimator = MiniBatchSGDRegressor(**{**SETTINGS, **settings})
     start = begun(estimator, start.data.X, start.data.y)
-    progress, _, _ = start.recipe.then(start.progress(predictor_of(start)))
+    progress, _, _ = start.recipe.then(start.progress(predictor_of(start))).finish()
     assert isinstance(progress.model.axes, RoundCoordinates) == (settings["penalty"] == "l2")
 
 
 def test_single_precision_stays():
     start = problem("log_loss", dtype=np.float32)
-    progress, data, _ = start.recipe.then(start.progress(predictor_of(start)))
+    progress, data, _ = start.recipe.then(start.progress(predictor_of(start))).finish()
     assert data.written.dtype == data.table.dtype == progress.params.dtype == np.float32
     coef, intercept = progress.model.predictor(progress.params, None)
     assert coef.dtype == intercept.dtype == np.float32
@@ -210,3 +214,47 @@ def test_what_is_fitted_is_in_the_features_as_given():
     ours.set_params(learning_rate="constant", eta0=1e-12).partial_fit(start.data.X, start.data.y)
     assert isinstance(ours._fitted.model.axes, AsGiven)
     np.testing.assert_allclose(ours.coef_, before, rtol=1e-6)
+
+
+def rows_with_rare_features(n=4_000):
+    """Rows of which few have some features, a few are long, and targets of two classes."""
+    rng = np.random.default_rng(5)
+    X = np.hstack([rng.standard_normal((n, 4)), rng.random((n, 3)) < [0.001, 0.003, 0.1]])
+    X[:5] *= 30.0
+    return X, (X @ [1.0, -1.0, 0.5, 0.0, 3.0, -3.0, 1.0] + rng.logistic(size=n) > 0).astype(int)
+
+
+def test_a_step_by_a_sample_of_the_rows_is_nearly_that_of_all(monkeypatch):
+    """Long rows are in the sample, and epochs go on in coordinates that suit all rows."""
+    X, y = rows_with_rare_features()
+    start = begun(MiniBatchSGDClassifier(device="base", random_state=0), X, y)
+    predictor = predictor_of(start)
+    exact = start.recipe.then(start.progress(predictor))
+    of_all, rows_of_all, _ = exact.finish()
+    monkeypatch.setattr(second_stage, "SAMPLED", 500)
+    monkeypatch.setattr(second_stage, "SAMPLED_PER_FEATURE", 1)
+    sampled = start.recipe.then(start.progress(predictor))
+    before = sum(start.model.objective(start.data, rows_of_all.evaluated_rows, predictor))
+    gains = [before - entry.progress.objective for entry in (exact, sampled)]
+    assert 0.9 * gains[0] < gains[1] != gains[0]
+    by_sample, rows, _ = sampled.finish()
+    np.testing.assert_allclose(by_sample.model.axes.mix, of_all.model.axes.mix)
+    np.testing.assert_allclose(rows.written, rows_of_all.written)
+
+
+def test_rows_that_stand_for_all_have_their_curvature():
+    X, y = rows_with_rare_features()
+    start = begun(MiniBatchSGDClassifier(device="base", random_state=0), X, y)
+    curvatures = RowCurvatures.of(start.model, start.data, (np.zeros((1, X.shape[1])), np.zeros(1)))
+    lengths = np.sum(X**2, axis=1) + 1.0
+    rows, of_rows = curvatures.of_sample(np.arange(len(y)), lengths, X.shape[1])
+    assert of_rows is curvatures
+    assert len(rows) == len(y)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(second_stage, "SAMPLED", 900)
+        rows, of_rows = curvatures.of_sample(np.arange(len(y)), lengths, X.shape[1])
+    assert 900 < len(rows) < 1_000
+    assert np.isin(np.arange(5), rows).all()
+    np.testing.assert_allclose(of_rows.near[:5], curvatures.near[:5])
+    assert not of_rows.near[np.setdiff1d(np.arange(len(y)), rows)].any()
+    assert of_rows.near.sum() == pytest.approx(curvatures.near.sum(), rel=0.1)

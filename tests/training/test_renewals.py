@@ -67,9 +67,12 @@ def test_curvatures_count_for_more_where_the_objective_rises():
     assert bold.objective > progress.objective
 
 
-def _unwatched(stage):
-    progress, data, recipe = stage
-    return progress, data, replace(recipe, follows_curvature=False)
+def _unwatched(entry):
+    def finish():
+        progress, data, recipe = entry.finish()
+        return progress, data, replace(recipe, follows_curvature=False)
+
+    return entry._replace(finish=finish)
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])

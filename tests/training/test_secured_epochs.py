@@ -78,8 +78,13 @@ def test_the_second_stage_is_done_again_too():
     honest = start.recipe.then
 
     def then(progress, least):
-        progress, data, recipe = honest(progress, least)
-        return progress, data, replace(recipe, schedule=Auto(60.0))
+        entry = honest(progress, least)
+
+        def finish():
+            progress, data, recipe = entry.finish()
+            return progress, data, replace(recipe, schedule=Auto(60.0))
+
+        return entry._replace(finish=finish)
 
     progress = trained(start, then=then)
     assert progress.state.reductions >= FALL

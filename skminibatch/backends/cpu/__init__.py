@@ -173,7 +173,7 @@ def run_mlp(task: NetworkTask, plan: Plan) -> StepStats:
 
 
 def gradient_dense(task: LinearTask):
-    """The sum of the gradients of the losses of all rows, and the squared lengths of the rows; residuals to the table."""
+    """The sums of the gradients of all rows, their squared lengths, and the sum of the losses; residuals to the table."""
     from skminibatch.backends.cpu.linear.losses import gradient, scratch
     from skminibatch.backends.cpu.rows import GROUP
 
@@ -181,11 +181,11 @@ def gradient_dense(task: LinearTask):
     n, (K, width) = len(X), w.shape
     center, scale, _ = _axes(task.coordinates, w.dtype)
     own = np.empty(GROUP, np.int64), np.empty((GROUP, width), w.dtype), np.empty_like(w), np.zeros_like(w)
-    sums, lengths = np.zeros((K, width)), np.empty(n)
-    rows, space = (readonly(X), readonly(task.y), readonly(task.weights)), (scratch(K, w.dtype), *own)
+    sums, lengths, work = np.zeros((K, width)), np.empty(n), scratch(K, w.dtype)
+    rows, space = (readonly(X), readonly(task.y), readonly(task.weights)), (work, *own)
     gradient((task.loss,), *rows, (center, scale), readonly(w), task.table, sums, lengths, space)
     sums[:, :-1] *= scale if scale.ndim else 1.0
-    return sums, lengths
+    return sums, lengths, float(work[-1][0])
 
 
 def _weights_of(plan: Plan) -> np.ndarray:

@@ -103,11 +103,11 @@ def residuals(loss, raw, y, weights):
 
 
 def gradient_dense(task: LinearTask):
-    """The sum of the gradients of the losses of all rows, and the squared lengths of the rows; residuals to the table."""
+    """The sums of the gradients of all rows, their squared lengths, and the sum of the losses; residuals to the table."""
     X, table = task.X, task.table
     if not _is_on_device(X):
         return _host().gradient_dense(task._replace(X=_on_host(X)))
-    sums, lengths = np.zeros(task.params[0].shape), np.empty(len(table))
+    sums, lengths, loss = np.zeros(task.params[0].shape), np.empty(len(table)), 0.0
     X.forget(table)
     with working():
         y, weights = X.to_device(task.y), cupy().asarray(task.weights)
@@ -119,12 +119,13 @@ def gradient_dense(task: LinearTask):
         for start in range(0, len(table), AT_ONCE):
             rows = slice(start, start + AT_ONCE)
             arrays = {"X": X.array[rows], "y": y[rows], "weights": weights[rows] if weights.size else weights}
-            part = task._replace(**arrays, table=cupy().asarray(table[rows]))
-            sums_of_part, lengths_of_part = base.gradient_dense(part)
-            table[rows] = part.table.get()
+            part = task._replace(**arrays, table=cupy().empty((len(y[rows]), table.shape[1]), table.dtype))
+            sums_of_part, lengths_of_part, loss_of_part = base.gradient_dense(part)
+            table[rows, 1:] = part.table[:, 1:].get()
             sums += sums_of_part.get()
             lengths[rows] = lengths_of_part.get()
-    return sums, lengths
+            loss += loss_of_part
+    return sums, lengths, loss
 
 
 def _carried_out(run: Callable[..., StepStats], rows: Rows, task: LinearTask | NetworkTask, plan: Plan) -> StepStats:
