@@ -19,6 +19,7 @@ from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
 
 NEEDS_DATA = True
 GOAL = sized(1e-3, 0.9)
+SEARCH_SECONDS = sized(10, 0.1)  # of each search: a solver that needs longer is not the fastest
 DENSE = {"hflights": 1 << 40, "higgs_7500": 1 << 40, "mnist": 7_000}  # rows, of evenly spaced ones
 DENSE |= dict.fromkeys(["california_housing", "bike_hour", "blog_feedback"], 1 << 40)
 DENSE = sized(DENSE, {"bike_hour": 200})
@@ -88,7 +89,7 @@ def fastest(problem, goal):
     for solver in problem.solvers():
         if solver.family != "scikit-learn":
             continue
-        for setting in peers.cheapest(solver, problem.X, problem.y, problem.excess, goal).values():
+        for setting in peers.cheapest(solver, problem.X, problem.y, problem.excess, goal, SEARCH_SECONDS).values():
             if setting is not None:
                 fit = functools.partial(solver.fit, problem.X, problem.y, *setting)
                 found.append((Spread.of([seconds(fit) for _ in range(3)]).median, solver, setting))
@@ -120,6 +121,7 @@ def dense_sets(context, records):
         times = [milliseconds(pairs.peer_median), milliseconds(pairs.ours_median), pairs.times_faster]
         shape = f"{X.shape[0]:,} x {X.shape[1]}"
         table.rows.append([name, shape, described(solver, setting), *times, own.worst, own.epochs])
+        print(*table.rows[-1], flush=True)
         facts = {"data": name, "solver": solver.name, "setting": setting, "excesses": own.excesses}
         records.append(pairs.record(table=table.title, **facts))
     means = ", ".join(f"{number(gmean(each))} ({task})" for task, each in ratios.items())
@@ -160,11 +162,12 @@ def text_sets(context, records):
             [milliseconds(pairs.peer_median), milliseconds(pairs.ours_median)],
         )
         sgd.rows.append([name, shape, n_classes, *times, pairs.times_faster, own.worst, own.epochs])
+        print(*sgd.rows[-1], flush=True)
         records.append(pairs.record(table=sgd.title, data=name, excesses=own.excesses))
         if n_classes > 2:
             continue
         solver = peers.sklearn_solver("liblinear")
-        settings = peers.cheapest(solver, X, y, problem.excess, max(own.excesses)).values()
+        settings = peers.cheapest(solver, X, y, problem.excess, max(own.excesses), SEARCH_SECONDS).values()
         fits = [(setting, functools.partial(solver.fit, X, y, *setting)) for setting in settings if setting]
         setting, fit = min(fits, key=lambda each: seconds(each[1]))
         pairs = alternate(lambda fit=fit: seconds(fit), own, context.repeats)

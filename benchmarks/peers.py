@@ -98,7 +98,7 @@ def ridge_solvers():
     return [of(solver) for solver in ["svd", "cholesky", "lsqr", "sparse_cg", "sag", "saga"]]
 
 
-def cheapest(solver, X, y, excess, goal):
+def cheapest(solver, X, y, excess, goal, limit=SEARCH_SECONDS):
     """The settings (max_iter, tol) that just reach the goal, by name: {how: setting, or None if none does}.
 
     The loosest tolerance is a solver's own stopping rule, tuned; the smallest max_iter stops it at the first
@@ -108,16 +108,16 @@ def cheapest(solver, X, y, excess, goal):
         "loosest tol": ((solver.max_iter, tol) for tol in TOLERANCES),
         "smallest max_iter": ((k, UNREACHABLE_TOL) for k in range(1, solver.max_iter)),
     }
-    return {how: first_to_reach(solver, X, y, excess, goal, ladder) for how, ladder in ladders.items()}
+    return {how: first_to_reach(solver, X, y, excess, goal, ladder, limit) for how, ladder in ladders.items()}
 
 
-def first_to_reach(solver, X, y, excess, goal, settings):
+def first_to_reach(solver, X, y, excess, goal, settings, limit):
     """The first setting whose model reaches the goal, or None."""
     start = time.perf_counter()
     for setting in settings:
         if excess(solver.fit(X, y, *setting)) <= goal:
             return setting
-        if time.perf_counter() - start > SEARCH_SECONDS:
+        if time.perf_counter() - start > limit:
             return None
     return None
 

@@ -10,6 +10,8 @@ gradient_dense(task) -> (sums, square_lengths, loss)
 loss_dense(loss, X, y, weights, rows, coef, intercept) -> float
 loss_csr(loss, X, y, weights, rows, coef, intercept) -> float
 residuals(loss, raw, y, weights) -> (n, K)
+follow_csr(loss, X, y, weights, rows, state, terms) -> (weight, losses)
+coefficients_followed(state, terms, coef) -> float
 
 `task` is a `LinearTask` or, for a network, a `NetworkTask`, see `contract.task`: the rows, the parts, and the params, which
 the steps of the plan update in place. The other arguments are the fields of a task of the same name; `rows` are numbers of
@@ -215,6 +217,75 @@ def residuals(loss, raw, y, weights):
     """Weighted derivatives of the losses of some rows by their raw outputs (n, K)."""
     _, derivatives = values_residuals(loss, raw, y)
     return derivatives if not weights.size else weights[:, None] * derivatives
+
+
+def follow_csr(loss, X, y, weights, rows, state, terms):
+    """Diagonal Newton steps on sparse rows, see `training.online_diagonal`: the weight of all rows, and the losses (n,) before.
+
+    `state` are the arrays of `Sums`, which are updated in place, and `terms` the `Terms`.
+    """
+    (sums, curvatures, largest), weight, losses = state, terms.weight, np.empty(len(rows))
+    out, work, none = np.empty(sums.shape[1]), np.empty((2, sums.shape[1])), np.zeros(sums.shape[1])
+    for t, row in enumerate(rows):
+        s = float(weights[row]) if weights.size else 1.0
+        weight += s
+        x = X[[row]].toarray()[0].astype(np.float64)
+        (j,) = np.nonzero(x * x)
+        x, before = x[j], coefficients_at(state, terms, weight, j)
+        grown = np.maximum(largest[j], x * x)
+        sums[j] += (terms.prior * (grown - largest[j]))[:, None] * before
+        largest[j] = grown
+        precisions, at = _precisions(state, terms, weight, j), coefficients_at(state, terms, weight, j)
+        of_intercept = terms.share * curvatures[-1] + terms.prior
+        q = float(np.sum(x * x / precisions)) + terms.fit_intercept / of_intercept
+        raw = terms.offset + x @ at + sums[-1] / of_intercept
+        value_before, slopes = values_residuals(loss, raw[None], y[[row]])
+        losses[t] = s * value_before[0]
+        if not q > 0.0:
+            continue
+        if declared(loss).kind is LOSS:
+            out[0] = proximal_point(loss, raw[0], y[row], s, q, 0.0)
+        else:
+            proximal(loss, raw, y[row], s, q, none, out, work)
+        moves = raw - out
+        g, moved = moves / q, float(np.sum(moves**2))
+        bent = float(np.sum(moves * (s * slopes[0] - g)))
+        curvature = min(max(bent / moved, terms.least * s), terms.most * s) if moved > 0.0 else terms.least * s
+        sums[j] -= np.outer(x, g)
+        sums[j] += (
+            (terms.share * curvature * x * x)[:, None] * _shrunk(sums[j], weight * terms.l1) / precisions[:, None]
+        )
+        curvatures[j] += curvature * x * x
+        if terms.fit_intercept:
+            sums[-1] -= g
+            sums[-1] += terms.share * curvature * sums[-1] / of_intercept
+            curvatures[-1] += curvature
+    return weight, losses
+
+
+def coefficients_followed(state, terms, coef):
+    """Write the coefficients (K, d) that belong to the state of `follow_csr`; their penalty."""
+    w = coefficients_at(state, terms, terms.weight, np.arange(coef.shape[1]))
+    coef[...] = w.T
+    return float(np.sum(0.5 * terms.ridge * w * w + terms.l1 * np.abs(w)))
+
+
+def coefficients_at(state, terms, weight, features):
+    """The coefficients (m, K) of some features at a weight of the rows."""
+    precisions, shrunk = (
+        _precisions(state, terms, weight, features)[:, None],
+        _shrunk(state[0][features], weight * terms.l1),
+    )
+    return np.divide(shrunk, precisions, out=np.zeros_like(shrunk), where=precisions > 0)
+
+
+def _precisions(state, terms, weight, features):
+    _, curvatures, largest = state
+    return terms.share * curvatures[features] + terms.prior * largest[features] + weight * terms.ridge
+
+
+def _shrunk(sums, threshold):
+    return sums - np.clip(sums, -threshold, threshold)
 
 
 def gradient_dense(task: LinearTask):

@@ -37,7 +37,9 @@ def training_attributes(fitted: Fitted, progress: Progress) -> dict[str, Any]:
 def continued(fitted: Fitted, progress: Progress) -> Fitted:
     """What later training continues from."""
     model, params = progress.model, progress.params
-    if params is None or declared(model.optimizer).per_row:  # the best epoch was restored, or the rows are gone
+    if fitted.newton is not None:
+        params = None
+    elif params is None or declared(model.optimizer).per_row:  # the best epoch was restored, or the rows are gone
         model = fitted.model
         if declared(model.optimizer).dual:  # of the next objective, it is another one
             model = model.with_optimizer(type(model.optimizer)())

@@ -92,6 +92,14 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             if name not in ("self", "__class__"):
                 setattr(self, name, value)
 
+    def __copy__(self) -> Self:
+        """A shallow copy whose stream goes on by itself."""
+        estimator = type(self).__new__(type(self))
+        estimator.__dict__.update(self.__dict__)
+        if "_fitted" in vars(self):
+            estimator._fitted = self._fitted.copied()
+        return estimator
+
     # What a subclass supplies
 
     @abstractmethod
@@ -129,8 +137,8 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         `published` is None before the first call: then what is not assigned is left to `_start`.
         """
 
-    def _unpacked(self, X):
-        """Rows as they are read best: those in CSR that have few zeros as dense ones."""
+    def _unpacked(self, X, previous: Fitted | None = None):
+        """Rows as they are read best: those in CSR that have few zeros as dense ones, but of a stream of sparse ones."""
         return X
 
     def _for_rows(self, target, model, sampler, sizes, data: Data) -> Model:
@@ -146,9 +154,9 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         optimizer = declared(model.optimizer)
         return self.learning_rate == "auto" and optimizer.auto_rate is None and not optimizer.dual
 
-    def _follows_newton(self, model, sampler, sizes, data: Data) -> bool:
-        """Whether a stream may be followed by Newton's method."""
-        return False
+    def _follows_newton(self, model, sampler, sizes, data: Data) -> type | None:
+        """The form of Newton's method by which a stream may be followed."""
+        return None
 
     def _second_solver(self, model, sampler, data: Data) -> Any:
         """The optimizer with a table that takes over after the first epoch of `fit`, or None."""
@@ -296,7 +304,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             seed = previous.seed if previous else seed_of(self.random_state)
             device = backends.device_of(self.device, X, self.batch_size)
             with backends.rows_on_device(device, X) as X:
-                data = Data(self._unpacked(X), y_encoded, weights, rows)
+                data = Data(self._unpacked(X, previous), y_encoded, weights, rows)
                 settings = self._settings(target, data, device, (given, strata), seed, None, None)
                 settings.class_counts = counts
                 with advice_on_divergence(self, X, self._remedy):
@@ -359,7 +367,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             patience=self.n_iter_no_change,
             max_seconds=self.max_time,
             keep_best=bool(self.early_stopping),
-            follows_newton=epochs is None and self._follows_newton(model, sampler, sizes, data),
+            follows_newton=None if epochs else self._follows_newton(model, sampler, sizes, data),
             second_solver=None if epochs is None else self._second_solver(model, sampler, data),
         )
 

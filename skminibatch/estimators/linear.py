@@ -25,6 +25,8 @@ from skminibatch.models.linear import LinearModel
 from skminibatch.models.smoothed import RowLosses
 from skminibatch.optimizers import OPTIMIZERS, SAGA, SDCA
 from skminibatch.penalties import PENALTIES
+from skminibatch.training.online_diagonal import OnlineDiagonal
+from skminibatch.training.online_newton import OnlineNewton
 
 # numbers: a table of residuals that is not larger, or not larger than the rows, is made without asking
 SMALL_TABLE = 1 << 23
@@ -83,9 +85,10 @@ class LinearEstimator(BaseMiniBatchEstimator):
         """Whether the coordinates are left open too."""
         return self._takes_any_solver() and not self.standardize
 
-    def _unpacked(self, X):
+    def _unpacked(self, X, previous=None):
         is_full = sparse.issparse(X) and X.nnz >= FULL * X.shape[0] * X.shape[1]
-        return X.toarray() if is_full and self._is_free() else X
+        goes_on_sparse = previous is not None and isinstance(previous.newton, OnlineDiagonal)
+        return X.toarray() if is_full and self._is_free() and not goes_on_sparse else X
 
     def _for_rows(self, target, model, sampler, sizes, data):
         if not self._is_free() or not self._has_small_table(model, data):
@@ -119,8 +122,11 @@ class LinearEstimator(BaseMiniBatchEstimator):
         return solver if rows_fit and not obstacle and self._has_small_table(model, data) else None
 
     def _follows_newton(self, model, sampler, sizes, data):
-        is_plain = self._is_free() and self.clip_norm is None and self.lr_scaling is None
-        return is_plain and pairs.suits_newton(model, sampler, sizes, data)
+        if not self._is_free() or self.clip_norm is not None or self.lr_scaling is not None:
+            return None
+        if pairs.suits_newton(model, sampler, sizes, data):
+            return OnlineNewton
+        return OnlineDiagonal if pairs.suits_diagonal(model, sampler, sizes, data) else None
 
     def _completed(self, progress, data):
         """With the intercepts that are best for the coefficients, where they are known: so that means of counts are met."""

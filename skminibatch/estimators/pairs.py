@@ -105,10 +105,22 @@ def suits_newton(model, sampler, sizes, data) -> bool:
     loss, penalty = declared(model.loss), declared(model.penalty)
     is_square = penalty.quadratic and not penalty.nonsmooth
     is_small = model.n_outputs <= MOST_OUTPUTS and model.n_outputs * model.width**2 <= MOST_CURVATURES
-    is_plain = is_constant(sizes) and not (declared(sampler).weighs_rows or declared(sampler).needs_strata)
-    if not (is_square and is_small and is_plain and loss.convex):
+    if not (is_square and is_small and _is_plain(sampler, sizes) and loss.convex):
         return False
     return has_expected_curvature(model.loss, data.y, np.zeros((1, model.n_outputs)))
+
+
+def suits_diagonal(model, sampler, sizes, data) -> bool:
+    """Whether a stream of sparse rows can be followed by diagonal Newton steps."""
+    loss, penalty = declared(model.loss), declared(model.penalty)
+    is_known = penalty.quadratic and (penalty.threshold is not None or not penalty.nonsmooth)
+    is_stepped = loss.convex and (loss.kind is not ROWWISE_LOSS or loss.brings("proximal"))
+    return is_sparse(data.X) and model.device != "cuda" and is_known and is_stepped and _is_plain(sampler, sizes)
+
+
+def _is_plain(sampler, sizes) -> bool:
+    """Whether rows count the same, in batches of one size."""
+    return is_constant(sizes) and not (declared(sampler).weighs_rows or declared(sampler).needs_strata)
 
 
 def is_constant(sizes) -> bool:

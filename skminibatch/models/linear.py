@@ -271,11 +271,11 @@ class LinearModel:
 
     def ridge_of_coordinates(self) -> np.ndarray:
         """The curvature of the penalty along each coordinate (d,), float64."""
-        return (self._penalty_curvature() or 0.0) * self.axes.stretch.astype(np.float64) ** 2
+        return (self.penalty_curvature() or 0.0) * self.axes.stretch.astype(np.float64) ** 2
 
     def ridge(self) -> float:
         """The largest curvature of the penalty."""
-        if self._penalty_curvature() is None:
+        if self.penalty_curvature() is None:
             raise InvalidPart(
                 f"learning_rate='auto' follows the curvature of the objective, and {type(self.penalty).__name__} does not "
                 "declare its own: it needs the class data 'curvature', or a learning rate has to be set."
@@ -290,11 +290,11 @@ class LinearModel:
 
     def largest_stretch(self) -> float:
         """The stretch of a feature from which on the penalty is stiffer in its coordinate than the loss."""
-        ridge = float(self._penalty_curvature() or 0.0)
+        ridge = float(self.penalty_curvature() or 0.0)
         curvature = declared(self.loss).curvature or 1.0
         return float(np.sqrt(curvature / ridge)) if ridge > 0 else float(np.finfo(np.float32).max)
 
-    def _penalty_curvature(self) -> float | None:
+    def penalty_curvature(self) -> float | None:
         """Upper bound of the second derivative of the smooth part of the penalty."""
         penalty = declared(self.penalty)
         return self.penalty.gradient(1.0) if penalty.quadratic else penalty.curvature

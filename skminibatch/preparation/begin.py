@@ -32,6 +32,7 @@ from skminibatch.statistics.random import EXAMINED, OF_EVALUATION, OF_SCALE, OF_
 from skminibatch.statistics.sketch import Sketch
 from skminibatch.statistics.smoothness import SmoothnessConstants, unevenness
 from skminibatch.training.drift import forgetful
+from skminibatch.training.online_diagonal import OnlineDiagonal
 from skminibatch.training.online_newton import OnlineNewton
 from skminibatch.training.state import History, Recipe, TrainState
 
@@ -77,8 +78,8 @@ class Settings:
         Of all random numbers.
     epochs
         Passes over the rows at most; None: one pass over the next rows of a stream.
-    follows_newton : bool
-        Whether a stream may be followed by Newton's method, see `preparation.online`.
+    follows_newton : type or None
+        The form of Newton's method by which a stream may be followed, see `preparation.online`.
     second_solver
         The optimizer with a stored residual for each row that takes over after the first epoch; None: none does.
     validation, keep_best, tol, patience, max_seconds, clip_norm, base_batch_size
@@ -108,7 +109,7 @@ class Settings:
     max_seconds: float | None = None
     validation: Callable[..., float] | None = None
     keep_best: bool = False
-    follows_newton: bool = False
+    follows_newton: type[OnlineNewton] | type[OnlineDiagonal] | None = None
     second_solver: AnyPart | None = None
 
     @property
@@ -133,7 +134,7 @@ class Fitted:
 
     target: Any
     model: Model
-    params: np.ndarray
+    params: Any  # an array; None: those that the predictor gives, the optimizer fresh
     state: TrainState
     seed: int
     moments: Moments
@@ -143,7 +144,11 @@ class Fitted:
     predictor: tuple  # as it was published: attributes that differ have been assigned by the user
     class_counts: np.ndarray | None = None
     chosen: tuple | None = None  # the batch size of 'auto' and why, kept on a stream
-    newton: OnlineNewton | None = None  # of a stream that is followed by Newton's method
+    newton: OnlineNewton | OnlineDiagonal | None = None  # of a stream that is followed by Newton's method
+
+    def copied(self) -> Fitted:
+        """The same, so that a stream that goes on from it changes nothing in this one."""
+        return replace(self, newton=self.newton.copied()) if isinstance(self.newton, OnlineDiagonal) else self
 
 
 def begin(settings: Settings, data: Data, previous: Fitted | None = None) -> tuple[Fitted, Data, Recipe]:
@@ -221,11 +226,16 @@ def _first_params(settings: Settings, model: Model, data: Data, previous: Fitted
     if settings.assigned is not None:
         return model.start(settings.start(model, data, settings.assigned))
     if previous is None or not settings.on_stream:
-        predictor = previous.model.predictor(previous.params, None) if previous else None
+        predictor = _predictor_of(previous) if previous else None
         return model.start(settings.start(model, data, predictor))
-    if _goes_on(settings, model, previous):
+    if _goes_on(settings, model, previous) and previous.params is not None:
         return previous.model.in_coordinates_of(model, previous.params)
-    return model.start(previous.model.predictor(previous.params, previous.state.coefficients))
+    return model.start(_predictor_of(previous, previous.state.coefficients))
+
+
+def _predictor_of(before: Fitted, coefficients: np.ndarray | None = None) -> Predictor:
+    """The predictor that the call before has come to."""
+    return before.predictor if before.params is None else before.model.predictor(before.params, coefficients)
 
 
 def _goes_on(settings: Settings, model: Model, before: Fitted) -> bool:

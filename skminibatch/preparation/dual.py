@@ -43,7 +43,7 @@ def with_dual(recipe: Recipe, start: Start) -> tuple[Start, Data, Recipe]:
     is_wide = model.n_features >= FEATURES_PER_ROW * n and rows.nnz <= SELDOM * len(data.y) * model.n_features
     pull: float | np.ndarray = 0.0
     if l1 or has_kink(model.loss) or not is_wide:
-        pull = np.maximum(PULL * curvature * rows.nnz / len(data.y) / n * _mean_stored(squares) - ridge, 0.0)
+        pull = np.maximum(PULL * curvature * max(rows.nnz, 1) / len(data.y) / n * _mean_stored(squares) - ridge, 0.0)
     moves = squares @ np.broadcast_to(1.0 / (ridge + pull), rows.shape[1]) / n
     mean = float(moves[in_use].mean()) or 1.0
     moves = np.maximum(moves, LEAST_MOVE * mean)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple, cast
+
 import numpy as np
 from sklearn.utils import gen_batches
 
@@ -20,6 +22,7 @@ from skminibatch.preparation.begin import STREAM_ROWS, Fitted, Settings, begin
 from skminibatch.statistics.batches import BatchStatistics
 from skminibatch.statistics.features import Moments
 from skminibatch.training.loop import Clock, record, train
+from skminibatch.training.online_diagonal import OnlineDiagonal, Sparse, Task, losses_and_targets
 from skminibatch.training.online_newton import Objective, OnlineNewton, Rows
 from skminibatch.training.state import Diverged, History, Progress, TrainState
 
@@ -32,13 +35,13 @@ def goes_on(settings: Settings, previous: Fitted | None) -> bool:
 
     Not from coefficients that a user has assigned: how far these are to be trusted is not known.
     """
-    if not settings.follows_newton or settings.assigned is not None:
+    if settings.follows_newton is None or settings.assigned is not None:
         return False
     if previous is None:
         return True
     old, new = previous.model, settings.model
     is_same = identity(old.loss) == identity(new.loss) and identity(old.penalty) == identity(new.penalty)
-    return previous.newton is not None and is_same
+    return isinstance(previous.newton, settings.follows_newton) and is_same
 
 
 def next_rows(settings: Settings, data: Data, previous: Fitted | None) -> tuple[Fitted, Progress]:
@@ -49,24 +52,56 @@ def next_rows(settings: Settings, data: Data, previous: Fitted | None) -> tuple[
     return fitted, train(fitted.model, data, fitted.params, recipe, fitted.state, fitted.history)
 
 
-@one_of_blas()
+class Learnt(NamedTuple):
+    """What a method has come to with the next rows: its state, the predictor, its penalty, the sum of the losses, statistics."""
+
+    newton: OnlineNewton | OnlineDiagonal
+    predictor: tuple
+    penalty: float
+    loss: float
+    statistics: BatchStatistics
+
+
 def _by_newton(settings: Settings, data: Data, previous: Fitted | None) -> tuple[Fitted, Progress]:
-    model, newton, chosen = settings.model, None, None
+    model, chosen = settings.model, None
     assert isinstance(model, LinearModel)
     state, history, n_rows = TrainState(population=STREAM_ROWS), History(), data.n_rows
     if previous is not None:
-        newton, chosen, state, history = previous.newton, previous.chosen, previous.state, previous.history.copied()
+        chosen, state, history = previous.chosen, previous.state, previous.history.copied()
     clock = Clock(history)
     memory = settings.sampler.start(data.X.shape[0], data.rows, settings.seed, state.epoch, settings.strata)
     order, _, _ = settings.sampler.draw(memory, np.array([n_rows]))
     data = data._replace(rows=rows_of(order, 0, n_rows))
+    if declared(settings.sizes).kind is SIZE_CHOICE:
+        chosen = chosen or any_size(n_rows, "Newton's method takes all that come")
+    size = min(int(np.ceil((chosen[0] if chosen else settings.sizes).start)), n_rows)
+    newton = previous.newton if previous else None
+    if settings.follows_newton is OnlineNewton:
+        learnt = _all_directions(settings, data, state.epoch, cast(OnlineNewton | None, newton))
+    else:
+        learnt = _each_feature(settings, data, state.epoch, cast(OnlineDiagonal | None, newton))
+    fitted = Fitted(
+        target=settings.target, model=model, params=None, state=state, seed=settings.seed,
+        moments=Moments.none(model.n_features), sketch=None, smoothness=None, history=history, predictor=learnt.predictor,
+        class_counts=settings.class_counts, chosen=chosen, newton=learnt.newton,
+    )  # fmt: skip
+    state = state._replace(step=state.step - (-n_rows // size), samples=state.samples + n_rows, batch_size=size)
+    weights = data.weights_of(data.rows)
+    loss = learnt.loss / (weights.sum() if weights.size else n_rows)
+    progress = Progress(model, None, state, history, learnt.predictor, loss, learnt.penalty)
+    record(progress, learnt.statistics, float(size), clock)
+    return fitted, progress
+
+
+@one_of_blas()
+def _all_directions(settings: Settings, data: Data, epoch: int, newton: OnlineNewton | None) -> Learnt:
+    """Of few features: by `OnlineNewton`."""
+    model, n_rows = settings.model, data.n_rows
+    assert isinstance(model, LinearModel)
     X, y, weights = data.X[data.rows], *data.targets
     X = X.toarray() if is_sparse(X) else X
     losses = RowLosses.of(model.loss, y, model.n_outputs)
     newton = newton or _started(settings, data, X, losses)
-    if declared(settings.sizes).kind is SIZE_CHOICE:
-        chosen = chosen or any_size(n_rows, "Newton's method takes all that come")
-    size = min(int(np.ceil((chosen[0] if chosen else settings.sizes).start)), n_rows)
     ridge = np.append(np.full(model.n_features, model.ridge()), np.zeros(int(model.fit_intercept)))
     objective = Objective(model.loss, ridge, newton.unit, newton.scale)
     rows = newton.rows(X, y, np.ones(n_rows) if weights is None else weights)
@@ -76,17 +111,32 @@ def _by_newton(settings: Settings, data: Data, previous: Fitted | None) -> tuple
     predictor = tuple(each.astype(model.coef_dtype) for each in newton.predictor)
     total = losses.sum(rows.Z @ newton.all.best.T, rows.weights)
     if not np.isfinite(total + sum(np.sum(np.abs(each)) for each in predictor)):
-        raise Diverged(state.epoch, np.nan)
-    fitted = Fitted(
-        target=settings.target, model=model, params=model.start(predictor), state=state, seed=settings.seed,
-        moments=Moments.none(model.n_features), sketch=None, smoothness=None, history=history, predictor=predictor,
-        class_counts=settings.class_counts, chosen=chosen, newton=newton,
-    )  # fmt: skip
-    state = state._replace(step=state.step - (-n_rows // size), samples=state.samples + n_rows, batch_size=size)
-    loss, penalty = total / rows.weights.sum(), model.penalty_value(predictor)
-    progress = Progress(model, fitted.params, state, history, predictor, loss, penalty)
-    record(progress, statistics, float(size), clock)
-    return fitted, progress
+        raise Diverged(epoch, np.nan)
+    return Learnt(newton, predictor, model.penalty_value(predictor), total, statistics)
+
+
+def _each_feature(settings: Settings, data: Data, epoch: int, newton: OnlineDiagonal | None) -> Learnt:
+    """Of many features in sparse rows: by `OnlineDiagonal`."""
+    model = settings.model
+    assert isinstance(model, LinearModel)
+    losses = RowLosses.of(model.loss, data.y, model.n_outputs)
+    each, targets = losses_and_targets(losses)
+    if newton is None:
+        _, intercept = settings.start(model, data, None)
+        in_use = RowLosses.of(model.loss, data.targets[0], model.n_outputs)
+        units, _ = _units(model, in_use, intercept)
+        newton = OnlineDiagonal.start(intercept, units, model.n_features, len(each))
+    task = Task(model.device, each, model.penalty_curvature() or 0.0, model.l1(), model.fit_intercept)
+    rows = Sparse(data.X, data.rows_in_use, targets, data.weights)
+    with newton.unchanged_by_failure(data.X.indices):
+        newton, loss = newton.with_rows(rows, task)
+        predictor, penalty = newton.predictor(task, model.coef_dtype)
+        if not np.isfinite(loss + penalty + np.sum(np.abs(predictor[1]))):
+            raise Diverged(epoch, np.nan)
+    stats = StepStats(np.array([loss]), np.full(1, np.nan), np.full(1, np.nan), -1)
+    return Learnt(
+        newton, predictor, penalty, loss, BatchStatistics.of(np.array([data.n_rows]), np.array([np.nan]), stats)
+    )
 
 
 def _started(settings: Settings, data: Data, X: np.ndarray, losses: RowLosses) -> OnlineNewton:

@@ -38,6 +38,11 @@ RECENT, PER_PARAMETER = 500.0, 10.0  # rows, and rows for each parameter, that c
 SIGNIFICANT, RISK, NATS, MATERIAL = 3.0, 2.0, 5.0, 0.2
 
 
+def is_of_likelihood(loss: AnyPart) -> bool:
+    """Whether a loss is measured as the logarithm of a likelihood, or about so; that of others follows the unit of y."""
+    return declared(loss).task == "classification" or declared(loss).link != "identity"
+
+
 class Rows(NamedTuple):
     """Rows to learn from: (n, p) with the one of the intercept, the targets, and the weights (n,)."""
 
@@ -64,8 +69,8 @@ class Objective(NamedTuple):
 
     @property
     def is_of_likelihood(self) -> bool:
-        """Whether the loss is measured as the logarithm of a likelihood, or about so; that of others follows the unit of y."""
-        return declared(self.loss).task == "classification" or declared(self.loss).link != "identity"
+        """See `is_of_likelihood`."""
+        return is_of_likelihood(self.loss)
 
     @property
     def is_flat(self) -> bool:

@@ -11,6 +11,7 @@ from skminibatch.contract.kinds import declared
 from skminibatch.contract.plan import Plan, StepStats, empty_stats
 from skminibatch.contract.task import LinearTask, NetworkTask
 
+FEATURES_AT_ONCE = 32  # that are turned from one after another into one output after another
 _NONE = np.empty(0)
 _NO_TABLE = np.array(0.0)  # without a dimension, a type of its own: kernels without a table are compiled without one
 
@@ -133,6 +134,24 @@ def residuals(loss, raw, y, weights):
     raw = np.array(raw, order="C")
     kernel((loss,), raw, readonly(y), readonly(weights), scratch(raw.shape[1], raw.dtype)[1:])
     return raw
+
+
+def follow_csr(loss, X, y, weights, rows, state, terms):
+    """Diagonal Newton steps on sparse rows: the weight of all rows, and the losses before; the state is updated in place."""
+    from skminibatch.backends.cpu.linear.diagonal import run
+
+    K, losses = state[0].shape[1], np.empty(len(rows))
+    space = np.empty(K), np.empty(K), np.empty(K), np.zeros(K), np.empty((2, K))
+    weight = run((loss,), _csr(X), readonly(y), readonly(weights), rows, state, tuple(terms), space, losses)
+    return weight, losses
+
+
+def coefficients_followed(state, terms, coef):
+    """Write the coefficients (K, d) that belong to the state of `follow_csr`; their penalty."""
+    from skminibatch.backends.cpu.linear.diagonal import coefficients
+
+    numbers = terms.ridge, terms.l1, terms.prior, terms.share, terms.weight
+    return coefficients((), state, numbers, coef, np.empty(FEATURES_AT_ONCE))
 
 
 def run_mlp(task: NetworkTask, plan: Plan) -> StepStats:

@@ -102,6 +102,16 @@ def residuals(loss, raw, y, weights):
     return _host().residuals(loss, raw, y, weights)
 
 
+def follow_csr(loss, X, y, weights, rows, state, terms):
+    """Diagonal Newton steps take one row after another, which is for a CPU."""
+    return _host().follow_csr(loss, _on_host(X), y, weights, rows, state, terms)
+
+
+def coefficients_followed(state, terms, coef):
+    """Write the coefficients (K, d) that belong to the state of `follow_csr`; their penalty."""
+    return _host().coefficients_followed(state, terms, coef)
+
+
 def gradient_dense(task: LinearTask):
     """The sums of the gradients of all rows, their squared lengths, and the sum of the losses; residuals to the table."""
     X, table = task.X, task.table
