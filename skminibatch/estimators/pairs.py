@@ -58,8 +58,8 @@ def dual_obstacle(model) -> str:
     """Why there is no dual coordinate ascent for the objective of a model, or an empty text."""
     penalty, loss = declared(model.penalty), declared(model.loss)
     is_known = penalty.quadratic and (penalty.threshold is not None or not penalty.nonsmooth)
-    if not is_known or not (model.strong_convexity() > 0 or model.l1() > 0):
-        return "solver='sdca' needs a penalty by name and alpha > 0: without it there is no dual objective."
+    if not is_known:
+        return "solver='sdca' needs a penalty by name: the dual objective of another one is not known."
     if model.l1() > 0 and loss.curvature is None and not has_kink(model.loss):
         return f"solver='sdca' does not support an l1 penalty with {model.loss!r}: use another solver, or penalty='l2'."
     if not loss.convex or (loss.kind is ROWWISE_LOSS and not loss.brings("proximal")):

@@ -13,6 +13,7 @@ from sklearn.utils.validation import column_or_1d
 from skminibatch.contract.kinds import LOSS, declared
 from skminibatch.contract.verbs import value
 from skminibatch.losses import EachOutput, OneVsRest
+from skminibatch.statistics.random import EXAMINED
 
 FARTHEST = 3.0  # raw output of a margin loss: beyond its kinks
 STRATA = 10  # ranges of a regression's target
@@ -47,15 +48,30 @@ class RegressionTarget(NamedTuple):
 
     def baseline(self, y, weights, loss) -> np.ndarray:
         """The best constant raw outputs; weights of None: all rows count the same."""
-        if not declared(loss).brings("baseline"):
+        columns = y.reshape(len(y), -1).T
+        if declared(loss).brings("baseline"):
+            return np.array([loss.baseline(column, weights) for column in columns])
+        if declared(loss).kind is not LOSS or declared(loss).link != "identity":
             return np.zeros(self.n_outputs)
-        return np.array([loss.baseline(column, weights) for column in y.reshape(len(y), -1).T])
+        return np.array([_best_target(loss, column, weights) for column in columns])
 
     def strata(self, y) -> np.ndarray | None:
         """Ten ranges of one column, with about as many rows each; None for several columns."""
         if y.ndim == 2:
             return None
         return np.searchsorted(np.quantile(y, np.arange(1, STRATA) / STRATA), y, side="right")
+
+
+def _best_target(loss, y: np.ndarray, weights) -> float:
+    """The constant raw output of the least mean loss of some rows, between the least and the largest target."""
+    few = slice(None, None, -(-len(y) // EXAMINED))
+    y, weights = y[few].astype(np.float64), None if weights is None else weights[few]
+
+    def mean(raw):
+        return float(np.average(value(loss, np.full_like(y, raw), y), weights=weights))
+
+    low, high = float(y.min()), float(y.max())
+    return float(minimize_scalar(mean, bounds=(low, high), method="bounded").x) if low < high else low
 
 
 def _best_constant(loss, share: float) -> float:

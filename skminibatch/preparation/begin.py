@@ -39,6 +39,7 @@ from skminibatch.training.state import History, Recipe, TrainState
 EVALUATED = 10_000  # rows on which the objective is measured
 STREAM_ROWS = 1 << 40  # a stream has no end: its batches are drawn as from far more rows
 STREAM_WARMUP = 20.0  # updates; a stream has no first pass of which to take a share
+MOST_STEPS = 1_000_000  # for which the rows of `fit` count in an average
 STREAM_PERIOD = 1000.0  # rows of a stream that count as a pass, where all count the same
 WARMUP_SHARE = 0.05  # of the first pass
 LONGEST_WARMUP = 100.0  # updates
@@ -195,6 +196,8 @@ def begin(settings: Settings, data: Data, previous: Fitted | None = None) -> tup
         state, history = stream_so_far.state, stream_so_far.history.copied()
         if not _goes_on(settings, model, stream_so_far):
             state = state._replace(coefficients=None, optimizer_memory=None)
+        if settings.assigned is None and state.optimizer_memory is None and state.population < STREAM_ROWS:
+            state = state._replace(optimizer_memory=_as_after(recipe, start.model.optimizer, state))
         state = forgetful(start.model, data, start.params, state)
     else:
         state, history = TrainState(**first_statistic(start, recipe.scaling)), History()
@@ -219,6 +222,21 @@ def in_coordinates(
     old = stream_so_far.model.coordinates if stream_so_far else None
     assert not isinstance(old, RoundCoordinates)  # of one fit, whose rows were written out
     return choose_coordinates(kind, model, data, sampled, moments, old)
+
+
+def _as_after(recipe: Recipe, optimizer: AnyPart, state: TrainState) -> Any:
+    """The memory of an average of iterates, as if it had been taken over the rows of `fit`: they count as much as new ones.
+
+    Training that ends with another optimizer leaves none. Without it, an average begins anew, with the noise of a few steps.
+    """
+    if not declared(optimizer).brings("forget"):
+        return None
+    size = max(1.0, recipe.sizes.start)
+    if recipe.smoothness is not None:
+        state = state._replace(smoothness=recipe.smoothness.of_batch(size, float(STREAM_ROWS)))
+    rate = np.asarray(recipe.schedule.rates(np.array([float(state.samples)]), state), float)
+    n_steps = int(np.clip(state.population // size, 1, MOST_STEPS))
+    return optimizer.coefficients(np.repeat(rate, n_steps), np.full(n_steps, round(size)), None)[1]
 
 
 def _first_params(settings: Settings, model: Model, data: Data, previous: Fitted | None) -> np.ndarray:

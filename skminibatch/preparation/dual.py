@@ -18,7 +18,7 @@ from skminibatch.statistics.visits import repeated, visits_of_rows
 from skminibatch.training.state import Recipe
 
 # The pull to where the coefficients were, over that which makes a row about as stiff as n rows may be. Without an l1 penalty
-# there is no pull where features are so many that they seldom meet, unless the loss has a kink.
+# there is no pull where features are so many that they seldom meet, unless the loss has a kink or there is no penalty.
 PULL = 2.0
 FEATURES_PER_ROW, SELDOM = 0.25, 0.05  # the share of the entries that are stored, at most
 # The spread of the intercept. A smaller one makes an epoch better, a larger one needs fewer epochs to settle the intercept.
@@ -42,7 +42,7 @@ def with_dual(recipe: Recipe, start: Start) -> tuple[Start, Data, Recipe]:
     squares = squared(rows)
     is_wide = model.n_features >= FEATURES_PER_ROW * n and rows.nnz <= SELDOM * len(data.y) * model.n_features
     pull: float | np.ndarray = 0.0
-    if l1 or has_kink(model.loss) or not is_wide:
+    if l1 or ridge == 0 or has_kink(model.loss) or not is_wide:
         pull = np.maximum(PULL * curvature * max(rows.nnz, 1) / len(data.y) / n * _mean_stored(squares) - ridge, 0.0)
     moves = squares @ np.broadcast_to(1.0 / (ridge + pull), rows.shape[1]) / n
     mean = float(moves[in_use].mean()) or 1.0

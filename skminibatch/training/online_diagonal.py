@@ -117,9 +117,9 @@ class Task(NamedTuple):
 
     def terms(self, which: int, offset: np.ndarray, unit: float, one: float, sums: Sums) -> Terms:
         """Of one of the `Sums`: `unit` is how curved the loss of a row is at most, and `one` what a row counts."""
-        most = np.inf if is_steep(self.losses[which]) else unit
+        bound = np.inf if is_steep(self.losses[which]) else unit
         prior, weight = PRIOR * sums.growth * one * unit, sums.weight
-        return Terms(offset, self.fit_intercept, self.ridge, self.l1, prior, SHARE, LEAST * unit, most, weight)
+        return Terms(offset, self.fit_intercept, self.ridge, self.l1, prior, SHARE, LEAST * unit, bound, weight)
 
 
 class OnlineDiagonal(NamedTuple):

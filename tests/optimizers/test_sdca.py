@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy import sparse
 from scipy.optimize import minimize_scalar
+from sklearn.base import clone
 from sklearn.linear_model import ElasticNet as ElasticNetCD
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import LogisticRegression, QuantileRegressor, Ridge
 from sklearn.svm import SVC
 
 from skminibatch import MiniBatchMLPRegressor, MiniBatchSGDClassifier, MiniBatchSGDRegressor
@@ -400,6 +401,30 @@ def test_what_is_kept_is_the_predictor_alone():
     np.testing.assert_array_equal(fitted.model.predictor(fitted.params, None)[0], ours.coef_)
 
 
+@pytest.mark.parametrize("settings", [{"penalty": None}, {"alpha": 0.0}], ids=str)
+@pytest.mark.parametrize("loss", ["squared_error", "quantile", "log_loss"])
+def test_without_a_penalty(loss, settings):
+    """There is no dual objective, but each epoch has one: it draws the coefficients to where they were."""
+    X, rng = rows(n=300, density=0.2), np.random.default_rng(0)
+    y = X @ rng.standard_normal(D) + rng.standard_normal(300)
+    estimator, best = MiniBatchSGDRegressor(loss=loss) if loss != "log_loss" else MiniBatchSGDClassifier(), None
+    if loss == "log_loss":
+        y = (y > 0).astype(int)
+        best = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(X, y)
+        best = best.coef_[0], best.intercept_[0]
+    elif loss == "quantile":
+        best = QuantileRegressor(alpha=0.0, solver="highs").fit(X, y)
+        best = best.coef_, best.intercept_
+    else:
+        best = np.linalg.lstsq(np.hstack([X.toarray(), np.ones((300, 1))]), y)[0]
+        best = best[:-1], best[-1]
+    ours = estimator.set_params(solver="sdca", tol=1e-7, max_iter=3000, random_state=0, **settings).fit(X, y)
+    np.testing.assert_allclose(ours.coef_.ravel(), best[0], atol=5e-3)
+    assert ours.intercept_[0] == pytest.approx(best[1], abs=5e-3)
+    left_open = clone(ours).set_params(solver="auto").fit(X, y)
+    np.testing.assert_array_equal(left_open.coef_, ours.coef_)
+
+
 def test_float32_stays():
     X = rows().astype(np.float32)
     ours = MiniBatchSGDClassifier(**{**EXACT, "tol": 1e-4}).fit(X, labels(X))
@@ -410,7 +435,6 @@ def test_float32_stays():
     ("changed", "message"),
     [
         ({"learning_rate": "constant"}, "learning_rate='constant' has no effect with solver='sdca'"),
-        ({"alpha": 0.0}, "solver='sdca' needs a penalty by name and alpha > 0"),
         ({"average": True}, "average=True cannot be combined with solver='sdca'"),
         ({"clip_norm": 1.0}, "clip_norm=1.0 cannot be combined with solver='sdca'"),
         ({"sampler": "importance"}, "solver='sdca' needs rows of equal chance"),
