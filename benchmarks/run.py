@@ -38,6 +38,7 @@ NAMES = [
     "networks",
     "mnist",
     "normalization",
+    "everyday",
     "optimum",
 ]
 

@@ -75,7 +75,8 @@ def _mean_stored(squares: sparse.csr_matrix) -> np.ndarray:
     """The mean of the stored squares of each feature; of one without any, that of all."""
     counts = np.bincount(squares.indices, minlength=squares.shape[1])
     sums = np.bincount(squares.indices, squares.data, squares.shape[1])
-    return np.divide(sums, counts, where=sums > 0, out=np.full(len(sums), squares.data.mean() if squares.nnz else 1.0))
+    usual = float(squares.data.mean()) if squares.nnz else 0.0
+    return np.divide(sums, counts, where=sums > 0, out=np.full(len(sums), usual or 1.0))
 
 
 def _from_residuals(model: LinearModel, data: Data, params: np.ndarray) -> np.ndarray:

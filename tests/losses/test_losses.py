@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from skminibatch.contract.verbs import (
     value,
     value_gradient,
 )
+from skminibatch.estimators.targets import RegressionTarget
 from skminibatch.losses import (
     LOSSES,
     ROWWISE_LOSSES,
@@ -181,6 +183,27 @@ def test_baseline_is_a_good_constant(loss, rng):
 
     best = min(mean_loss(constant) for constant in np.linspace(-2.0, 8.0, 2001))
     assert mean_loss(loss.baseline(y, weights)) <= 1.05 * best
+
+
+class FourthPower(NamedTuple):
+    """A custom loss that does not name its best constant."""
+
+    task = "regression"
+
+    def value(self, raw, y):
+        return (raw - y) ** 4 / 4.0
+
+    def gradient(self, raw, y):
+        return (raw - y) ** 3
+
+
+def test_a_loss_that_names_no_constant_has_one_found(rng):
+    y, weights = 1e4 + rng.exponential(3.0, (5_000, 2)), rng.uniform(0.1, 2.0, 5_000)
+    found = RegressionTarget(2, True).baseline(y, weights, FourthPower())
+    for constant, column in zip(found, y.T, strict=True):
+        slopes = np.average((constant - column) ** 3, weights=weights), np.average(np.abs(constant - column) ** 3)
+        assert abs(slopes[0]) < 0.2 * slopes[1]
+    assert RegressionTarget(1, False).baseline(np.full(3, 7.0), None, FourthPower()) == [7.0]
 
 
 @rowwise

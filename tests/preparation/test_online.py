@@ -232,3 +232,25 @@ def test_another_loss_on_the_way_begins_with_gradient_steps():
     model.set_params(loss="hinge").partial_fit(X[500:600], y[500:600])
     assert model._fitted.newton is None
     assert model.t_ == 600
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("settings", [{}, {"penalty": "l1", "alpha": 1e-3}, {"loss": "hinge"}], ids=str)
+@pytest.mark.parametrize("storage", [np.asarray, sparse.csr_matrix])
+@pytest.mark.parametrize("d", [8, 300])
+def test_a_stream_after_fit_goes_on_from_there(d, storage, settings):
+    """The rows of `fit` count: neither the first chunk of new rows nor all of them make the model clearly worse."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((4_000, d)) * (rng.random((4_000, d)) < min(1.0, 16 / d))
+    y = (X @ rng.standard_normal(d) + rng.logistic(size=4_000) > 0).astype(int)
+    model = MiniBatchSGDClassifier(random_state=0, **settings).fit(storage(X[:2_000]), y[:2_000])
+    X, objectives = storage(X), []
+    best, constant = clone(model).fit(X, y), clone(model).fit(0 * X, y)
+    for first, last in ((2_000, 2_100), (2_100, 4_000)):
+        objectives.append(model._examined(X, y, None).smooth_objective())
+        for start in range(first, last, 100):
+            model.partial_fit(X[start : start + 100], y[start : start + 100])
+    objectives.append(model._examined(X, y, None).smooth_objective())
+    gain = constant._examined(X, y, None).smooth_objective() - best._examined(X, y, None).smooth_objective()
+    assert objectives[1] < objectives[0] + 5e-3 * gain
+    assert objectives[2] < objectives[0] + 1e-3 * gain
