@@ -10,6 +10,7 @@ from skminibatch.contract.kinds import ROWWISE_LOSS, SIZE_CHOICE, declared
 from skminibatch.estimators.parts import name_of
 from skminibatch.models.curvature import MOST_OUTPUTS, has_kink
 from skminibatch.models.smoothed import has_expected_curvature
+from skminibatch.preparation.dual import typical_share
 from skminibatch.preparation.rounding import MOST_FEATURES
 
 # dense features up to which the objective is made round: of classes again and again, since curvatures vanish on the way
@@ -17,6 +18,7 @@ MOST_ROUND = {"classification": 512, "regression": MOST_FEATURES}
 MOST_NUMBERS = 1 << 27  # in dense rows, which are copied
 MOST_CURVATURES = 1 << 16  # that Newton's method keeps of a stream, and has to invert for each chunk of rows
 FEWEST_WITH_ZEROS = 10_000  # rows with an l1 penalty: of fewer, a pass goes less far than the conditioning asks for
+FLAT = 1e-3  # of its bound: of losses with less curvature over typical deviations, next to all rows are where there is none
 FEWEST_AT_A_KINK = 1000  # rows on a side of it: of fewer, too few are near for their residuals to settle
 
 
@@ -82,12 +84,13 @@ def suits_dual(model, sizes, data, baseline) -> bool:
 
     On sparse rows it is for losses that it has no trouble with, and so on dense ones of many features, for which others cannot
     make the objective round, or not soon. On other dense rows it is where a loss has a kink, and few rows on one of its sides or
-    an l1 penalty beside it, since no rate has to fall; and where few rows have an l1 penalty, with which nothing is round.
+    an l1 penalty beside it, since no rate has to fall; where a loss is flat but near to the targets, as Huber's may be; and where
+    few rows have an l1 penalty, with which nothing is round.
 
     ``baseline(y, weights)`` gives the best constant raw outputs.
     """
-    kink = has_kink(model.loss)
-    if not is_constant(sizes) or not (kink or declared(model.loss).curvature is not None):
+    bound = declared(model.loss).curvature
+    if not is_constant(sizes) or not (has_kink(model.loss) or bound is not None):
         return False
     if is_sparse(data.X):
         return True
@@ -95,9 +98,11 @@ def suits_dual(model, sizes, data, baseline) -> bool:
         return False
     if model.n_features > MOST_ROUND[declared(model.loss).task]:
         return True
+    if bound is not None and typical_share(model, data.targets[0], bound) < FLAT:
+        return True
     if model.l1() > 0:
-        return kink or data.n_rows < FEWEST_WITH_ZEROS
-    return kink and _rows_on_a_side(model, data, baseline) < FEWEST_AT_A_KINK
+        return has_kink(model.loss) or data.n_rows < FEWEST_WITH_ZEROS
+    return has_kink(model.loss) and _rows_on_a_side(model, data, baseline) < FEWEST_AT_A_KINK
 
 
 def suits_newton(model, sampler, sizes, data) -> bool:

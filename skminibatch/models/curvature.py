@@ -14,7 +14,7 @@ from skminibatch import backends
 from skminibatch.backends import base
 from skminibatch.contract.kinds import LOSS, InvalidPart, declared
 from skminibatch.contract.typing import AnyPart
-from skminibatch.contract.verbs import hessian_product, stiffness
+from skminibatch.contract.verbs import gradient, hessian_product, stiffness
 
 # Of its bound, what the curvature of a row counts as at least when a rate follows it. Where curvatures change little on the way,
 # next to nothing will do; where they do not, as those of Huber's loss, the objective rises, and they count for more.
@@ -90,6 +90,19 @@ def typical_curvature(loss: AnyPart, y: np.ndarray) -> float:
     if not has_kink(loss) or declared(loss).task != "regression":
         return 1.0
     return float(1.0 / typical_deviations(y).min())
+
+
+def slope_curvature(loss: AnyPart, scale: np.ndarray) -> np.ndarray:
+    """The slope of the derivative of a pointwise regression loss over typical deviations (K,): what stands for its curvature.
+
+    A loss may be flat where y is far off, as Huber's is. Where it is insensitive to such deviations, that over larger ones.
+    """
+    nothing, unit = np.zeros(len(scale)), np.zeros(len(scale))
+    for far in scale * 2.0 ** np.arange(WIDENINGS)[:, None]:
+        unit = (gradient(loss, far, nothing) - gradient(loss, -far, nothing)) / (2.0 * far)
+        if np.all(unit > 0):
+            break
+    return np.where(unit > 0, unit, 1.0)
 
 
 def typical_deviations(y: np.ndarray) -> np.ndarray:

@@ -10,10 +10,18 @@ from scipy import sparse
 from skminibatch import backends
 from skminibatch.backends.arrays import is_sparse
 from skminibatch.contract.kinds import declared
-from skminibatch.models.curvature import curvature_bounds, has_kink, typical_curvature
+from skminibatch.models.curvature import (
+    curvature_bounds,
+    has_kink,
+    slope_curvature,
+    typical_curvature,
+    typical_deviations,
+)
 from skminibatch.models.data import Data, raw_outputs, squared
 from skminibatch.models.linear import LinearModel
+from skminibatch.models.smoothed import RowLosses
 from skminibatch.preparation.start import Start
+from skminibatch.statistics.random import EXAMINED
 from skminibatch.statistics.visits import repeated, visits_of_rows
 from skminibatch.training.state import Recipe
 
@@ -25,6 +33,7 @@ FEATURES_PER_ROW, SELDOM = 0.25, 0.05  # the share of the entries that are store
 SHARE_OF_MOVES = 0.1  # of how far the coefficients move the raw output of a row in the mean, at least
 OVER_CURVATURE = 100.0  # over the curvature of the loss, at least
 LEAST_MOVE = 1e-3  # of the mean, of any row: one without entries has a dual variable too
+KINKED = 0.5  # of its bound: a loss with less curvature is much like one with a kink
 APART = 2.0  # times as stiff as rows in the mean is a row that comes twice
 
 
@@ -37,8 +46,10 @@ def with_dual(recipe: Recipe, start: Start) -> tuple[Start, Data, Recipe]:
     assert isinstance(model, LinearModel)
     in_use, n = data.rows_in_use, data.n_rows
     rows = data.X if is_sparse(data.X) else sparse.csr_matrix(model.axes.transform(data.X))
-    ridge, l1, unit = model.strong_convexity(), model.l1(), typical_curvature(model.loss, data.y[in_use])
-    curvature = unit * float(curvature_bounds(model.loss, data.y[in_use][:1], params[0, :1, -1:])[0])
+    ridge, l1 = model.strong_convexity(), model.l1()
+    bound = float(curvature_bounds(model.loss, data.y[in_use][:1], params[0, :1, -1:])[0])
+    unit = typical_share(model, data.y[in_use], bound)
+    curvature, is_kinked = unit * bound, has_kink(model.loss) or unit < KINKED
     squares = squared(rows)
     is_wide = model.n_features >= FEATURES_PER_ROW * n and rows.nnz <= SELDOM * len(data.y) * model.n_features
     pull: float | np.ndarray = 0.0
@@ -50,7 +61,7 @@ def with_dual(recipe: Recipe, start: Start) -> tuple[Start, Data, Recipe]:
     spread = max(SHARE_OF_MOVES * n * mean, OVER_CURVATURE / unit)
     visits = _visits(1.0 + n * curvature * moves * (data.weights if data.weights.size else 1.0), in_use)
     n_visits = int(visits[in_use].sum())
-    part = declared(model.optimizer).of_objective(n, n_visits, ridge, spread, pull, l1, not has_kink(model.loss))
+    part = declared(model.optimizer).of_objective(n, n_visits, ridge, spread, pull, l1, not is_kinked)
     model = model.with_optimizer(part)
     table = np.zeros((len(moves), 2 + model.n_outputs))
     table[:, 0] = moves
@@ -62,6 +73,20 @@ def with_dual(recipe: Recipe, start: Start) -> tuple[Start, Data, Recipe]:
     if n_visits > n:
         data = data._replace(rows=repeated(visits, in_use))
     return start._replace(model=model, params=params), data, recipe
+
+
+def typical_share(model: LinearModel, y: np.ndarray, bound: float) -> float:
+    """The share of the bound of the curvature that a loss has over typical deviations of y, at most one.
+
+    Where a loss has a kink, one over these deviations stands for both. Huber's loss is flat where y is far off: by its bound,
+    rows would count as far stiffer than they are.
+    """
+    if has_kink(model.loss):
+        return typical_curvature(model.loss, y)
+    losses = RowLosses.of(model.loss, y[:: -(-len(y) // EXAMINED)], model.n_outputs)
+    if declared(model.loss).task != "regression" or declared(model.loss).link != "identity" or losses.one is None:
+        return 1.0
+    return min(1.0, float(slope_curvature(losses.one, typical_deviations(losses.y)).max()) / bound)
 
 
 def _visits(stiffness: np.ndarray, in_use: np.ndarray) -> np.ndarray:

@@ -12,8 +12,8 @@ from skminibatch.backends.threads import one_of_blas
 from skminibatch.contract.kinds import SIZE_CHOICE, declared
 from skminibatch.contract.orders import rows_of
 from skminibatch.contract.plan import StepStats
-from skminibatch.contract.verbs import gradient, identity, second_derivative
-from skminibatch.models.curvature import WIDENINGS, typical_deviations
+from skminibatch.contract.verbs import identity, second_derivative
+from skminibatch.models.curvature import slope_curvature, typical_deviations
 from skminibatch.models.data import Data
 from skminibatch.models.linear import LinearModel
 from skminibatch.models.smoothed import RowLosses
@@ -166,11 +166,7 @@ def _units(model: LinearModel, losses: RowLosses, baseline: np.ndarray) -> tuple
     if loss.link != "identity":
         return second_derivative(one, baseline.astype(np.float64), 0.0 * ones), ones
     scale = typical_deviations(losses.y)
-    for far in scale * 2.0 ** np.arange(WIDENINGS)[:, None]:  # beyond what the loss is insensitive to
-        unit = (gradient(one, far, 0.0 * ones) - gradient(one, -far, 0.0 * ones)) / (2.0 * far)
-        if np.all(unit > 0):
-            break
-    return np.where(unit > 0, unit, 1.0), scale
+    return slope_curvature(one, scale), scale
 
 
 def _statistics(losses: RowLosses, rows: Rows, w: np.ndarray) -> BatchStatistics:

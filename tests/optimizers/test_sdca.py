@@ -425,6 +425,25 @@ def test_without_a_penalty(loss, settings):
     np.testing.assert_array_equal(left_open.coef_, ours.coef_)
 
 
+@pytest.mark.parametrize("storage", ["dense", "sparse"])
+def test_targets_may_be_far_beyond_the_width_of_a_loss(storage):
+    """Huber's loss is flat for all rows but those near it: whatever the unit of y, a fit takes as many epochs."""
+    X, rng = rows(n=1000, density=0.2), np.random.default_rng(0)
+    X = X.toarray() + rng.standard_normal((1000, D)) if storage == "dense" else X
+    raw = X @ rng.standard_normal(D) + 0.5 * rng.standard_t(3, 1000)
+    n_iters, predictions = [], []
+    for unit in (1e3, 1e5, 1e8):
+        ours = MiniBatchSGDRegressor(loss="huber", penalty=None, random_state=0).fit(X, unit * raw)
+        assert type(ours._fitted.model.optimizer).__name__ == "SDCA"
+        n_iters.append(ours.n_iter_)
+        predictions.append(ours.predict(X) / unit)
+    assert max(n_iters) < 100
+    exact = QuantileRegressor(alpha=0.0, solver="highs").fit(X, raw).predict(X)
+    best = np.mean(np.abs(raw - exact))
+    for found in predictions:
+        assert np.mean(np.abs(raw - found)) < best + 2e-3 * (np.mean(np.abs(raw - np.median(raw))) - best)
+
+
 def test_float32_stays():
     X = rows().astype(np.float32)
     ours = MiniBatchSGDClassifier(**{**EXACT, "tol": 1e-4}).fit(X, labels(X))
