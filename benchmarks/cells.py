@@ -208,6 +208,8 @@ ALL = [
     *cross("chunks", ["quantile_noise normal"], loss="quantile", call="chunks", quantile=[0.05, 0.5]),
     *cross("chunks", ["two_halves", "leverage"], rows=["csr", "float32"], call="chunks"),
     *cross("chunks", ["two_halves", "leverage"], weights="pareto", call="chunks"),
+    *cross("chunks", ["data hflights_onehot", "data clickbait", "text 20"], call="chunks"),
+    *cross("chunks", ["data a9a", "two_halves"], rows="csr", penalty="l1", call="chunks"),
 ]
 CELLS = {cell.name: cell for cell in reversed(ALL)}
 CELLS = dict(reversed(CELLS.items()))  # the first of two of one name, in the order of the list

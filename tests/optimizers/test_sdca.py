@@ -270,7 +270,6 @@ def test_auto_takes_it_for_sparse_rows():
         ours = MiniBatchSGDClassifier(penalty=penalty, alpha=ALPHA, random_state=0).fit(X, y)
         assert "by the duality gap" in ours.stop_reason_
     for changed in (
-        {"alpha": 0.0},
         {"average": True},
         {"clip_norm": 1.0},
         {"sampler": "importance"},
