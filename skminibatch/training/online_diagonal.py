@@ -36,6 +36,9 @@ SHARE = 0.25  # of the curvature, that counts
 PRIOR = 4.0  # rows, for which the prior counts
 LEAST = 0.2  # of the unit of curvature, that a row counts at least
 RECENT = 1000.0  # rows
+MATERIAL = (
+    1.0  # share of what is to gain over a constant, that a gain has to exceed: recent rows know few of the features
+)
 COMPARED = 2048  # rows at most, after which all and recent ones are compared
 LARGEST_GROWTH = 1e30
 
@@ -207,7 +210,7 @@ class OnlineDiagonal(NamedTuple):
             )
         unit = 1.0 if is_of_likelihood(task.losses[0]) else 2.0 * state.error / state.weight
         state = state._replace(change=change)
-        if change.calls_for_forgetting(unit, state.weight / one):
+        if change.calls_for_forgetting(unit, state.weight / one, MATERIAL):
             state = state._forgetful()
         return state, float(by_all.sum())
 

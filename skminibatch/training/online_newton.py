@@ -231,10 +231,10 @@ class Change(NamedTuple):
             return Change(worst=worst)
         return Change(total, self.squares + gain * gain, self.worth + by_constant - by_recent, worst)
 
-    def calls_for_forgetting(self, unit: float, n_rows: float) -> bool:
+    def calls_for_forgetting(self, unit: float, n_rows: float, material: float = MATERIAL) -> bool:
         """Whether the gain is material, and significant after that many rows; `unit` is one unit of log-likelihood."""
         by_chance = SIGNIFICANT * np.sqrt(self.squares), RISK * self.worst, unit * (NATS + np.log(n_rows))
-        return self.gain > max(*by_chance, MATERIAL * self.worth)
+        return self.gain > max(*by_chance, material * self.worth)
 
 
 class OnlineNewton(NamedTuple):

@@ -14,7 +14,8 @@ from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
 from skminibatch.backends import base, choose
 from skminibatch.contract.kinds import declared
 from skminibatch.losses import LOSSES, EachOutput, Logistic, OneVsRest, Softmax, SquaredError
-from skminibatch.training.online_diagonal import RECENT, OnlineDiagonal, Terms
+from skminibatch.training.online_diagonal import MATERIAL, RECENT, OnlineDiagonal, Terms
+from skminibatch.training.online_newton import Change
 
 REGRESSION = sorted(name for name in LOSSES if declared(LOSSES[name]()).task == "regression")
 CLASSIFICATION = sorted(set(LOSSES) - set(REGRESSION) - {"perceptron"})
@@ -194,6 +195,14 @@ def test_a_change_is_followed():
     streamed(model, X[6000:9000], 1 - y[6000:9000])
     assert model._fitted.newton.weight < 3000 + RECENT
     assert model.score(X[9000:], 1 - y[9000:]) > 0.9 * same.score(X[9000:], y[9000:])
+
+
+def test_recent_rows_have_to_be_worth_more_than_all_of_the_gain():
+    """Few of them know few of the features: only where all rows predict worse than a constant are these forgotten."""
+    change = Change(gain=5.0, squares=0.1, worth=20.0)
+    assert change.calls_for_forgetting(0.1, 100.0)
+    assert not change.calls_for_forgetting(0.1, 100.0, MATERIAL)
+    assert change._replace(worth=4.0).calls_for_forgetting(0.1, 100.0, MATERIAL)
 
 
 def test_what_is_kept_of_recent_rows_does_not_overflow(monkeypatch):
