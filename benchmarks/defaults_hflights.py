@@ -65,8 +65,7 @@ def peer_rows(context, records, table, Z, y, excess, kind):
         reached = excess(solver.fit(Z, y, *setting))
         fit = functools.partial(solver.fit, Z, y, *setting)
         pairs = alternate(lambda fit=fit: seconds(fit), own, context.repeats)
-        max_iter, tol = setting
-        what = f"max_iter={max_iter}" if tol == peers.UNREACHABLE_TOL else f"tol={tol:g}"
+        what = peers.described(setting)
         times = [milliseconds(pairs.peer_median), milliseconds(pairs.ours_median)]
         names = [kind, solver.family, solver.name, what]
         table.rows.append([*names, f"{reached:.1e}", *times, pairs.times_faster])

@@ -7,6 +7,7 @@ import numpy as np
 import optima
 import peers
 import problems
+from defaults_hflights import DefaultFit
 from optimum import CACHE
 from report import Result, Table
 from scipy import sparse
@@ -47,7 +48,10 @@ class Problem:
 
     def own(self):
         make = MiniBatchSGDRegressor if self.is_regression else MiniBatchSGDClassifier
-        return Timed(make, self)
+        return self.timed(make)
+
+    def timed(self, make):
+        return DefaultFit(make, self.X, self.y, self.excess)
 
     def solvers(self):
         if self.is_regression:
@@ -56,31 +60,10 @@ class Problem:
         return [each for each in peers.logistic_solvers([]) if n_classes == 2 or "liblinear" not in each.name]
 
 
-class Timed:
-    """Seconds of a fit with another random_state each time; keeps what the models reached."""
-
-    def __init__(self, make, problem):
-        self._make, self._problem, self._seed = make, problem, 0
-        self.excesses, self.n_iters = [], []
-        self()  # compiles
-        self.excesses.clear(), self.n_iters.clear()
-
-    def __call__(self):
-        model, problem = self._make(random_state=self._seed), self._problem
-        time = seconds(lambda: model.fit(problem.X, problem.y))
-        self._seed += 1
-        self.excesses.append(problem.excess(model))
-        self.n_iters.append(int(np.max(model.n_iter_)))
-        return time
-
-    @property
-    def worst(self):
-        return f"{max(self.excesses):.0e}"
-
-    @property
-    def epochs(self):
-        low, high = min(self.n_iters), max(self.n_iters)
-        return f"{low}" if low == high else f"{low} to {high}"
+def worst(fit):
+    """The largest excess of the fits, in words, and the range of their epochs."""
+    low, high = min(fit.n_iters), max(fit.n_iters)
+    return f"{max(fit.excesses):.0e}", f"{low}" if low == high else f"{low} to {high}"
 
 
 def fastest(problem, goal):
@@ -95,11 +78,6 @@ def fastest(problem, goal):
                 found.append((Spread.of([seconds(fit) for _ in range(3)]).median, solver, setting))
     time, solver, setting = min(found, key=lambda each: each[0])
     return solver, setting, time
-
-
-def described(solver, setting):
-    max_iter, tol = setting
-    return f"{solver.name}, " + (f"max_iter={max_iter}" if tol == peers.UNREACHABLE_TOL else f"tol={tol:g}")
 
 
 def dense_sets(context, records):
@@ -120,7 +98,7 @@ def dense_sets(context, records):
         ratios.setdefault(task, []).append(float(np.median(pairs.ratios)))
         times = [milliseconds(pairs.peer_median), milliseconds(pairs.ours_median), pairs.times_faster]
         shape = f"{X.shape[0]:,} x {X.shape[1]}"
-        table.rows.append([name, shape, described(solver, setting), *times, own.worst, own.epochs])
+        table.rows.append([name, shape, f"{solver.name}, {peers.described(setting)}", *times, *worst(own)])
         print(*table.rows[-1], flush=True)
         facts = {"data": name, "solver": solver.name, "setting": setting, "excesses": own.excesses}
         records.append(pairs.record(table=table.title, **facts))
@@ -155,13 +133,13 @@ def text_sets(context, records):
         X, y, _, _ = make(context.data)
         X, n_classes = sparse.csr_matrix(X), len(np.unique(y))
         problem = Problem(X, y, False)
-        own, peer = problem.own(), Timed(functools.partial(SGDClassifier, loss="log_loss"), problem)
+        own, peer = problem.own(), problem.timed(functools.partial(SGDClassifier, loss="log_loss"))
         pairs = alternate(peer, own, context.repeats)
         shape, times = (
             f"{X.shape[0]:,} x {X.shape[1]:,}",
             [milliseconds(pairs.peer_median), milliseconds(pairs.ours_median)],
         )
-        sgd.rows.append([name, shape, n_classes, *times, pairs.times_faster, own.worst, own.epochs])
+        sgd.rows.append([name, shape, n_classes, *times, pairs.times_faster, *worst(own)])
         print(*sgd.rows[-1], flush=True)
         records.append(pairs.record(table=sgd.title, data=name, excesses=own.excesses))
         if n_classes > 2:
@@ -175,7 +153,9 @@ def text_sets(context, records):
         setting, fit = min(fits, key=lambda each: seconds(each[1]))
         pairs = alternate(lambda fit=fit: seconds(fit), own, context.repeats)
         reached, times = problem.excess(fit()), [milliseconds(pairs.peer_median), milliseconds(pairs.ours_median)]
-        liblinear.rows.append([name, described(solver, setting), f"{reached:.0e}", *times, pairs.times_faster])
+        liblinear.rows.append(
+            [name, f"{solver.name}, {peers.described(setting)}", f"{reached:.0e}", *times, pairs.times_faster]
+        )
         records.append(pairs.record(table=liblinear.title, data=name, excess=reached))
     return [sgd, liblinear]
 

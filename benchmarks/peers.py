@@ -111,6 +111,12 @@ def cheapest(solver, X, y, excess, goal, limit=SEARCH_SECONDS):
     return {how: first_to_reach(solver, X, y, excess, goal, ladder, limit) for how, ladder in ladders.items()}
 
 
+def described(setting):
+    """A setting in the words of the parameters."""
+    max_iter, tol = setting
+    return f"max_iter={max_iter}" if tol == UNREACHABLE_TOL else f"tol={tol:g}"
+
+
 def first_to_reach(solver, X, y, excess, goal, settings, limit):
     """The first setting whose model reaches the goal, or None."""
     start = time.perf_counter()

@@ -58,8 +58,7 @@ def against_peers(context, records, table, Z, y, excess, kind):
                 continue
             fit = functools.partial(solver.fit, Z, y, *setting)
             pairs = alternate(lambda fit=fit: seconds(fit), ours[how], context.repeats)
-            max_iter, tol = setting
-            what = f"max_iter={max_iter}" if tol == peers.UNREACHABLE_TOL else f"tol={tol:g}"
+            what = peers.described(setting)
             times = [milliseconds(pairs.peer_median), milliseconds(pairs.ours_median)]
             table.rows.append([kind, how, solver.family, solver.name, what, *times, pairs.times_faster])
             facts = {"dtype": kind, "stop": how, "family": solver.family, "solver": solver.name, "setting": what}

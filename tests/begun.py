@@ -14,7 +14,7 @@ from skminibatch.models.linear_gradients import LinearGradients
 from skminibatch.models.view import gradients_of
 from skminibatch.preparation.begin import Fitted
 from skminibatch.training.loop import train
-from skminibatch.training.state import Progress, Recipe
+from skminibatch.training.state import Progress, Recipe, StageStart
 
 STEPS, HALVINGS = 60, 40
 
@@ -59,6 +59,16 @@ def trained(start: Begun, *on_epoch, **recipe) -> Progress:
     return train(
         start.model, start.data, fitted.params.copy(), changed, fitted.state, fitted.history.copied(), *on_epoch
     )
+
+
+def with_recipe(stage: StageStart, **changes) -> StageStart:
+    """The start of a second stage whose recipe has something changed."""
+
+    def finish():
+        progress, data, recipe = stage.finish()
+        return progress, data, replace(recipe, **changes)
+
+    return stage._replace(finish=finish)
 
 
 def gradient_of(at: LinearGradients) -> np.ndarray:

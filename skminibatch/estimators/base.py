@@ -367,7 +367,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             patience=self.n_iter_no_change,
             max_seconds=self.max_time,
             keep_best=bool(self.early_stopping),
-            follows_newton=None if epochs else self._follows_newton(model, sampler, sizes, data),
+            follows_newton=self._follows_newton(model, sampler, sizes, data) if epochs is None else None,
             second_solver=None if epochs is None else self._second_solver(model, sampler, data),
         )
 

@@ -58,13 +58,12 @@ def table_obstacle(model, sampler, *, sparse: bool, clip_norm) -> str:
 
 def dual_obstacle(model) -> str:
     """Why there is no dual coordinate ascent for the objective of a model, or an empty text."""
-    penalty, loss = declared(model.penalty), declared(model.loss)
-    is_known = penalty.quadratic and (penalty.threshold is not None or not penalty.nonsmooth)
-    if not is_known:
+    loss = declared(model.loss)
+    if not _has_known_threshold(model.penalty):
         return "solver='sdca' needs a penalty by name: the dual objective of another one is not known."
     if model.l1() > 0 and loss.curvature is None and not has_kink(model.loss):
         return f"solver='sdca' does not support an l1 penalty with {model.loss!r}: use another solver, or penalty='l2'."
-    if not loss.convex or (loss.kind is ROWWISE_LOSS and not loss.brings("proximal")):
+    if not _has_proximal_step(loss):
         return (
             f"solver='sdca' needs a convex loss, of several outputs with the ability 'proximal': {model.loss!r} is not."
         )
@@ -117,10 +116,19 @@ def suits_newton(model, sampler, sizes, data) -> bool:
 
 def suits_diagonal(model, sampler, sizes, data) -> bool:
     """Whether a stream of sparse rows can be followed by diagonal Newton steps."""
-    loss, penalty = declared(model.loss), declared(model.penalty)
-    is_known = penalty.quadratic and (penalty.threshold is not None or not penalty.nonsmooth)
-    is_stepped = loss.convex and (loss.kind is not ROWWISE_LOSS or loss.brings("proximal"))
-    return is_sparse(data.X) and model.device != "cuda" and is_known and is_stepped and _is_plain(sampler, sizes)
+    steps = _has_known_threshold(model.penalty) and _has_proximal_step(declared(model.loss))
+    return is_sparse(data.X) and model.device != "cuda" and steps and _is_plain(sampler, sizes)
+
+
+def _has_known_threshold(part) -> bool:
+    """Whether a penalty is a square, but for a threshold of each coefficient that is known."""
+    penalty = declared(part)
+    return penalty.quadratic and (penalty.threshold is not None or not penalty.nonsmooth)
+
+
+def _has_proximal_step(loss) -> bool:
+    """Whether the losses of a row are balanced with a distance by what a loss declares."""
+    return loss.convex and (loss.kind is not ROWWISE_LOSS or loss.brings("proximal"))
 
 
 def _is_plain(sampler, sizes) -> bool:

@@ -45,10 +45,11 @@ def with_dual(recipe: Recipe, start: Start) -> tuple[Start, Data, Recipe]:
     model, data, params = start.model, start.data, start.params
     assert isinstance(model, LinearModel)
     in_use, n = data.rows_in_use, data.n_rows
+    y = data.y[in_use]
     rows = data.X if is_sparse(data.X) else sparse.csr_matrix(model.axes.transform(data.X))
     ridge, l1 = model.strong_convexity(), model.l1()
-    bound = float(curvature_bounds(model.loss, data.y[in_use][:1], params[0, :1, -1:])[0])
-    unit = typical_share(model, data.y[in_use], bound)
+    bound = float(curvature_bounds(model.loss, y[:1], params[0, :1, -1:])[0])
+    unit = typical_share(model, y, bound)
     curvature, is_kinked = unit * bound, has_kink(model.loss) or unit < KINKED
     squares = squared(rows)
     is_wide = model.n_features >= FEATURES_PER_ROW * n and rows.nnz <= SELDOM * len(data.y) * model.n_features
@@ -83,8 +84,10 @@ def typical_share(model: LinearModel, y: np.ndarray, bound: float) -> float:
     """
     if has_kink(model.loss):
         return typical_curvature(model.loss, y)
+    if declared(model.loss).task != "regression" or declared(model.loss).link != "identity":
+        return 1.0
     losses = RowLosses.of(model.loss, y[:: -(-len(y) // EXAMINED)], model.n_outputs)
-    if declared(model.loss).task != "regression" or declared(model.loss).link != "identity" or losses.one is None:
+    if losses.one is None:
         return 1.0
     return min(1.0, float(slope_curvature(losses.one, typical_deviations(losses.y)).max()) / bound)
 

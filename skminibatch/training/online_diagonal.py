@@ -30,7 +30,7 @@ from skminibatch.contract.typing import AnyPart
 from skminibatch.models.curvature import is_steep
 from skminibatch.models.smoothed import RowLosses
 from skminibatch.training.drift import blocks
-from skminibatch.training.online_newton import Change, is_of_likelihood
+from skminibatch.training.online_newton import Change, unit_of_gain
 
 SHARE = 0.25  # of the curvature, that counts
 PRIOR = 4.0  # rows, for which the prior counts
@@ -208,8 +208,7 @@ class OnlineDiagonal(NamedTuple):
             change = change.with_block(
                 *(float(losses[block].sum()) / one for losses in (by_all, by_recent, by_constant))
             )
-        unit = 1.0 if is_of_likelihood(task.losses[0]) else 2.0 * state.error / state.weight
-        state = state._replace(change=change)
+        state, unit = state._replace(change=change), unit_of_gain(task.losses[0], state.error, state.weight)
         if change.calls_for_forgetting(unit, state.weight / one, MATERIAL):
             state = state._forgetful()
         return state, float(by_all.sum())
@@ -243,15 +242,17 @@ class OnlineDiagonal(NamedTuple):
     def unchanged_by_failure(self, columns: np.ndarray) -> Iterator[None]:
         """Inside, the arrays may change; if anything fails, those columns of them are as they were before."""
         everything = [sums for each in (self.all, self.recent or (), self.constant) for sums in each]
-        saved = []
+        saved: list[tuple[np.ndarray, Any, np.ndarray]] = []
         for array in (array for sums in everything for array in sums.arrays):
-            where = columns if len(columns) < len(array) > 1 else slice(None)
-            saved.append((array, where, array[where].copy(), array[-1:].copy()))
+            if len(columns) < len(array) > 1:
+                saved += [(array, columns, array[columns]), (array, slice(-1, None), array[-1:].copy())]
+            else:
+                saved.append((array, slice(None), array.copy()))
         try:
             yield
         except BaseException:
-            for array, where, values, last in saved:
-                array[where], array[-1:] = values, last
+            for array, where, values in saved:
+                array[where] = values
             raise
 
 

@@ -43,6 +43,11 @@ def is_of_likelihood(loss: AnyPart) -> bool:
     return declared(loss).task == "classification" or declared(loss).link != "identity"
 
 
+def unit_of_gain(loss: AnyPart, error: float, weight: float) -> float:
+    """One unit of log-likelihood: of losses in the unit of y, by the sum of those of new rows of that weight."""
+    return 1.0 if is_of_likelihood(loss) else 2.0 * error / weight
+
+
 class Rows(NamedTuple):
     """Rows to learn from: (n, p) with the one of the intercept, the targets, and the weights (n,)."""
 
@@ -317,7 +322,7 @@ class OnlineNewton(NamedTuple):
             losses = RowLosses.of(objective.loss, y, len(self.unit))
             sums = [losses.sum(Z @ w.T, weights) for w in (self.all.best, self.recent.best, constant)]
             error, change = error + sums[0], change.with_block(*(each / before.unevenness for each in sums))
-        unit = 1.0 if objective.is_of_likelihood else 2.0 * error / (before.weight + rows.weights.sum())
+        unit = unit_of_gain(objective.loss, error, before.weight + rows.weights.sum())
         if change.calls_for_forgetting(unit, before.effective_rows):
             return self._replace(all=self.recent, recent=None, change=Change(), error=0.0)
         return self._replace(change=change, error=error)

@@ -251,7 +251,7 @@ def test_a_failed_call_changes_nothing(n_rows):
     assert pickle.dumps(model._fitted.newton) == before
 
 
-def test_what_goes_by_steps_along_gradients(monkeypatch):
+def test_what_goes_by_steps_along_gradients():
     """A solver or a rate that is asked for, features in dense rows, a stream after `fit`, and coefficients that were assigned."""
     _, X, y = problem("log_loss")
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
 from skminibatch.models.curvature import CAUTIOUS, LEAST
 from skminibatch.training.loop import Renewals
-from tests.begun import begun, trained
+from tests.begun import begun, trained, with_recipe
 
 
 def epochs(gains_by_steps: list[float], gains_by_epochs: list[float]) -> list[float]:
@@ -63,16 +61,8 @@ def test_curvatures_count_for_more_where_the_objective_rises():
     assert seen[0] == LEAST
     assert seen[-1] == CAUTIOUS
     assert np.all(np.diff(progress.history["loss"][1:]) < 1e-3)
-    bold = trained(start, then=lambda progress, least: _unwatched(honest(progress, LEAST)))
+    bold = trained(start, then=lambda progress, _: with_recipe(honest(progress, LEAST), follows_curvature=False))
     assert bold.objective > progress.objective
-
-
-def _unwatched(entry):
-    def finish():
-        progress, data, recipe = entry.finish()
-        return progress, data, replace(recipe, follows_curvature=False)
-
-    return entry._replace(finish=finish)
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])

@@ -11,7 +11,7 @@ from skminibatch import MiniBatchSGDRegressor
 from skminibatch.schedules import Auto, Constant
 from skminibatch.training.loop import ATTEMPTS, FALL, train
 from skminibatch.training.state import Diverged
-from tests.begun import begun, trained
+from tests.begun import begun, trained, with_recipe
 
 SETTINGS = {"device": "base", "random_state": 0, "batch_size": 10, "alpha": 1e-3, "tol": None, "max_iter": 3}
 
@@ -78,13 +78,7 @@ def test_the_second_stage_is_done_again_too():
     honest = start.recipe.then
 
     def then(progress, least):
-        entry = honest(progress, least)
-
-        def finish():
-            progress, data, recipe = entry.finish()
-            return progress, data, replace(recipe, schedule=Auto(60.0))
-
-        return entry._replace(finish=finish)
+        return with_recipe(honest(progress, least), schedule=Auto(60.0))
 
     progress = trained(start, then=then)
     assert progress.state.reductions >= FALL

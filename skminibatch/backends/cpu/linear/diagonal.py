@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numba.extending import overload
 
-from skminibatch.backends.cpu.compile import INLINED, Kernel, inlined
-from skminibatch.backends.cpu.linear.dual import balance
+from skminibatch.backends.cpu.compile import INLINED, Kernel
+from skminibatch.backends.cpu.linear.dual import balance, shrunk
 from skminibatch.backends.cpu.linear.sparse import ask_for
 from skminibatch.contract.verbs import gradient, value, value_gradient
 
@@ -26,12 +26,6 @@ def _slopes_of(loss, raw, y, row, out):
         return value(loss, raw[0], target)
 
     return one_output if y.ndim == 1 else (lambda loss, raw, y, row, out: value_gradient(loss, raw, y[row], out))
-
-
-@inlined
-def shrunk(total, threshold):
-    """What is left of a sum with an l1 penalty."""
-    return total - min(max(total, -threshold), threshold)
 
 
 @Kernel

@@ -45,7 +45,7 @@ def _balance(loss, raw, y, row, weight, q, dual, out, work):
 
 @inlined
 def shrunk(u, threshold):
-    """The coefficient of an l1 penalty that belongs to a number of the state."""
+    """What an l1 penalty leaves of a number of the state."""
     return u - min(max(u, -threshold), threshold)
 
 
