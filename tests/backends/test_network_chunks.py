@@ -8,7 +8,7 @@ from scipy import sparse
 
 from skminibatch import MiniBatchMLPClassifier, MiniBatchSGDClassifier
 from skminibatch.backends import base, cpu
-from skminibatch.backends.cpu.network import operations
+from skminibatch.backends.cpu import operations
 from skminibatch.contract.orders import ROUNDS, keyed_order
 from skminibatch.contract.task import NetworkTask
 from skminibatch.layers import (

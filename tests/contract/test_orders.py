@@ -8,8 +8,9 @@ from numba import njit
 from scipy.stats import chisquare
 
 from skminibatch.backends.cpu.compile import OPTIONS
+from skminibatch.backends.cpu.intrinsics import address_of, call
 from skminibatch.backends.cpu.linear.sparse import EVERY
-from skminibatch.backends.cpu.rows import BURST, find_rows, unpacked
+from skminibatch.backends.cpu.rows import BURST, N_WAY, find, write_order
 from skminibatch.contract.orders import ROUNDS, SMALLEST_KEYED, explicit_order, keyed_order, rows_of
 
 STORED, KEYED = 50, SMALLEST_KEYED + 904  # rows: below and above the size from which an order is not stored
@@ -88,13 +89,14 @@ def test_an_order_can_be_asked_in_any_sequence(order, rng):
 
 
 @njit(**OPTIONS)
-def compiled_rows(order, start, stop, rows, burst):
-    find_rows(unpacked(order), start, stop, rows, 0, EVERY, burst)
+def compiled_rows(find, order, start, stop, rows, burst, way):
+    write_order(way, order, burst)
+    call(find, (address_of(way), start, stop, address_of(rows), 0, EVERY))
 
 
 def compiled(order, start, stop):
     rows = np.empty(stop - start, np.int64)
-    compiled_rows(order, start, stop, rows, np.empty((2, BURST), np.uint64))
+    compiled_rows(find(), order, start, stop, rows, np.empty((2, BURST), np.uint64), np.empty(N_WAY, np.int64))
     return rows
 
 

@@ -7,20 +7,21 @@ from scipy.sparse import issparse
 
 from skminibatch.backends import base
 from skminibatch.backends.threads import one_of_blas, together
+from skminibatch.contract.arrays import readonly
 from skminibatch.contract.kinds import declared
 from skminibatch.contract.plan import Plan, StepStats, empty_stats
 from skminibatch.contract.task import LinearTask, NetworkTask
 
 FEATURES_AT_ONCE = 32  # that are turned from one after another into one output after another
 _NONE = np.empty(0)
-_NO_TABLE = np.array(0.0)  # without a dimension, a type of its own: kernels without a table are compiled without one
 
 
 def run_dense(task: LinearTask, plan: Plan) -> StepStats:
     """Carry out a plan on dense rows."""
     from skminibatch.backends.cpu.linear.dense import run
     from skminibatch.backends.cpu.linear.dense_arguments import Axes, Limits, Rows, WorkSpace
-    from skminibatch.backends.cpu.rows import GROUP, n_slices
+    from skminibatch.backends.cpu.linear.operations import dense_steps, residuals
+    from skminibatch.backends.cpu.rows import learn, n_slices
 
     stats, X, params, table, sizes = empty_stats(plan.n_steps), task.X, task.params, task.table, plan.sizes
     slices = n_slices.py_func(int(sizes.max()))
@@ -28,16 +29,19 @@ def run_dense(task: LinearTask, plan: Plan) -> StepStats:
     alone = sizes.min() == 1 or (table is not None and plan.rows.may_repeat)
     n_threads = 1 if alone else max(1, min(task.n_threads, slices))
     axes = Axes(*_axes(task.coordinates, params.dtype))
-    data = Rows(readonly(X), readonly(task.y), readonly(task.weights), _weights_of(plan))
-    spaces = WorkSpace.of(params, GROUP if axes.center.ndim else 0, slices, n_threads)
+    data = Rows(readonly(X), _flat(task.y), readonly(task.weights), _weights_of(plan))
+    loss = residuals(task.loss, params, task.y)
+    step, look = dense_steps(task.optimizer, task.penalty, params.dtype, axes.scale.size > 0)
+    addresses = learn(), loss.addresses, step.addresses, look.addresses
+    spaces = WorkSpace.of(params, data.X, axes.center.size > 0, slices, n_threads)
     measured, flat = base.measures_rows(plan, table), readonly(X.reshape(-1))
 
     def work(thread):
         limits = Limits(task.fit_intercept, plan.clip_norm, measured, thread, n_threads)
         results = stats[:3] if thread == 0 else tuple(np.empty_like(a) for a in stats[:3])
         return lambda: run(
-            task.parts, tuple(data), plan.rows, plan.offsets, plan.coefficients, tuple(axes), flat, tuple(limits),
-            _stored(table), tuple(spaces[thread]), results,
+            addresses, tuple(data), plan.rows, plan.offsets, plan.coefficients, tuple(axes), flat, tuple(limits),
+            _stored(table, params.dtype), tuple(spaces[thread]), results,
         )  # fmt: skip
 
     failed = together([work(thread) for thread in range(n_threads)])
@@ -49,8 +53,10 @@ def run_dense(task: LinearTask, plan: Plan) -> StepStats:
 
 def run_csr(task: LinearTask, plan: Plan) -> StepStats:
     """Carry out a plan on sparse rows, on one thread."""
+    from skminibatch.backends.cpu.linear.operations import lazy_steps, residuals, sparse_steps
     from skminibatch.backends.cpu.linear.sparse import run_lazy, run_linear
     from skminibatch.backends.cpu.linear.sparse_arguments import Axes, Limits, work_space
+    from skminibatch.backends.cpu.rows import find
 
     stats, (_, penalty, optimizer), params, table = empty_stats(plan.n_steps), task.parts, task.params, task.table
     lazy, n_steps, measured_from = base.is_lazy(optimizer, penalty), plan.n_steps, base.measured_from(plan, table)
@@ -63,23 +69,25 @@ def run_csr(task: LinearTask, plan: Plan) -> StepStats:
         _, exponents = np.frexp(task.coordinates.stretch)
         exponents, kinds = np.unique(exponents.astype(np.int16), return_inverse=True)
         axes = Axes(scale, kinds, np.exp2(exponents - 1.0))
+    loss, scaled = residuals(task.loss, params, task.y), axes.scale.ndim > 0
+    step, look = lazy_steps(optimizer, penalty, task.X, scaled) if lazy else sparse_steps(optimizer, penalty)
+    addresses = find(), loss.addresses, step.addresses, look.addresses
     common = (
-        task.parts, _csr(task.X), readonly(task.y), readonly(task.weights), plan.rows, plan.offsets, plan.coefficients,
-        _weights_of(plan), tuple(limits), tuple(axes),
+        _csr(task.X), _flat(task.y), readonly(task.weights), plan.rows, plan.offsets, plan.coefficients, _weights_of(plan),
+        tuple(limits), tuple(axes), params,
     )  # fmt: skip
     measured = lazy or measured_from < n_steps
     space = work_space(params, int(plan.sizes.max()), n_steps, len(axes.stretches), threshold, measured)
-    space = (*space, _stored(table))
+    space = (*space, _stored(table, params.dtype))
     if lazy:
-        averaged = declared(optimizer).brings("follow")
-        failed = run_lazy(*common, params, averaged, space, stats[:3])
+        failed = run_lazy(addresses, *common, space, stats[:3])
         if table is not None:
             stats.square_norms[:] = np.nan
         return stats._replace(failed=failed)
     # the numbers of a coordinate are neighbours: one cache line instead of one for each slot
     m, K, d = params.shape[0], params.shape[1], params.shape[2] - 1
     state = np.ascontiguousarray(params[:, :, :d].transpose(2, 1, 0)).reshape(d, K * m)
-    failed = run_linear(*common, params, state, space, stats[:3])
+    failed = run_linear(addresses, (0.0,) * m, *common, state, space, stats[:3])
     params[:, :, :d] = state.reshape(d, K, m).transpose(2, 1, 0)
     return stats._replace(failed=failed)
 
@@ -87,7 +95,8 @@ def run_csr(task: LinearTask, plan: Plan) -> StepStats:
 def run_dual(task: LinearTask, plan: Plan) -> StepStats:
     """Carry out a plan of a dual optimizer, on sparse rows and on one thread; dense rows are to be given as sparse ones."""
     from skminibatch.backends.cpu.linear.dual import run
-    from skminibatch.backends.cpu.rows import BURST
+    from skminibatch.backends.cpu.linear.operations import N_PLACES, ascent
+    from skminibatch.backends.cpu.rows import BURST, N_WAY, find
 
     stats, params, table, optimizer = empty_stats(plan.n_steps), task.params, task.table, task.optimizer
     stats.square_norms[:], stats.row_squares[:] = np.nan, np.nan
@@ -99,10 +108,12 @@ def run_dual(task: LinearTask, plan: Plan) -> StepStats:
     )
     n, shift = optimizer.n_rows, float(optimizer.shift() * task.fit_intercept)
     objective = units, shift, optimizer.ridge * n, optimizer.l1 * n
-    space = np.empty(int(plan.sizes.max()), np.int64), np.empty((2, BURST), np.uint64), np.empty((5, K))
+    rows, work, places = np.empty(int(plan.sizes.max()), np.int64), np.empty((6, K)), np.empty(N_PLACES, np.int64)
+    way = np.empty((2, BURST), np.uint64), np.empty(N_WAY, np.int64)
+    space, function = (rows, *way, work, np.empty(2), places), ascent(task.loss, task.y)
     failed = run(
-        (task.loss,), _csr(task.X), readonly(task.y), readonly(task.weights), plan.rows, plan.offsets, plan.coefficients,
-        objective, states, table, space, stats.losses,
+        (find(), function.addresses), _csr(task.X), _flat(task.y), readonly(task.weights), plan.rows, plan.offsets,
+        plan.coefficients, objective, states, table, space, stats.losses,
     )  # fmt: skip
     params[0] = states[0].reshape(-1, K).T
     for slot, numbers in zip(params[1:], states[1:], strict=True):
@@ -112,37 +123,62 @@ def run_dual(task: LinearTask, plan: Plan) -> StepStats:
 
 def loss_dense(loss, X, y, weights, rows, coef, intercept):
     """Weighted sum of the losses of some rows."""
-    from skminibatch.backends.cpu.linear.losses import dense, scratch
+    w = np.ascontiguousarray(np.column_stack([coef, intercept]), X.dtype)
+    nothing = np.empty((0, 0), X.dtype), np.empty((0, 0)), _NONE
+    return _sums_dense(loss, (X, y, weights, rows), _axes(None, X.dtype)[:2], w, nothing)
 
-    v = np.ascontiguousarray(np.column_stack([coef, intercept]), X.dtype)
-    return dense((loss,), readonly(X), readonly(y), readonly(weights), rows, v, scratch(*intercept.shape, X.dtype))
+
+def gradient_dense(task: LinearTask):
+    """The sums of the gradients of all rows, their squared lengths, and the sum of the losses; residuals to the table."""
+    w, (center, scale, _) = task.params[0], _axes(task.coordinates, task.params.dtype)
+    sums, lengths = np.zeros(w.shape), np.empty(len(task.X))
+    rows = task.X, task.y, task.weights, np.empty(0, np.int64)
+    loss = _sums_dense(task.loss, rows, (center, scale), readonly(w).copy(), (task.table, sums, lengths))
+    sums[:, :-1] *= scale if scale.size else 1.0
+    return sums, lengths, loss
+
+
+def _sums_dense(loss, data, axes, w, results) -> float:
+    """The sum of the losses; the sums of the gradients, and what belongs to them, where `results` have room for them."""
+    from skminibatch.backends.cpu.linear.losses import dense, dense_scratch
+    from skminibatch.backends.cpu.linear.operations import residuals
+
+    X, y, weights, rows = data
+    X, function = readonly(X), residuals(loss, w, y)
+    space = dense_scratch(w, X, axes[0].size > 0)
+    return float(dense(function.addresses, X, _flat(y), readonly(weights), rows, axes, w, *results, space))
 
 
 def loss_csr(loss, X, y, weights, rows, coef, intercept):
     """Weighted sum of the losses of some sparse rows."""
     from skminibatch.backends.cpu.linear.losses import csr, scratch
+    from skminibatch.backends.cpu.linear.operations import residuals
 
     v = np.ascontiguousarray(np.vstack([coef.T, intercept]), np.float64)
-    return csr((loss,), _csr(X), readonly(y), readonly(weights), rows, v, scratch(*intercept.shape, np.float64))
+    function = residuals(loss, v, y)
+    return csr(function.addresses, _csr(X), _flat(y), readonly(weights), rows, v, scratch(*intercept.shape, np.float64))
 
 
 def residuals(loss, raw, y, weights):
     """Weighted derivatives of the losses of some rows by their raw outputs (n, K)."""
     from skminibatch.backends.cpu.linear.losses import residuals as kernel
     from skminibatch.backends.cpu.linear.losses import scratch
+    from skminibatch.backends.cpu.linear.operations import residuals as operation
 
     raw = np.array(raw, order="C")
-    kernel((loss,), raw, readonly(y), readonly(weights), scratch(raw.shape[1], raw.dtype)[1:])
+    function = operation(loss, raw, y)
+    kernel(function.addresses, raw, _flat(y), readonly(weights), scratch(raw.shape[1], raw.dtype)[1:])
     return raw
 
 
 def follow_csr(loss, X, y, weights, rows, state, terms):
     """Diagonal Newton steps on sparse rows: the weight of all rows, and the losses before; the state is updated in place."""
     from skminibatch.backends.cpu.linear.diagonal import run
+    from skminibatch.backends.cpu.linear.operations import N_PLACES, slopes
 
-    K, losses = state[0].shape[1], np.empty(len(rows))
-    space = np.empty(K), np.empty(K), np.empty(K), np.zeros(K), np.empty((2, K))
-    weight = run((loss,), _csr(X), readonly(y), readonly(weights), rows, state, tuple(terms), space, losses)
+    K, losses, function = state[0].shape[1], np.empty(len(rows)), slopes(loss, y)
+    space = np.empty(K), np.empty(K), np.zeros(K), np.empty((3, K)), np.empty(2), np.empty(N_PLACES, np.int64)
+    weight = run(function.addresses, _csr(X), _flat(y), readonly(weights), rows, state, tuple(terms), space, losses)
     return weight, losses
 
 
@@ -151,7 +187,7 @@ def coefficients_followed(state, terms, coef):
     from skminibatch.backends.cpu.linear.diagonal import coefficients
 
     numbers = terms.ridge, terms.l1, terms.prior, terms.share, terms.weight
-    return coefficients((), state, numbers, coef, np.empty(FEATURES_AT_ONCE))
+    return coefficients(state, numbers, coef, np.empty(FEATURES_AT_ONCE))
 
 
 def run_mlp(task: NetworkTask, plan: Plan) -> StepStats:
@@ -162,6 +198,7 @@ def run_mlp(task: NetworkTask, plan: Plan) -> StepStats:
     from skminibatch.backends.cpu.crew import help_with, release_helpers
     from skminibatch.backends.cpu.network.run import run
     from skminibatch.backends.cpu.network.stacks import Network, WorkSpace, most_pieces
+    from skminibatch.backends.cpu.rows import find
 
     stack, X, params = task.stack, task.X, task.params
     if not stack.fits_kernels:
@@ -178,33 +215,17 @@ def run_mlp(task: NetworkTask, plan: Plan) -> StepStats:
 
     def lead():
         try:
-            return run((), *arrays, *steps, network[:4], network[4:6], limits, params, space, stats[:3])
+            return run(find(), *arrays, *steps, network[:4], network[4:6], limits, params, space, stats[:3])
         except BaseException:
             release_helpers(space.crew)
             raise
 
     def help_on():
-        help_with((), space.crew, space.point)
+        help_with(space.crew, space.point)
 
     with one_of_blas():
         failed = together([lead, *[help_on] * (n_threads - 1)])
     return stats._replace(failed=failed)
-
-
-def gradient_dense(task: LinearTask):
-    """The sums of the gradients of all rows, their squared lengths, and the sum of the losses; residuals to the table."""
-    from skminibatch.backends.cpu.linear.losses import gradient, scratch
-    from skminibatch.backends.cpu.rows import GROUP
-
-    X, w = task.X, task.params[0]
-    n, (K, width) = len(X), w.shape
-    center, scale, _ = _axes(task.coordinates, w.dtype)
-    own = np.empty(GROUP, np.int64), np.empty((GROUP, width), w.dtype), np.empty_like(w), np.zeros_like(w)
-    sums, lengths, work = np.zeros((K, width)), np.empty(n), scratch(K, w.dtype)
-    rows, space = (readonly(X), readonly(task.y), readonly(task.weights)), (work, *own)
-    gradient((task.loss,), *rows, (center, scale), readonly(w), task.table, sums, lengths, space)
-    sums[:, :-1] *= scale if scale.ndim else 1.0
-    return sums, lengths, float(work[-1][0])
 
 
 def _weights_of(plan: Plan) -> np.ndarray:
@@ -212,28 +233,23 @@ def _weights_of(plan: Plan) -> np.ndarray:
     return _NONE if plan.weights is None else plan.weights
 
 
-def _stored(table: np.ndarray | None) -> np.ndarray:
-    return _NO_TABLE if table is None else table
+def _stored(table: np.ndarray | None, dtype) -> np.ndarray:
+    return np.empty((0, 0), dtype) if table is None else table
 
 
 def _axes(coordinates, dtype):
-    """(center, scale, stretch); what changes nothing is an array without a dimension, a type of its own.
-
-    Then rows are read in place, and nothing is scaled.
-    """
-    nothing = np.array(0, dtype)
+    """(center, scale, stretch); what changes nothing is empty: then rows are read in place, and nothing is scaled."""
+    nothing = np.empty(0, dtype)
     if coordinates is None:
         return nothing, nothing, nothing
     center = coordinates.center if coordinates.center.any() else nothing
     return center, coordinates.scale, coordinates.stretch
 
 
+def _flat(y):
+    """Targets one behind the other: how many a row has, kernels hand on to the functions of the loss."""
+    return readonly(y.reshape(-1))
+
+
 def _csr(X):
     return readonly(X.data), readonly(X.indices), readonly(X.indptr)
-
-
-def readonly(array: np.ndarray) -> np.ndarray:
-    """A view that is always read-only: whether an array can be written is part of a kernel's specialisation."""
-    view = array.view()
-    view.flags.writeable = False
-    return view

@@ -46,11 +46,7 @@ def _source_stamp() -> tuple[float, int]:
 
 
 class Kernel:
-    """A compiled function that is kept on disk where that is possible and works without where it is not.
-
-    Parts that are defined outside the package are compiled anew in each process: the cache would not see edits of
-    their formulas.
-    """
+    """A compiled function that is kept on disk where that is possible and works without where it is not."""
 
     def __init__(self, function):
         functools.update_wrapper(self, function)
@@ -66,19 +62,16 @@ class Kernel:
             return njit(**OPTIONS)(function)
         return dispatcher
 
-    def __call__(self, parts, *args):
-        """Call with the parts as one tuple, first."""
-        if not all(is_ours(part) for part in parts):
-            return self.uncached(parts, *args)
+    def __call__(self, *args):
         try:
-            return self.cached(parts, *args)
+            return self.cached(*args)
         except OSError:  # the cache cannot be read or written after all (a full disk, no home): go on without
             self.cached = self.uncached
-            return self.cached(parts, *args)
+            return self.cached(*args)
 
 
 def is_ours(part) -> bool:
-    """Whether a part and those inside it are of the package."""
+    """Whether a part and those inside it are of the package: the cache on disk would not see edits of others."""
     within = inside(part)
     return type(part).__module__.startswith("skminibatch.") and (within is None or is_ours(within))
 

@@ -113,7 +113,7 @@ def release_helpers(crew) -> None:
 
 
 @Kernel
-def help_with(parts, crew, number_type):
+def help_with(crew, number_type):
     """Do pieces of products until there is no more to come; `number_type`: an array of the type of the matrices.
 
     Whoever was not looking while a job was done finds the ticket of another, so that no piece of that can be taken by what

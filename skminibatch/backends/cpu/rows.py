@@ -1,12 +1,17 @@
-"""Which row comes next: evaluating an order, and looking ahead of the row in work so that it is in the cache by then."""
+"""Which row comes next: evaluating an order, and looking ahead of the row in work so that it is in the cache by then.
+
+Kernels ask for rows by the address of `find` or `learn`, which are compiled once for all of them.
+"""
 
 from __future__ import annotations
 
 import numpy as np
+from numba import types
 from numba.extending import overload
 
 from skminibatch.backends.cpu.compile import INLINED, inlined
-from skminibatch.backends.cpu.intrinsics import prefetch
+from skminibatch.backends.cpu.intrinsics import address_of, matrix_at, prefetch, vector_at
+from skminibatch.backends.cpu.operations import ADDRESS, COUNT, compiled
 from skminibatch.contract import orders
 from skminibatch.contract.orders import ROUNDS, scramble, turn
 
@@ -21,6 +26,13 @@ MOST_SLICES = 8
 
 # the fields of a cursor
 STEP, SLICE, POSITION, END, KNOWN, ASKED, USED, THREAD = 0, 1, 2, 3, 4, 5, 6, 7
+
+# what a kernel writes down of an order, and of its way through it
+EXPLICIT, N_EXPLICIT, SUBSET, N_SUBSET, KEYS, LAYOUT, SCRATCH = 0, 1, 2, 3, 4, 5, 11
+CURSOR, KNOWN_ROWS, OFFSETS, N_STEPS, N_THREADS, N_WAY = 12, 13, 14, 15, 16, 17
+MANY = 1 << 40  # the length of an array that is read by known numbers alone
+FIND = types.void(ADDRESS, COUNT, COUNT, ADDRESS, COUNT, COUNT)
+LEARN = types.void(ADDRESS, COUNT)
 
 
 @overload(orders.turn, jit_options=INLINED)
@@ -43,13 +55,6 @@ def n_slices(size):
 def share_of(size, part, count):
     """Where part number `part` of `count` begins; a small batch is one part and pays for no division."""
     return part * size if count == 1 else size * part // count
-
-
-@inlined
-def unpacked(order):
-    """A `RowOrder` as (explicit, subset, keys, layout), the layout as a tuple that begins with the number of places."""
-    layout = (order.n_rows * order.copies, order.block, order.short, order.width, order.start, order.copies)
-    return order.explicit, order.subset, order.keys, layout
 
 
 @inlined
@@ -147,7 +152,7 @@ def enter_slice(cursor, offsets, n_threads):
 
 
 @inlined
-def learn(cursor, ring, burst, order, offsets, n_threads):
+def learn_more(cursor, ring, burst, order, offsets, n_threads):
     """Find out up to `BURST` more rows of this thread's sequence."""
     position, end = cursor[POSITION], cursor[END]
     stop = min(position + BURST, end)
@@ -176,21 +181,6 @@ def look_ahead(count, cursor, ring, flat, row_length):
 
 
 @inlined
-def learn_for(n, cursor, ring, burst, order, offsets, n_threads, flat, row_length):
-    """Find out the next `n` rows of this thread's sequence and the `AHEAD` rows behind them, as far as there are any.
-
-    The first `AHEAD` rows of a plan are asked for as well; later ones are by `look_ahead`, while there is work to do.
-    """
-    wanted = cursor[USED] + n + AHEAD
-    while cursor[KNOWN] < wanted:
-        known = cursor[KNOWN]
-        learn(cursor, ring, burst, order, offsets, n_threads)
-        if cursor[KNOWN] == known:
-            break
-    look_ahead(cursor[USED] + AHEAD - cursor[ASKED], cursor, ring, flat, row_length)
-
-
-@inlined
 def start_cursor(cursor, thread, offsets, n_threads):
     """Put the cursor before the first row of this thread's sequence."""
     cursor[:] = 0
@@ -210,3 +200,69 @@ def next_rows(cursor, ring, n, rows):
     for t in range(n):
         rows[t] = ring[(used + t) & (RING - 1)]
     cursor[USED] = used + n
+
+
+@inlined
+def write_order(way, order, burst):
+    """Write down what `find` needs; `burst` is what it writes to."""
+    way[EXPLICIT], way[N_EXPLICIT] = address_of(order.explicit), order.explicit.size
+    way[SUBSET], way[N_SUBSET] = address_of(order.subset), order.subset.size
+    way[KEYS], way[SCRATCH] = address_of(order.keys), address_of(burst)
+    layout = (order.n_rows * order.copies, order.block, order.short, order.width, order.start, order.copies)
+    for i in range(6):
+        way[LAYOUT + i] = layout[i]
+
+
+@inlined
+def write_way(way, cursor, ring, offsets, thread, n_threads):
+    """Write down what `learn` needs in addition, before the first row."""
+    way[CURSOR], way[KNOWN_ROWS] = address_of(cursor), address_of(ring)
+    way[OFFSETS], way[N_STEPS], way[N_THREADS] = address_of(offsets), offsets.shape[0] - 1, n_threads
+    cursor[:] = 0
+    cursor[THREAD] = thread
+
+
+@inlined
+def order_at(places):
+    """What was written down, as `find_rows` takes it, and the array that it writes to."""
+    way = vector_at(places, np.int64, N_WAY)
+    layout = (way[LAYOUT], way[LAYOUT + 1], way[LAYOUT + 2], way[LAYOUT + 3], way[LAYOUT + 4], way[LAYOUT + 5])
+    explicit = vector_at(way[EXPLICIT], np.int64, way[N_EXPLICIT])
+    subset = vector_at(way[SUBSET], np.int64, way[N_SUBSET])
+    keys = vector_at(way[KEYS], np.uint64, ROUNDS)
+    return (explicit, subset, keys, layout), matrix_at(way[SCRATCH], np.uint64, 2, BURST)
+
+
+def find() -> int:
+    """The address of the function that finds the rows at some positions, see `find_rows`."""
+    return compiled(_find, (), FIND).address
+
+
+def learn() -> int:
+    """The address of the function that finds the rows that a thread visits next, up to a number of them."""
+    return compiled(_learn, (), LEARN).address
+
+
+def _find():
+    def run(places, start, stop, out, first, mask):
+        order, burst = order_at(places)
+        find_rows(order, start, stop, vector_at(out, np.int64, MANY), first, mask, burst)
+
+    return run
+
+
+def _learn():
+    def run(places, wanted):
+        way = vector_at(places, np.int64, N_WAY)
+        order, burst = order_at(places)
+        cursor, ring = vector_at(way[CURSOR], np.int64, 8), vector_at(way[KNOWN_ROWS], np.int64, RING)
+        offsets, n_threads = vector_at(way[OFFSETS], np.int64, way[N_STEPS] + 1), way[N_THREADS]
+        if cursor[KNOWN] == 0:
+            start_cursor(cursor, cursor[THREAD], offsets, n_threads)
+        while cursor[KNOWN] < wanted:
+            known = cursor[KNOWN]
+            learn_more(cursor, ring, burst, order, offsets, n_threads)
+            if cursor[KNOWN] == known:
+                break
+
+    return run

@@ -8,71 +8,62 @@ threads, and the gradients of even and odd steps stand in different places, so t
 from __future__ import annotations
 
 import numpy as np
-from numba.extending import overload
 
-from skminibatch.backends.cpu.compile import INLINED, Kernel, finite, inlined
+from skminibatch.backends.cpu.compile import Kernel, finite, inlined
 from skminibatch.backends.cpu.crew import PER_LINE, wait_for
-from skminibatch.backends.cpu.formulas import (
-    clipping,
-    coefficients_at,
-    row_weight,
-    slots_at,
-    store_slots,
-)
-from skminibatch.backends.cpu.intrinsics import store_release
+from skminibatch.backends.cpu.formulas import clipping, row_weight
+from skminibatch.backends.cpu.intrinsics import address_of, call, store_release
 from skminibatch.backends.cpu.linear.dense_arguments import Ahead, Axes, Group, Limits, Rows, WorkSpace
+from skminibatch.backends.cpu.linear.operations import (
+    BLOCK,
+    CAPACITY,
+    COEFFICIENTS,
+    N_COEFFICIENTS,
+    N_FEATURES,
+    N_OUTPUTS,
+    N_STEPS,
+    N_TARGETS,
+    PARAMS,
+    POINT,
+    ROWS,
+    SCALE,
+    STRETCH,
+    TARGETS,
+    WIDTH,
+)
 from skminibatch.backends.cpu.rows import (
+    AHEAD,
+    ASKED,
     GROUP,
     HALF,
+    KNOWN,
     TILE,
-    learn_for,
+    USED,
     look_ahead,
     n_slices,
     next_rows,
     share_of,
-    start_cursor,
-    unpacked,
+    write_order,
+    write_way,
 )
-from skminibatch.contract.steps import stepped
-from skminibatch.contract.verbs import follow, gradient, point, update, value, value_gradient
 
 
+@inlined
 def bring(X, rows, n, center, tile):
-    """The rows minus the center: (array, row numbers in it)."""
+    """The rows minus the center go to the tile, and `rows` become their numbers there; without a center nothing moves."""
+    if center.size == 0:
+        return
+    for t in range(n):
+        row = rows[t]
+        for j in range(X.shape[1]):
+            tile[t, j] = X[row, j] - center[j]
+        rows[t] = t
 
 
-def where_read(X, center, tile):
-    """The array in which `bring` leaves rows."""
-
-
-@overload(where_read, jit_options=INLINED)
-def _where_read(X, center, tile):
-    return (lambda X, center, tile: X) if center.ndim == 0 else (lambda X, center, tile: tile)
-
-
-@overload(bring, jit_options=INLINED)
-def _bring(X, rows, n, center, tile):
-    if center.ndim == 0:  # no center: read the rows where they are
-        return lambda X, rows, n, center, tile: X
-
-    def centered(X, rows, n, center, tile):
-        for t in range(n):
-            row = rows[t]
-            for j in range(X.shape[1]):
-                tile[t, j] = X[row, j] - center[j]
-            rows[t] = t
-        return tile
-
-    return centered
-
-
+@inlined
 def scaled(x, scale, j):
     """``x * scale[j]``, or x where nothing is scaled."""
-
-
-@overload(scaled, jit_options=INLINED)
-def _scaled(x, scale, j):
-    return (lambda x, scale, j: x) if scale.ndim == 0 else (lambda x, scale, j: x * scale[j])
+    return x * scale[j] if scale.size else x
 
 
 @inlined
@@ -184,52 +175,17 @@ def add_rows(A, rows, first, last, d, residuals, g):
             g[k, d] += f0
 
 
-def residuals_of(loss, raw, y, rows, weights, n, square_lengths, out, sums):
-    """Turn raw outputs into weighted residuals, in place; add (loss, squares of gradients) to `sums`."""
-
-
-@overload(residuals_of, jit_options=INLINED)
-def _residuals_of(loss, raw, y, rows, weights, n, square_lengths, out, sums):
-    def pointwise(loss, raw, y, rows, weights, n, square_lengths, out, sums):
-        total, squares = 0.0, 0.0
-        for t in range(n):
-            out[t] = y[rows[t]]
-        for t in range(n):
-            z, target, s = raw[t, 0], out[t], weights[t]
-            total += s * value(loss, z, target)
-            r = s * gradient(loss, z, target)
-            squares += r * r * square_lengths[t]
-            raw[t, 0] = r
-        sums[0] += total
-        sums[1] += squares
-
-    def rowwise(loss, raw, y, rows, weights, n, square_lengths, out, sums):
-        K = raw.shape[1]
-        for t in range(n):
-            s = weights[t]
-            sums[0] += s * value_gradient(loss, raw[t], y[rows[t]], out)
-            for k in range(K):
-                raw[t, k] = s * out[k]
-                sums[1] += s * out[k] * s * out[k] * square_lengths[t]
-
-    return pointwise if y.ndim == 1 else rowwise
-
-
+@inlined
 def take_changes(table, rows, n, residuals):
     """Turn the residuals of `n` rows into the shares of what they changed by since they were stored; add those to these."""
-
-
-@overload(take_changes, jit_options=INLINED)
-def _take_changes(table, rows, n, residuals):
-    def changes(table, rows, n, residuals):
-        for t in range(n):
-            row = rows[t]
-            for k in range(1, table.shape[1]):
-                change = table[row, 0] * (residuals[t, k - 1] - table[row, k])
-                table[row, k] += change
-                residuals[t, k - 1] = change
-
-    return (lambda table, rows, n, residuals: None) if table.ndim == 0 else changes
+    if table.size == 0:
+        return
+    for t in range(n):
+        row = rows[t]
+        for k in range(1, table.shape[1]):
+            change = table[row, 0] * (residuals[t, k - 1] - table[row, k])
+            table[row, k] += change
+            residuals[t, k - 1] = change
 
 
 @inlined
@@ -238,18 +194,22 @@ def slice_gradient(loss, data, axes, start, stop, ahead, v, table, fit_intercept
 
     The sum of squares means something where the rows are measured.
     """
-    cursor, ring, burst, order, offsets, n_threads, flat = ahead
+    learn, way, cursor, ring, flat = ahead
     rows, raw, square_lengths = group.rows, group.raw, group.square_lengths
-    d = data.X.shape[1]
+    d, A = data.X.shape[1], group.read
     position = start
     while position < stop:
         n = min(GROUP, stop - position)
-        learn_for(n, cursor, ring, burst, order, offsets, n_threads, flat, d)
+        wanted = cursor[USED] + n + AHEAD
+        if cursor[KNOWN] < wanted:
+            call(learn, (way, wanted))
+        # the first rows of a plan are asked for here, later ones below, while there is work to do
+        look_ahead(cursor[USED] + AHEAD - cursor[ASKED], cursor, ring, flat, d)
         next_rows(cursor, ring, n, rows[0])
         for t in range(n):
             rows[1, t] = rows[0, t]
             group.weights[t] = row_weight(data.weights, data.plan_weights, rows[0, t], position + t)
-        A = bring(data.X, rows[0], n, axes.center, group.tile)
+        bring(data.X, rows[0], n, axes.center, group.tile)
         # the memory of later rows is asked for in small portions, between which there is work to do
         for t in range(0, n, TILE):
             look_ahead(min(HALF, n - t), cursor, ring, flat, d)
@@ -257,7 +217,7 @@ def slice_gradient(loss, data, axes, start, stop, ahead, v, table, fit_intercept
         if measure:
             for t in range(n):
                 square_lengths[t] += fit_intercept
-        residuals_of(loss, raw, data.y, rows[1], group.weights, n, square_lengths, group.out, sums)
+        call(loss[0], (loss[1], address_of(group.places), address_of(raw), address_of(sums), n))
         take_changes(table, rows[1], n, raw)
         for t in range(0, n, TILE):
             count = max(0, min(TILE, n - t) - HALF)
@@ -275,37 +235,6 @@ def meet(progress, thread, n_threads, s):
     store_release(progress, thread * PER_LINE, s + 1)
     for other in range(n_threads):
         wait_for(progress, other, s + 1)
-
-
-@inlined
-def points(optimizer, params, coefficients, s, scale, d, v):
-    """Where step `s` takes the gradient, to be multiplied with rows that are not scaled."""
-    c = coefficients_at(optimizer, coefficients, s, coefficients[s, 0])
-    for k in range(v.shape[0]):
-        for j in range(d):
-            v[k, j] = scaled(point(optimizer, params[0, k, j], slots_at(optimizer, params, k, j), c), scale, j)
-        v[k, d] = point(optimizer, params[0, k, d], slots_at(optimizer, params, k, d), c)
-
-
-@inlined
-def take_step(penalty, optimizer, params, k, A, row, factor, last, c, following, stretches, scale, d, v):
-    """Update output `k` with the gradient ``factor * A[row]``, `last` of the intercept, and where the next step looks.
-
-    The intercept has no penalty; `following` are the coefficients of the next step.
-    """
-    for j in range(d):
-        stretch = scaled(params.dtype.type(1), stretches, j)
-        g = scaled(A[row, j] * factor, scale, j)
-        w, slots = stepped(penalty, optimizer, params[0, k, j], g, slots_at(optimizer, params, k, j), stretch, True, c)
-        slots = follow(optimizer, w, slots, c)
-        params[0, k, j] = w
-        store_slots(optimizer, params, k, j, slots)
-        v[k, j] = scaled(point(optimizer, w, slots, following), scale, j)
-    w, slots, _ = update(optimizer, params[0, k, d], last, slots_at(optimizer, params, k, d), c)
-    slots = follow(optimizer, w, slots, c)
-    params[0, k, d] = w
-    store_slots(optimizer, params, k, d, slots)
-    v[k, d] = point(optimizer, w, slots, following)
 
 
 @inlined
@@ -333,24 +262,41 @@ def square_norm_of(g, share, d, free, scale):
     return square_norm
 
 
+@inlined
+def write_places(places, data, group, space, coefficients, axes):
+    """Write down where the functions of the parts find what they need."""
+    places[TARGETS], places[N_TARGETS] = address_of(data.y), data.y.size // data.X.shape[0]
+    places[ROWS] = address_of(group.rows) + GROUP * group.rows.itemsize
+    places[BLOCK], places[CAPACITY] = address_of(group.weights), GROUP
+    places[N_OUTPUTS], places[N_FEATURES], places[WIDTH] = space.params.shape[1], data.X.shape[1], space.params.shape[2]
+    places[PARAMS], places[POINT] = address_of(space.params), address_of(space.point)
+    places[COEFFICIENTS], places[N_COEFFICIENTS] = address_of(coefficients), coefficients.shape[1]
+    places[N_STEPS] = coefficients.shape[0]
+    places[SCALE], places[STRETCH] = address_of(axes.scale), address_of(axes.stretch)
+
+
 # The arguments of a kernel are plain tuples: a named one costs each call 3 us. So they get their names inside.
 @Kernel
-def run(parts, data, order, offsets, coefficients, axes, flat, limits, table, space, stats):
+def run(addresses, data, order, offsets, coefficients, axes, flat, limits, table, space, stats):
     """Carry out a plan as thread `thread` of `n_threads`; the failed step, or -1.
 
-    The fields of `Rows`, `Axes`, `Limits`, `WorkSpace` and the arrays of `StepStats` as tuples.
+    `addresses`: that of `learn`, and those of the residuals, the step and the look, each with that of its numbers. The others
+    are the fields of `Rows`, `Axes`, `Limits`, `WorkSpace` and the arrays of `StepStats` as tuples.
     """
-    loss, penalty, optimizer = parts
+    learn, loss, step, look = addresses
     data, axes, limits, space = Rows(*data), Axes(*axes), Limits(*limits), WorkSpace(*space)
     group = Group(*space.group)
     thread, n_threads, measured, v = limits.thread, limits.n_threads, limits.measured, space.point
     params, G, sums, scale = space.params, space.partial, space.sums, axes.scale
-    A = where_read(data.X, axes.center, group.tile)
+    A = group.read
     losses, square_norms, row_squares = stats
-    d, free = data.X.shape[1], params.dtype.type(limits.fit_intercept)
-    ahead = Ahead(space.cursor, space.ring, space.burst, unpacked(order), offsets, n_threads, flat)
-    start_cursor(space.cursor, thread, offsets, n_threads)
-    points(optimizer, params, coefficients, 0, scale, d, v)
+    d, free = data.X.shape[1], np.float64(limits.fit_intercept)
+    write_order(space.way, order, space.burst)
+    write_way(space.way, space.cursor, space.ring, offsets, thread, n_threads)
+    ahead = Ahead(learn, address_of(space.way), space.cursor, space.ring, flat)
+    places = address_of(group.places)
+    write_places(group.places, data, group, space, coefficients, axes)
+    call(look[0], (look[1], places, 0))
     n_steps = offsets.shape[0] - 1
     for s in range(n_steps):
         start = offsets[s]
@@ -377,20 +323,15 @@ def run(parts, data, order, offsets, coefficients, axes, flat, limits, table, sp
             add_slices(G[parity], n_parts, space.gradient)
         square_norm = squares
         if size > 1:
-            square_norm = square_norm_of(g, params.dtype.type(share), d, free, scale)
+            square_norm = square_norm_of(g, params.dtype.type(share), d, params.dtype.type(free), scale)
         losses[s], square_norms[s] = total, square_norm
         row_squares[s] = squares if measured[s] else np.nan
         if not (finite(total) and finite(square_norm)):
             return s
-        factor = params.dtype.type(clipping(square_norm, limits.clip_norm) * share)
-        c = coefficients_at(optimizer, coefficients, s, coefficients[s, 0])
-        after = min(s + 1, n_steps - 1)
-        following = coefficients_at(optimizer, coefficients, after, coefficients[after, 0])
-        for k in range(v.shape[0]):
-            if size == 1:  # the gradient of one row is the row times its residual: it was not written to g
-                row, f = group.rows[0, 0], group.raw[0, k] * factor
-                take_step(penalty, optimizer, params, k, A, row, f, f * free, c, following, axes.stretch, scale, d, v)
-            else:
-                f = factor * g[k, d] * free
-                take_step(penalty, optimizer, params, k, g, k, factor, f, c, following, axes.stretch, scale, d, v)
+        factor = clipping(square_norm, limits.clip_norm) * share
+        if size == 1:  # the gradient of one row is the row times its residual: it was not written to g
+            source = address_of(A) + group.rows[0, 0] * A.shape[1] * A.itemsize
+            call(step[0], (step[1], places, source, address_of(group.raw), 0, s, factor, free))
+        else:
+            call(step[0], (step[1], places, address_of(g), 0, g.shape[1] * g.itemsize, s, factor, free))
     return -1

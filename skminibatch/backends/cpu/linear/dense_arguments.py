@@ -8,7 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from skminibatch.backends.cpu.crew import PER_LINE
-from skminibatch.backends.cpu.rows import BURST, GROUP, RING
+from skminibatch.backends.cpu.linear.operations import N_PLACES
+from skminibatch.backends.cpu.rows import BURST, GROUP, N_WAY, RING
+from skminibatch.contract.arrays import readonly
 
 LINE = 64  # bytes of a cache line
 
@@ -23,7 +25,7 @@ class Rows(NamedTuple):
 
 
 class Axes(NamedTuple):
-    """The coordinates of dense rows; one that changes nothing is an array without a dimension, a type of its own."""
+    """The coordinates of dense rows; one that changes nothing is empty."""
 
     center: np.ndarray
     scale: np.ndarray
@@ -33,24 +35,26 @@ class Axes(NamedTuple):
 class Ahead(NamedTuple):
     """The rows that a thread reads next: what is known of their sequence, and the memory that is asked for."""
 
+    learn: int  # the addresses of the function and of what it reads
+    way: int
     cursor: np.ndarray
     ring: np.ndarray
-    burst: np.ndarray
-    order: tuple
-    offsets: np.ndarray
-    n_threads: int
     flat: np.ndarray  # the rows of X one behind the other
 
 
 class Group(NamedTuple):
-    """What is written of a group of rows: their numbers (in `A` and in `X`), raw outputs, ..., and for one row its gradient."""
+    """What is written of a group of rows: their numbers (in `A` and in `X`), raw outputs, ..., and what `operations` find.
+
+    ``read`` is where rows are read: X, or the tile where they have a center.
+    """
 
     rows: np.ndarray
     raw: np.ndarray
-    square_lengths: np.ndarray
     weights: np.ndarray
+    square_lengths: np.ndarray
     tile: np.ndarray
-    out: np.ndarray
+    places: np.ndarray
+    read: np.ndarray
 
 
 class Limits(NamedTuple):
@@ -92,14 +96,15 @@ class WorkSpace(NamedTuple):
     cursor: np.ndarray
     ring: np.ndarray
     burst: np.ndarray
+    way: np.ndarray
     group: tuple
     partial: np.ndarray
     sums: np.ndarray
     progress: np.ndarray
 
     @classmethod
-    def of(cls, params, n_tile, n_slices, n_threads) -> list[WorkSpace]:
-        """One for each thread, with a copy of the parameters and a tile of `n_tile` rows."""
+    def of(cls, params, X, centered, n_slices, n_threads) -> list[WorkSpace]:
+        """One for each thread, with a copy of the parameters; rows are read in X, or `centered` in a tile."""
         dtype, (m, K, width) = params.dtype, params.shape
         line = LINE // dtype.itemsize
         full = -(-width // line) * line
@@ -115,17 +120,20 @@ class WorkSpace(NamedTuple):
             (np.int64, (8,)),
             (np.int64, (RING,)),
             (np.uint64, (2, BURST)),
+            (np.int64, (N_WAY,)),
             (np.int64, (2, GROUP)),
             (dtype, (GROUP, K)),
-            (np.float64, (GROUP,)),
-            (np.float64, (GROUP,)),
-            (dtype, (n_tile, full)),
-            (np.float64, (max(K, GROUP),)),
+            (np.float64, (2 * GROUP + max(K, GROUP),)),
+            (dtype, (GROUP if centered else 0, full)),
+            (np.int64, (N_PLACES,)),
         )
         arrays = side_by_side(*shared, *own * n_threads)
         spaces = []
         for start in range(len(shared), len(arrays), len(own)):
             of_thread = arrays[start : start + len(own)]
             of_thread[0][..., :width] = params
-            spaces.append(cls(*of_thread[:6], tuple(of_thread[6:]), *arrays[: len(shared)]))
+            rows, raw, block, tile, places = of_thread[7:]
+            read = readonly(tile) if centered else X
+            group = rows, raw, block[:GROUP], block[GROUP : 2 * GROUP], tile, places, read
+            spaces.append(cls(*of_thread[:7], group, *arrays[: len(shared)]))
         return spaces

@@ -6,39 +6,27 @@ See `training.online_diagonal` for the method, and ``base.follow_csr`` for the s
 from __future__ import annotations
 
 import numpy as np
-from numba.extending import overload
 
-from skminibatch.backends.cpu.compile import INLINED, Kernel
-from skminibatch.backends.cpu.linear.dual import balance, shrunk
+from skminibatch.backends.cpu.compile import Kernel
+from skminibatch.backends.cpu.intrinsics import address_of, call
+from skminibatch.backends.cpu.linear.dual import shrunk, write_places
 from skminibatch.backends.cpu.linear.sparse import ask_for
-from skminibatch.contract.verbs import gradient, value, value_gradient
-
-
-def slopes_of(loss, raw, y, row, out):
-    """Loss of a row at some raw outputs; its derivatives are written to `out`."""
-
-
-@overload(slopes_of, jit_options=INLINED)
-def _slopes_of(loss, raw, y, row, out):
-    def one_output(loss, raw, y, row, out):
-        target = np.float64(y[row])
-        out[0] = gradient(loss, raw[0], target)
-        return value(loss, raw[0], target)
-
-    return one_output if y.ndim == 1 else (lambda loss, raw, y, row, out: value_gradient(loss, raw, y[row], out))
 
 
 @Kernel
-def run(parts, X, y, weights, rows, state, terms, space, losses):
-    """Learn from rows, one after another; the weight of all rows so far. Losses are those before a row is learnt from."""
-    (loss,) = parts
+def run(loss, X, y, weights, rows, state, terms, space, losses):
+    """Learn from rows, one after another; the weight of all rows so far. Losses are those before a row is learnt from.
+
+    `loss`: the addresses of its slopes and its numbers.
+    """
     data, indices, indptr = X
     sums, curvatures, largest = state
     offset, fit_intercept, ridge, l1, prior, share, least, most, weight = terms
-    raw, out, slopes, none, work = space
-    K, last, y_flat = raw.size, curvatures.size - 1, y.reshape(y.size)
+    raw, out, none, work, totals, places = space
+    K, last, slopes, here = raw.size, curvatures.size - 1, work[0], address_of(places)
+    write_places(places, y, indptr.size - 1, raw, out, work, totals)
     for t in range(rows.size):
-        ask_for(data, indices, indptr, y_flat, rows, t, rows.size)
+        ask_for(data, indices, indptr, y, rows, t, rows.size)
         row = rows[t]
         s = weights[row] if weights.size else 1.0
         weight += s
@@ -63,10 +51,10 @@ def run(parts, X, y, weights, rows, state, terms, space, losses):
                 per_sum = x / precision
                 for k in range(K):
                     raw[k] += per_sum * shrunk(sums[j, k], threshold)
-        losses[t] = s * slopes_of(loss, raw, y, row, slopes)
+        call(loss[0], (loss[1], here, row, address_of(none), s, q))
+        losses[t] = totals[0]
         if not q > 0.0:
             continue
-        balance(loss, raw, y, row, s, q, none, out, work)
         bent, moved = 0.0, 0.0
         for k in range(K):
             move = raw[k] - out[k]
@@ -92,7 +80,7 @@ def run(parts, X, y, weights, rows, state, terms, space, losses):
 
 
 @Kernel
-def coefficients(parts, state, terms, coef, inverses):
+def coefficients(state, terms, coef, inverses):
     """Write the coefficients (K, d) that belong to the sums; the penalty of them. `inverses` is work space."""
     sums, curvatures, largest = state
     ridge, l1, prior, share, weight = terms

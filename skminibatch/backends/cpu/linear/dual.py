@@ -7,40 +7,12 @@ be moved less far.
 from __future__ import annotations
 
 import numpy as np
-from numba.extending import overload
 
-from skminibatch.backends.cpu.compile import INLINED, Kernel, finite, inlined
-from skminibatch.backends.cpu.intrinsics import prefetch
+from skminibatch.backends.cpu.compile import Kernel, finite, inlined
+from skminibatch.backends.cpu.intrinsics import address_of, call, prefetch
+from skminibatch.backends.cpu.linear.operations import N_OUTPUTS, N_TARGETS, OUT, RAW, TARGETS, TOTALS, WORK
 from skminibatch.backends.cpu.linear.sparse import EVERY, FAR, ask_for
-from skminibatch.backends.cpu.rows import find_rows, unpacked
-from skminibatch.contract.proximal import proximal_point
-from skminibatch.contract.verbs import proximal, value, value_gradient
-
-
-def value_of(loss, raw, y, row, out):
-    """Loss of a row at some raw outputs; `out` is written to."""
-
-
-@overload(value_of, jit_options=INLINED)
-def _value_of(loss, raw, y, row, out):
-    if y.ndim == 1:
-        return lambda loss, raw, y, row, out: value(loss, raw[0], np.float64(y[row]))
-    return lambda loss, raw, y, row, out: value_gradient(loss, raw, y[row], out)
-
-
-def balance(loss, raw, y, row, weight, q, dual, out, work):
-    """Write to `out` where the loss of a row and the distance from its raw outputs balance."""
-
-
-@overload(balance, jit_options=INLINED)
-def _balance(loss, raw, y, row, weight, q, dual, out, work):
-    def one_output(loss, raw, y, row, weight, q, dual, out, work):
-        out[0] = proximal_point(loss, raw[0], np.float64(y[row]), weight, q, dual[0])
-
-    def several(loss, raw, y, row, weight, q, dual, out, work):
-        proximal(loss, raw, y[row], weight, q, dual, out, work)
-
-    return one_output if y.ndim == 1 else several
+from skminibatch.backends.cpu.rows import write_order
 
 
 @inlined
@@ -139,39 +111,48 @@ def move_centers(state, center, before, K, objective, momentum):
         center[i], before[i] = new, w
 
 
+@inlined
+def write_places(places, y, n_rows, raw, out, work, totals):
+    """Write down where the function of the loss finds what it needs."""
+    places[TARGETS], places[N_TARGETS], places[N_OUTPUTS] = address_of(y), y.size // n_rows, raw.size
+    places[RAW], places[OUT] = address_of(raw), address_of(out)
+    places[WORK], places[TOTALS] = address_of(work), address_of(totals)
+
+
 @Kernel
-def run(parts, X, y, weights, order, offsets, coefficients, objective, states, table, space, losses):
+def run(addresses, X, y, weights, order, offsets, coefficients, objective, states, table, space, losses):
     """Carry out a plan; the failed step, or -1.
 
-    `objective`: what a change of a dual variable counts in each feature (or in all) and in the intercept, the ridge, and the l1
-    penalty of all rows together.
+    `addresses`: that of `find`, and those of the ascent of the loss and of its numbers. `objective`: what a change of a dual
+    variable counts in each feature (or in all) and in the intercept, the ridge, and the l1 penalty of all rows together.
     """
-    loss = parts[0]
     units, shift, _, l1 = objective
     state, center, before = states
-    rows, burst, work = space
+    find, loss = addresses
+    rows, burst, way, work, totals, places = space
     raw, out, changes = work[0], work[1], work[2]
-    K, flat, y_flat = raw.size, table.reshape(table.size), y.reshape(y.size)
-    places = unpacked(order)
+    K, flat, here = raw.size, table.reshape(table.size), address_of(places)
+    write_places(places, y, X[2].size - 1, raw, out, work[3:], totals)
+    write_order(way, order, burst)
     for s in range(offsets.shape[0] - 1):
         size = offsets[s + 1] - offsets[s]
-        find_rows(places, offsets[s], offsets[s + 1], rows, 0, EVERY, burst)
+        call(find, (address_of(way), offsets[s], offsets[s + 1], address_of(rows), 0, EVERY))
         rate = coefficients[s, 0]
         if coefficients[s, 1] >= 0.0:
             move_centers(state, center, before, K, objective, coefficients[s, 1])
         total = 0.0
         for t in range(size):
-            ask_for(X[0], X[1], X[2], y_flat, rows, t, size)
+            ask_for(X[0], X[1], X[2], y, rows, t, size)
             if t + FAR < size:
                 prefetch(flat, rows[t + FAR] * table.shape[1])
             row = rows[t]
             weight = weights[row] if weights.size else 1.0
             dual = table[row, 2:]
             outputs(X, row, state, units, l1, raw)
-            total += weight * value_of(loss, raw, y, row, changes)
             q = table[row, 0] + shift
-            balance(loss, raw, y, row, weight, q, dual, out, work[3:])
-            conjugate = -weight * value_of(loss, out, y, row, changes)
+            call(loss[0], (loss[1], here, row, address_of(dual), weight, q))
+            total += totals[0]
+            conjugate = totals[1]
             for k in range(K):
                 change = (out[k] - raw[k]) / q
                 dual[k] += change

@@ -22,38 +22,67 @@ import numpy as np
 from numba.extending import overload
 
 from skminibatch.backends.cpu.compile import INLINED, Kernel, finite, inlined
-from skminibatch.backends.cpu.formulas import (
-    clipping,
-    coefficients_at,
-    row_weight,
-    slot_count,
-    slots_at,
-    store_slots,
+from skminibatch.backends.cpu.formulas import clipping, row_weight
+from skminibatch.backends.cpu.intrinsics import address_of, call, prefetch
+from skminibatch.backends.cpu.linear.dense import take_changes
+from skminibatch.backends.cpu.linear.lazy import catch_up, kind_of, make_explicit, multiply, solve
+from skminibatch.backends.cpu.linear.operations import (
+    BLOCK,
+    CAPACITY,
+    COEFFICIENTS,
+    DATA,
+    GRADIENT,
+    HAS_INTERCEPT,
+    INDICES,
+    INDPTR,
+    KINDS,
+    MAPS,
+    N_COEFFICIENTS,
+    N_FEATURES,
+    N_KINDS,
+    N_OUTPUTS,
+    N_TARGETS,
+    N_TOUCHED,
+    PARAMS,
+    POINT,
+    RAW,
+    READ,
+    RESPONSES,
+    ROWS,
+    SCALE,
+    STRETCH,
+    TARGETS,
+    TOUCHED,
+    UNIT,
 )
-from skminibatch.backends.cpu.intrinsics import prefetch
-from skminibatch.backends.cpu.linear.dense import residuals_of, scaled, take_changes
-from skminibatch.backends.cpu.linear.lazy import catch_up, kind_of, make_explicit, multiply, solve, transition
 from skminibatch.backends.cpu.linear.sparse_arguments import Axes, Batch, Limits, Maps, Thresholds
-from skminibatch.backends.cpu.rows import find_rows, unpacked
-from skminibatch.contract.steps import stepped
-from skminibatch.contract.verbs import follow, point, update
+from skminibatch.backends.cpu.rows import write_order
 
 CONDITION = 1e6  # of P, above which a sweep is due
 FAR, NEAR = 16, 8  # rows ahead
 EVERY = -1  # a mask that keeps all bits
 
 
-def scalars(optimizer, numbers):
-    """The entries of a short array, one for the parameter and each slot, as a tuple."""
+def scalars(like, numbers):
+    """The entries of a short array as a tuple that is as long as another one."""
 
 
 @overload(scalars, jit_options=INLINED)
-def _scalars(optimizer, numbers):
+def _scalars(like, numbers):
     return (
-        lambda optimizer, numbers: (numbers[0],),
-        lambda optimizer, numbers: (numbers[0], numbers[1]),
-        lambda optimizer, numbers: (numbers[0], numbers[1], numbers[2]),
-    )[slot_count(optimizer)]
+        lambda like, numbers: (numbers[0],),
+        lambda like, numbers: (numbers[0], numbers[1]),
+        lambda like, numbers: (numbers[0], numbers[1], numbers[2]),
+    )[len(like) - 1]
+
+
+def scaled(x, scale, j):
+    """``x * scale[j]``, or x where nothing is scaled, and `scale` has no dimension."""
+
+
+@overload(scaled, jit_options=INLINED)
+def _scaled(x, scale, j):
+    return (lambda x, scale, j: x) if scale.ndim == 0 else (lambda x, scale, j: x * scale[j])
 
 
 def state_dot(e, U, j):
@@ -216,19 +245,6 @@ def clear(g, touched, n_touched):
 
 
 @inlined
-def step_intercept(optimizer, params, raw, size, share, c, ratio):
-    """Update the intercepts, which have no penalty."""
-    d = params.shape[2] - 1
-    for k in range(params.shape[1]):
-        g = 0.0
-        for t in range(size):
-            g += raw[t, k]
-        w, slots, _ = update(optimizer, params[0, k, d], g * share * ratio, slots_at(optimizer, params, k, d), c)
-        params[0, k, d] = w
-        store_slots(optimizer, params, k, d, follow(optimizer, w, slots, c))
-
-
-@inlined
 def row_weights_of(weights, plan_weights, rows, size, start, row_weights):
     """Sample weights times sampler weights of a batch."""
     for t in range(size):
@@ -236,18 +252,14 @@ def row_weights_of(weights, plan_weights, rows, size, start, row_weights):
 
 
 @inlined
-def look(penalty, optimizer, params, c, maps, stretches, intercept):
-    """The maps of a step and where it takes the gradient: ``e P`` for the states, and the intercepts."""
-    A, P, G, e, ep = maps.A, maps.P, maps.G, maps.e, maps.ep
-    m, K, d = params.shape[0], params.shape[1], params.shape[2] - 1
-    for k in range(K):
-        intercept[k] = point(optimizer, params[0, k, d], slots_at(optimizer, params, k, d), c)
-    for kind in range(stretches.size):
-        transition(penalty, optimizer, c, A[kind], G[kind], e[kind], maps.unit, stretches[kind])
+def turn(maps, n_kinds):
+    """``e P`` for each kind of coordinate."""
+    m = maps.scratch.size
+    for kind in range(n_kinds):
         for i in range(m):
-            ep[kind, i] = 0.0
+            maps.ep[kind, i] = 0.0
             for q in range(m):
-                ep[kind, i] += e[kind, q] * P[kind, q, i]
+                maps.ep[kind, i] += maps.e[kind, q] * maps.P[kind, q, i]
 
 
 @inlined
@@ -279,49 +291,81 @@ def advance(U, K, maps, axes, l1, rate, thresholds, now):
     return now + 1 if l1 > 0.0 else now
 
 
+@inlined
+def write_places(places, y, n_rows, coefficients, axes, params, fit_intercept):
+    """Write down where the functions of the parts find what they need; `Batch.write_places` has the rest."""
+    places[TARGETS], places[N_TARGETS] = address_of(y), y.size // n_rows
+    places[N_OUTPUTS], places[N_FEATURES] = params.shape[1], params.shape[2] - 1
+    places[PARAMS], places[HAS_INTERCEPT] = address_of(params), fit_intercept
+    places[COEFFICIENTS], places[N_COEFFICIENTS] = address_of(coefficients), coefficients.shape[1]
+    places[SCALE], places[KINDS], places[STRETCH] = (
+        address_of(axes.scale),
+        address_of(axes.kinds),
+        address_of(axes.stretches),
+    )
+    places[N_KINDS] = axes.stretches.size
+
+
+@inlined
+def write_batch(places, batch):
+    """The same for what is written of a batch."""
+    places[ROWS], places[BLOCK], places[CAPACITY] = (
+        address_of(batch.rows),
+        address_of(batch.weights),
+        batch.weights.size,
+    )
+    places[RAW], places[POINT] = address_of(batch.raw), address_of(batch.intercept)
+
+
 # The arguments of a kernel are plain tuples: a named one costs each call 3 us. So they get their names inside.
 @Kernel
-def run_linear(parts, X, y, weights, order, offsets, coefficients, plan_weights, limits, axes, params, U, space, stats):
+def run_linear(
+    addresses, like, X, y, weights, order, offsets, coefficients, plan_weights, limits, axes, params, U, space, stats
+):
     """Carry out a plan for a linear optimizer; `U` is the state by coordinate, (d, K * m). The failed step, or -1.
 
-    The fields of `Limits` and `Axes`, what `work_space` returns and the table, and the arrays of `StepStats` as tuples.
+    `addresses`: that of `find`, and those of the residuals, the step and the look, each with that of its numbers. `like`: a
+    tuple as long as the state of a coordinate. The others are the fields of `Limits` and `Axes`, what `work_space` returns and
+    the table, and the arrays of `StepStats` as tuples.
     """
-    loss, penalty, optimizer = parts
+    find, loss, step, look = addresses
     data, indices, indptr = X
     limits, axes = Limits(*limits), Axes(*axes)
-    batch, maps, thresholds, (g, touched), table = space
+    batch, maps, thresholds, (g, touched), places, table = space
     batch, maps, thresholds = Batch(*batch), Maps(*maps), Thresholds(*thresholds)
     rows, raw, squares, sums = batch.rows, batch.raw, batch.square_lengths, batch.sums
     since, Q, C, R = thresholds
     losses, square_norms, row_squares = stats
     K, flat, scratch, fit_intercept = params.shape[1], U.reshape(U.size), maps.scratch, limits.fit_intercept
-    y_flat = y.reshape(y.size)
-    m, thresholded = params.shape[0], limits.l1 > 0.0
-    places = unpacked(order)
-    now = 0
+    m, thresholded, n_kinds = params.shape[0], limits.l1 > 0.0, axes.stretches.size
+    write_order(batch.way, order, batch.burst)
+    here, now = address_of(places), 0
+    write_places(places, y, indptr.size - 1, coefficients, axes, params, fit_intercept)
+    write_batch(places, batch)
+    places[MAPS], places[RESPONSES], places[READ] = address_of(maps.A), address_of(maps.G), address_of(maps.e)
+    places[UNIT] = address_of(maps.unit)
     for s in range(offsets.shape[0] - 1):
         start = offsets[s]
         size = offsets[s + 1] - start
         share = 1.0 / size
-        find_rows(places, start, offsets[s + 1], rows, 0, EVERY, batch.burst)
+        call(find, (address_of(batch.way), start, offsets[s + 1], address_of(rows), 0, EVERY))
         row_weights_of(weights, plan_weights, rows, size, start, batch.weights)
         if thresholded:
             for t in range(size):
                 for q in range(indptr[rows[t]], indptr[rows[t] + 1]):
                     kind = kind_of(axes.kinds, indices[q])
                     catch_up(U, indices[q], K, m, since, now, Q[kind], C[kind], R[kind])
-        rate = coefficients[s, 0]
-        c = coefficients_at(optimizer, coefficients, s, rate)
-        look(penalty, optimizer, params, c, maps, axes.stretches, batch.intercept)
-        points = (scalars(optimizer, maps.ep[0]), maps.ep)
+        call(look[0], (look[1], here, s))
+        turn(maps, n_kinds)
+        points = (scalars(like, maps.ep[0]), maps.ep)
         measured = s >= limits.measured_from
-        outputs(data, indices, indptr, y_flat, rows, size, flat, K, points, axes, raw, squares, measured)
+        outputs(data, indices, indptr, y, rows, size, flat, K, points, axes, raw, squares, measured)
         for t in range(size):
             squares[t] += fit_intercept
             for k in range(K):
                 raw[t, k] += batch.intercept[k]
         sums[:] = 0
-        residuals_of(loss, raw, y, rows, batch.weights, size, squares, batch.out, sums)
+        call(loss[0], (loss[1], here, address_of(raw), address_of(sums), size))
         take_changes(table, rows, size, raw)
         square_norm = np.nan
         if measured:
@@ -334,74 +378,49 @@ def run_linear(parts, X, y, weights, order, offsets, coefficients, plan_weights,
             make_explicit(U, K, maps.P, scratch, axes.kinds, thresholded, thresholds, now)
             return s
         ratio = clipping(square_norm, limits.clip_norm)
-        now = advance(U, K, maps, axes, limits.l1, rate, thresholds, now)
-        responses = (scalars(optimizer, maps.h[0]), maps.h)
+        now = advance(U, K, maps, axes, limits.l1, coefficients[s, 0], thresholds, now)
+        responses = (scalars(like, maps.h[0]), maps.h)
         add_to_state(data, indices, indptr, rows, size, flat, K, responses, axes, raw, share * ratio)
         if fit_intercept:
-            step_intercept(optimizer, params, raw, size, share, c, ratio)
+            call(step[0], (step[1], here, size, s, share, ratio))
     make_explicit(U, K, maps.P, scratch, axes.kinds, thresholded, thresholds, now)
     return -1
 
 
 @Kernel
-def run_lazy(
-    parts, X, y, weights, order, offsets, coefficients, plan_weights, limits, axes, params, averaged, space, stats
-):
+def run_lazy(addresses, X, y, weights, order, offsets, coefficients, plan_weights, limits, axes, params, space, stats):
     """Carry out a plan for any optimizer, updating the coordinates that a batch touches. The failed step, or -1."""
-    loss, penalty, optimizer = parts
+    find, loss, step, look = addresses
     data, indices, indptr = X
     limits, axes = Limits(*limits), Axes(*axes)
-    batch, _, _, (g, touched), table = space
+    batch, _, _, (g, touched), places, table = space
     batch = Batch(*batch)
     rows, raw, squares, sums = batch.rows, batch.raw, batch.square_lengths, batch.sums
     losses, square_norms, row_squares = stats
-    K, d, fit_intercept = params.shape[1], params.shape[2] - 1, limits.fit_intercept
-    places = unpacked(order)
+    fit_intercept, here = limits.fit_intercept, address_of(places)
+    write_order(batch.way, order, batch.burst)
+    write_places(places, y, indptr.size - 1, coefficients, axes, params, fit_intercept)
+    write_batch(places, batch)
+    places[DATA], places[INDICES], places[INDPTR] = address_of(data), address_of(indices), address_of(indptr)
+    places[GRADIENT], places[TOUCHED] = address_of(g), address_of(touched)
     for s in range(offsets.shape[0] - 1):
         start = offsets[s]
         size = offsets[s + 1] - start
         share = 1.0 / size
-        find_rows(places, start, offsets[s + 1], rows, 0, EVERY, batch.burst)
+        call(find, (address_of(batch.way), start, offsets[s + 1], address_of(rows), 0, EVERY))
         row_weights_of(weights, plan_weights, rows, size, start, batch.weights)
-        c = coefficients_at(optimizer, coefficients, s, coefficients[s, 0])
+        call(look[0], (look[1], here, size, s, share, 1.0))
         for t in range(size):
-            squares[t] = fit_intercept
-            for k in range(K):
-                raw[t, k] = point(optimizer, params[0, k, d], slots_at(optimizer, params, k, d), c)
-            for q in range(indptr[rows[t]], indptr[rows[t] + 1]):
-                j = indices[q]
-                x = scaled(np.float64(data[q]), axes.scale, j)
-                squares[t] += x * x
-                for k in range(K):
-                    raw[t, k] += x * point(optimizer, params[0, k, j], slots_at(optimizer, params, k, j), c)
+            squares[t] += fit_intercept
         sums[:] = 0
-        residuals_of(loss, raw, y, rows, batch.weights, size, squares, batch.out, sums)
+        call(loss[0], (loss[1], here, address_of(raw), address_of(sums), size))
         take_changes(table, rows, size, raw)
         n_touched = touch(data, indices, indptr, rows, size, axes.scale, raw, share, g, touched)
         square_norm = square_norm_of(g, touched, n_touched, raw, size, share, fit_intercept)
         losses[s], square_norms[s], row_squares[s] = sums[0], square_norm, sums[1]
         if not (finite(sums[0]) and finite(square_norm)):
             return s
-        ratio = clipping(square_norm, limits.clip_norm)
-        for i in range(n_touched):
-            stretch = axes.stretches[kind_of(axes.kinds, touched[i])]
-            step_coordinate(penalty, optimizer, params, touched[i], g, ratio, c, stretch, averaged)
+        places[N_TOUCHED] = n_touched
+        call(step[0], (step[1], here, size, s, share, clipping(square_norm, limits.clip_norm)))
         clear(g, touched, n_touched)
-        if fit_intercept:
-            step_intercept(optimizer, params, raw, size, share, c, ratio)
-        if averaged:  # an average follows in every coordinate, touched or not
-            for k in range(K):
-                for j in range(d):
-                    slots = slots_at(optimizer, params, k, j)
-                    store_slots(optimizer, params, k, j, follow(optimizer, params[0, k, j], slots, c))
     return -1
-
-
-@inlined
-def step_coordinate(penalty, optimizer, params, j, g, ratio, c, stretch, averaged):
-    """Update one touched coordinate of all outputs."""
-    for k in range(params.shape[1]):
-        slots = slots_at(optimizer, params, k, j)
-        w, slots = stepped(penalty, optimizer, params[0, k, j], g[j, k] * ratio, slots, stretch, True, c)
-        params[0, k, j] = w
-        store_slots(optimizer, params, k, j, slots if averaged else follow(optimizer, w, slots, c))

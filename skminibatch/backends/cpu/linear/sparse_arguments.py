@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skminibatch.backends.cpu.rows import BURST
+from skminibatch.backends.cpu.linear.operations import N_PLACES
+from skminibatch.backends.cpu.rows import BURST, N_WAY
 
 
 class Limits(NamedTuple):
@@ -34,10 +35,10 @@ class Batch(NamedTuple):
 
     rows: np.ndarray
     burst: np.ndarray
+    way: np.ndarray
     raw: np.ndarray
-    square_lengths: np.ndarray
     weights: np.ndarray
-    out: np.ndarray
+    square_lengths: np.ndarray
     sums: np.ndarray
     intercept: np.ndarray
 
@@ -74,15 +75,16 @@ class Gradient(NamedTuple):
 
 
 def work_space(params, longest, n_steps, n_kinds, l1, measured):
-    """What the kernels write to: the fields of `Batch`, `Maps`, `Thresholds` and `Gradient` as tuples."""
+    """What the kernels write to: the fields of `Batch`, `Maps`, `Thresholds` and `Gradient` as tuples, and the places."""
     m, K, d = params.shape[0], params.shape[1], params.shape[2] - 1
+    block = np.empty(2 * longest + max(longest, K))
     batch = Batch(
         rows=np.empty(longest, np.int64),
         burst=np.empty((2, BURST), np.uint64),
+        way=np.empty(N_WAY, np.int64),
         raw=np.empty((longest, K)),
-        square_lengths=np.empty(longest),
-        weights=np.empty(longest),
-        out=np.empty(max(longest, K)),
+        weights=block[:longest],
+        square_lengths=block[longest : 2 * longest],
         sums=np.empty(2),
         intercept=np.empty(K),
     )
@@ -93,4 +95,4 @@ def work_space(params, longest, n_steps, n_kinds, l1, measured):
     n_thresholds = n_steps + 1 if l1 > 0 else 1
     thresholds = Thresholds(np.zeros(d if l1 > 0 else 0, np.int64), *np.zeros((3, n_kinds, n_thresholds)))
     gradient = Gradient(np.zeros((d if measured else 0, K + 1)), np.empty(d if measured else 0, np.int64))
-    return tuple(batch), tuple(maps), tuple(thresholds), tuple(gradient)
+    return tuple(batch), tuple(maps), tuple(thresholds), tuple(gradient), np.empty(N_PLACES, np.int64)

@@ -1,38 +1,37 @@
-"""Formulas of parts as functions that are called by their address, so that one compiled loop serves every network.
-
-A loop that is compiled for the types of its parts is compiled anew for each combination of activations, loss and optimizer,
-each for several seconds. Here each part is compiled once for each type of number, in a tenth of a second, to a function of
-addresses and counts; the loop over the steps calls it by its own address. The hyper-parameters of a part are numbers in an
-array that the function reads, so that new ones compile nothing.
-"""
+"""The formulas of a network's parts as compiled functions: activations, the loss, the step of the optimizer."""
 
 from __future__ import annotations
 
-import functools
 import math
-from typing import NamedTuple
 
 import numpy as np
 from numba import types
-from numba.core.ccallback import CFunc
 from numba.extending import overload
 
-from skminibatch.backends.cpu.compile import CALLED, INLINED, is_ours, with_cache
+from skminibatch.backends.cpu.compile import INLINED
 from skminibatch.backends.cpu.formulas import coefficients_at, declaration_of, formula, slots_at, store_slots
 from skminibatch.backends.cpu.intrinsics import cube_at, matrix_at, vector_at
+from skminibatch.backends.cpu.operations import (
+    ADDRESS,
+    COUNT,
+    MOST_NUMBERS,
+    NUMBER,
+    Operation,
+    built,
+    classes_of,
+    compiled,
+    numbers_of,
+)
 from skminibatch.contract import verbs
-from skminibatch.contract.kinds import LOSS, declared, inside
+from skminibatch.contract.kinds import LOSS, declared
 from skminibatch.contract.steps import stepped
 from skminibatch.contract.verbs import activate, follow, gradient, point, slope, update, value, value_gradient
 
-_ADDRESS, _COUNT, _NUMBER = types.int64, types.int64, types.float64
-ACTIVATE = types.void(_ADDRESS, _ADDRESS, _ADDRESS, _COUNT)
-SLOPE = types.void(_ADDRESS, _ADDRESS, _ADDRESS, _ADDRESS, _COUNT)
-RESIDUALS = types.void(_ADDRESS, _ADDRESS, _ADDRESS, _ADDRESS, _ADDRESS, _ADDRESS, _COUNT, _COUNT, _COUNT)
-POINT = types.void(_ADDRESS, _ADDRESS, _ADDRESS, _ADDRESS, _COUNT, _COUNT, _COUNT, _COUNT)
-UPDATE = types.void(
-    _ADDRESS, _ADDRESS, _ADDRESS, _ADDRESS, _COUNT, _COUNT, _COUNT, _COUNT, _COUNT, _NUMBER, _NUMBER, _COUNT
-)
+ACTIVATE = types.void(ADDRESS, ADDRESS, ADDRESS, COUNT)
+SLOPE = types.void(ADDRESS, ADDRESS, ADDRESS, ADDRESS, COUNT)
+RESIDUALS = types.void(ADDRESS, ADDRESS, ADDRESS, ADDRESS, ADDRESS, ADDRESS, COUNT, COUNT, COUNT)
+POINT = types.void(ADDRESS, ADDRESS, ADDRESS, ADDRESS, COUNT, COUNT, COUNT, COUNT)
+UPDATE = types.void(ADDRESS, ADDRESS, ADDRESS, ADDRESS, COUNT, COUNT, COUNT, COUNT, COUNT, NUMBER, NUMBER, COUNT)
 
 
 @overload(verbs.positive, jit_options=INLINED)
@@ -55,69 +54,20 @@ def _slope(self, z, a):
     return declaration_of(self)["slope"]
 
 
-def built(kind, inner, numbers):
-    """A part from its class, that of the part inside (None: there is none), and the numbers in both."""
-
-
-@overload(built, jit_options=INLINED)
-def _built(kind, inner, numbers):
-    if not isinstance(inner, types.NoneType):
-        rest = len(kind.instance_class._fields) - 1
-        n_inside = len(inner.instance_class._fields)
-        if rest:
-            return lambda kind, inner, numbers: kind(built(inner, None, numbers), numbers[n_inside])
-        return lambda kind, inner, numbers: kind(built(inner, None, numbers))
-    return {
-        0: lambda kind, inner, numbers: kind(),
-        1: lambda kind, inner, numbers: kind(numbers[0]),
-        2: lambda kind, inner, numbers: kind(numbers[0], numbers[1]),
-        3: lambda kind, inner, numbers: kind(numbers[0], numbers[1], numbers[2]),
-        4: lambda kind, inner, numbers: kind(numbers[0], numbers[1], numbers[2], numbers[3]),
-        5: lambda kind, inner, numbers: kind(numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]),
-        6: lambda kind, inner, numbers: kind(numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5]),
-    }[len(kind.instance_class._fields)]
-
-
-MOST_NUMBERS = 8  # of hyper-parameters in a part
-
-
-class Operation(NamedTuple):
-    """A compiled function and the numbers that it reads; both have to be kept while their addresses are in use."""
-
-    function: CFunc
-    numbers: np.ndarray
-
-    @property
-    def addresses(self) -> tuple[int, int]:
-        """Those of the function and of the numbers."""
-        return self.function.address, self.numbers.ctypes.data
-
-
-def numbers_of(part, dtype) -> np.ndarray:
-    """The hyper-parameters of a part, those of the part inside first."""
-    within = inside(part)
-    numbers = [*(within or ()), *(field for field in part if field is not within)]
-    return np.array([*numbers, *[0.0] * (MOST_NUMBERS - len(numbers))], dtype)
-
-
-def classes_of(part) -> tuple:
-    """The class of a part and that of the part inside, or None."""
-    within = inside(part)
-    return type(part), None if within is None else type(within)
-
-
 def activation(part, dtype) -> tuple[Operation, Operation]:
     """The activation and what multiplies derivatives by its slope."""
     numbers, number = numbers_of(part, dtype), np.dtype(dtype).type
-    compiled = _compiled(_activation_of, (type(part), number), ACTIVATE, part)
-    return Operation(compiled, numbers), Operation(_compiled(_slope_of, (type(part), number), SLOPE, part), numbers)
+    activate_all = compiled(_activation_of, (type(part), number), ACTIVATE, part)
+    return Operation.of(activate_all, numbers), Operation.of(
+        compiled(_slope_of, (type(part), number), SLOPE, part), numbers
+    )
 
 
 def residuals(loss, dtype) -> Operation:
     """The loss of a batch; raw outputs become weighted residuals."""
     build = _pointwise_of if declared(loss).kind is LOSS else _rowwise_of
     classes = (*classes_of(loss), np.dtype(dtype).type)
-    return Operation(_compiled(build, classes, RESIDUALS, loss), numbers_of(loss, dtype))
+    return Operation.of(compiled(build, classes, RESIDUALS, loss), numbers_of(loss, dtype))
 
 
 def optimizer(part, penalty, dtype) -> tuple[Operation, Operation | None]:
@@ -125,10 +75,10 @@ def optimizer(part, penalty, dtype) -> tuple[Operation, Operation | None]:
     number = np.dtype(dtype).type
     numbers = np.concatenate([numbers_of(part, dtype), numbers_of(penalty, dtype)])
     classes = (*classes_of(part), type(penalty), number)
-    done = Operation(_compiled(_update_of, classes, UPDATE, part, penalty), numbers)
+    done = Operation.of(compiled(_update_of, classes, UPDATE, part, penalty), numbers)
     if not declared(part).brings("point"):
         return done, None
-    return done, Operation(_compiled(_point_of, (*classes_of(part), number), POINT, part), numbers)
+    return done, Operation.of(compiled(_point_of, (*classes_of(part), number), POINT, part), numbers)
 
 
 def _activation_of(kind, number):
@@ -215,19 +165,3 @@ def _point_of(kind, inner, number):
             v[j] = point(part, P[0, 0, j], slots_at(part, P, 0, j), c)
 
     return run
-
-
-def _compiled(build, classes, signature, *parts) -> CFunc:
-    """The function of some classes; those of the package are kept on disk."""
-    return _once(build, classes, signature, all(is_ours(part) for part in parts))
-
-
-@functools.cache
-def _once(build, classes, signature, ours: bool) -> CFunc:
-    function = CFunc(build(*classes), (tuple(signature.args), signature.return_type), {}, CALLED)
-    return with_cache(function) if ours else _without_cache(function)
-
-
-def _without_cache(function: CFunc) -> CFunc:
-    function.compile()
-    return function

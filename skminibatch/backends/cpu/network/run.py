@@ -39,7 +39,7 @@ from skminibatch.backends.cpu.network.stacks import (
     SLOPE,
     WEIGHTS,
 )
-from skminibatch.backends.cpu.rows import find_rows, unpacked
+from skminibatch.backends.cpu.rows import write_order
 from skminibatch.layers import dropout
 from skminibatch.layers.dropout import drawn
 
@@ -392,19 +392,20 @@ def gradient_norm(network, touched, space):
 
 @Kernel
 def run(
-    parts, X, y, weights, order, offsets, coefficients, plan_weights, network, segments, limits, params, space, stats
+    find, X, y, weights, order, offsets, coefficients, plan_weights, network, segments, limits, params, space, stats
 ):
     """Carry out a plan; the failed step, or -1."""
     segments, rates = segments
     counts, _, _, common = network
     clip_norm, measured, seed, step = limits
     losses, square_norms, row_squares = stats
-    last, order, failed = counts.shape[0] - 1, unpacked(order), -1
+    last, failed = counts.shape[0] - 1, -1
+    write_order(space.way, order, space.burst)
     w = space.point if common[4] else params[0]
     for s in range(offsets.size - 1):
         start = offsets[s]
         b = offsets[s + 1] - start
-        find_rows(order, start, offsets[s + 1], space.rows, 0, -1, space.burst)
+        call(find, (address_of(space.way), start, offsets[s + 1], address_of(space.rows), 0, -1))
         for t in range(b):
             space.weights[t] = row_weight(weights, plan_weights, space.rows[t], start + t)
         take_targets(y, space.rows, b, space.targets)

@@ -9,7 +9,7 @@ import numpy as np
 from skminibatch.backends.cpu.crew import JOB, PLACES, n_pieces
 from skminibatch.backends.cpu.network import operations
 from skminibatch.backends.cpu.network.normalization import BOTH, ROWS, UNITS
-from skminibatch.backends.cpu.rows import BURST
+from skminibatch.backends.cpu.rows import BURST, N_WAY
 from skminibatch.contract.verbs import identity
 from skminibatch.layers import pooling
 from skminibatch.layers.dropout import threshold
@@ -101,6 +101,7 @@ class WorkSpace(NamedTuple):
     lengths: np.ndarray
     rows: np.ndarray
     burst: np.ndarray
+    way: np.ndarray
     out: np.ndarray
     own: np.ndarray
     marks: np.ndarray
@@ -134,6 +135,7 @@ class WorkSpace(NamedTuple):
             np.empty(longest),
             np.empty(longest + BURST, np.int64),
             np.empty((2, BURST), np.uint64),
+            np.empty(N_WAY, np.int64),
             np.empty(widths[-1] + 1),
             numbers(2 * widest * (normalized > 0)),
             np.zeros(2 * n_features if lazy else 0, np.int64),
