@@ -20,9 +20,9 @@ from skminibatch.backends import base
 from skminibatch.statistics.batches import BatchStatistics
 from skminibatch.training import loop
 
-dense_kernels, sparse_kernels, network_kernel = (
+dense_kernels, sparse_kernels, network_kernel, operations = (
     importlib.import_module(f"skminibatch.backends.cpu.{name}")
-    for name in ("linear.dense", "linear.sparse", "network.run")
+    for name in ("linear.dense", "linear.sparse", "network.run", "linear.operations")
 )
 NEEDS_DATA = False
 GOAL = 0.1
@@ -30,10 +30,13 @@ TARGET_SECONDS = 0.2
 BATCH_SIZES = sized({"float64": [1, 16, 256], "float32": [256]}, {"float64": [16]})
 # What only the statistics need: squared gradients of the rows and of the batch and, in half of the steps, squared lengths of
 # the rows.
-SUMS = {
-    "            squares += r * r * square_lengths[t]\n": "",
-    "                sums[1] += s * out[k] * s * out[k] * square_lengths[t]\n": "",
-    "square_norm = square_norm_of(g, params.dtype.type(share), d, free, scale)": "square_norm = 0.0",
+SQUARES = {
+    "                squares += r * r * block[GROUP + t]\n": "",
+    "                squares += r * r * lengths[t]\n": "",
+    "                added[1] += s * out[k] * s * out[k] * lengths[t]\n": "",
+}
+NORMS = {
+    "square_norm = square_norm_of(g, params.dtype.type(share), d, params.dtype.type(free), scale)": "square_norm = 0.0",
     "axes.scale, square_lengths, measure)\n        if measure:\n": "axes.scale, square_lengths, False)\n        if False:\n",
 }
 LENGTHS_OF_SPARSE = {
@@ -70,27 +73,29 @@ def copied(module, name, cuts, folder):
 
 
 def kernels_without():
-    """The kernels of dense and of sparse rows without what only the statistics need, not kept on disk."""
+    """The kernels of dense and of sparse rows and the residuals without what only the statistics need, not kept on disk."""
     with tempfile.TemporaryDirectory() as folder:
         sys.path.insert(0, folder)
         try:
-            dense = copied(dense_kernels, "dense_without", SUMS, Path(folder))
+            dense = copied(dense_kernels, "dense_without", NORMS, Path(folder))
             rows = copied(sparse_kernels, "sparse_without", LENGTHS_OF_SPARSE, Path(folder))
+            losses = copied(operations, "losses_without", SQUARES, Path(folder))
         finally:
             sys.path.remove(folder)
-            for name in ("dense_without", "sparse_without"):
+            for name in ("dense_without", "sparse_without", "losses_without"):
                 sys.modules.pop(name, None)
     for kernel in (dense.run, rows.run_linear):
         kernel.cached = kernel.uncached
-    return dense.run, rows.run_linear
+    return dense.run, rows.run_linear, losses.residuals
 
 
 @contextlib.contextmanager
-def without_statistics(dense_run, sparse_run):
+def without_statistics(dense_run, sparse_run, residuals):
     """Train with other kernels, without norms on sparse rows, and make nothing of what was not measured."""
     with (
         mock.patch.object(dense_kernels, "run", dense_run),
         mock.patch.object(sparse_kernels, "run_linear", sparse_run),
+        mock.patch.object(operations, "residuals", residuals),
         mock.patch.object(base, "measured_from", lambda plan, table=None: plan.n_steps),
         mock.patch.object(loop, "BatchStatistics", Unmeasured),
     ):
