@@ -34,6 +34,7 @@ from skminibatch.models.protocol import Model
 from skminibatch.models.view import gradients_of
 from skminibatch.preparation import online
 from skminibatch.preparation.begin import Fitted, Settings, begin, in_coordinates
+from skminibatch.preparation.present import Present
 from skminibatch.samplers import SAMPLERS
 from skminibatch.schedules import SCALING_RULES, SCHEDULES, SIZE_SCHEDULES
 from skminibatch.statistics.random import EXAMINED, OF_SCALE, sample_rows, stream
@@ -99,6 +100,12 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         if "_fitted" in vars(self):
             estimator._fitted = self._fitted.copied()
         return estimator
+
+    @property
+    def _before(self) -> Fitted | None:
+        """What the call before has left, about all features."""
+        fitted = getattr(self, "_fitted", None)
+        return None if fitted is None else fitted.of_all_features()
 
     # What a subclass supplies
 
@@ -184,7 +191,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         with self._all_or_nothing():
             self._validate_params()
             given, sample_weight = (X, y, sample_weight), on_host(sample_weight)
-            previous = getattr(self, "_fitted", None) if self.warm_start else None
+            previous = self._before if self.warm_start else None
             X, y = self._check_X_y(X, y, reset=previous is None)
             target = self._target_of(y) if previous is None else previous.target
             rng = check_random_state(self.random_state)
@@ -194,11 +201,14 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             device = backends.device_of(self.device, X, self.batch_size)
             with backends.rows_on_device(device, X) as X:
                 validation, rows = self._validation(target, (X, y, sample_weight), rows, rng, separate)
-                data = Data(self._unpacked(X), target.encode(y, np.dtype(X.dtype)), of_mean_one(weights, rows), rows)
+                X, present = self._of_present_features(self._unpacked(X), init)
+                data = Data(X, target.encode(y, np.dtype(X.dtype)), of_mean_one(weights, rows), rows)
                 settings = self._settings(target, data, device, (given[0], strata), seed_of(rng), init, self.max_iter)
-                settings.class_counts, settings.validation = counts, validation
+                settings.class_counts = counts
+                settings.validation = validation if present is None else present.scorer(validation)
                 keeps_predictor = all(array is None for array in init)
                 fitted, data, recipe = begin(settings, data, previous if keeps_predictor else None)
+                fitted.present = present
                 self._train(fitted, data, recipe, given)
         return self
 
@@ -252,7 +262,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
         root = self._init_callback_context(max_subtasks=recipe.max_epochs)
         facts = {"estimator": self, "X": X, "y": y, "metadata": metadata}
-        tasks = EpochTasks(root, facts, recipe.max_epochs, lambda learnt: self._attributes(*learnt, fitted.target))
+        tasks = EpochTasks(root, facts, recipe.max_epochs, lambda learnt: self._learnt(fitted, learnt))
 
         def on_epoch(progress: Progress) -> bool:
             if self.verbose:
@@ -260,7 +270,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             return tasks.completed(progress)
 
         try:
-            with advice_on_divergence(self, data.X, self._remedy):
+            with advice_on_divergence(self, data.X, self._remedy, fitted.present):
                 progress = train(fitted.model, data, fitted.params, recipe, fitted.state, fitted.history, on_epoch)
         except KeyboardInterrupt:
             if tasks.last is not None:
@@ -285,7 +295,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             self._validate_params()
             if self.early_stopping:
                 raise ValueError("early_stopping should be False with partial_fit: there is no epoch to stop after.")
-            previous, given = getattr(self, "_fitted", None), X
+            previous, given = self._before, X
             X, y = self._check_X_y(X, y, reset=previous is None)
             classes = self._checked_classes(previous.target if previous else None, classes)
             target = previous.target if previous else self._target_of(y, classes)
@@ -326,7 +336,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         pairs.check_batch_sizes(sizes, self.batch_size, data.n_rows, sampler, model)
         assigned = None
         if (epochs is None or self.warm_start) and all(array is None for array in init or ()):
-            fitted = getattr(self, "_fitted", None)
+            fitted = self._before
             assigned = self._assigned(model, fitted.predictor if fitted else None)
 
         continues = self.warm_start and hasattr(self, "_fitted")
@@ -392,6 +402,10 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
                 self.__dict__.update({**before, **kept})
             raise
 
+    def _of_present_features(self, X, init: tuple) -> tuple[Any, Present | None]:
+        """The rows without features that none of them has, where these are most; which are left (None: all)."""
+        return X, None
+
     def _weights(self, target, y, sample_weight, counts) -> np.ndarray:
         """Sample weights times class weights, float64; empty if every row counts the same."""
         weights = np.empty(0)
@@ -414,16 +428,23 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             raise ValueError("Sample weights must contain at least one non-zero number: all rows have weight zero.")
         return rows
 
+    def _learnt(self, fitted: Fitted, predictor: tuple) -> dict[str, Any]:
+        """The fitted attributes that a predictor is published as."""
+        attributes = self._attributes(*predictor, fitted.target)
+        if fitted.present is not None:
+            attributes["coef_"] = fitted.present.spread(attributes["coef_"])
+        return attributes
+
     def _publish(self, fitted: Fitted, progress: Progress) -> None:
         """Write every fitted attribute."""
-        attributes = self._attributes(*progress.predictor, fitted.target) | training_attributes(fitted, progress)
+        attributes = self._learnt(fitted, progress.predictor) | training_attributes(fitted, progress)
         for name, attribute in attributes.items():
             setattr(self, name, attribute)
         self._fitted = continued(fitted, progress)
 
     def _examined(self, X, y, sample_weight) -> Gradients:
         """The gradients of these rows, as fitted or as `fit` would start; see `contract.typing.Examinable`."""
-        fitted = getattr(self, "_fitted", None)
+        fitted = self._before
         estimator = clone(self) if fitted is None else self
         estimator._validate_params()
         X, y = map(on_host, estimator._check_X_y(X, y, reset=fitted is None))

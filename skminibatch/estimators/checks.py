@@ -11,6 +11,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, validate_data
 
 from skminibatch.backends.arrays import check_device, is_sparse, on_gpu, on_host
+from skminibatch.preparation.present import Present
 from skminibatch.training.state import Diverged
 
 COPIED = 1024  # rows at once, where columns become rows
@@ -72,13 +73,17 @@ def seed_of(random_state) -> int:
 
 
 @contextmanager
-def advice_on_divergence(estimator, X, remedy: str) -> Iterator[None]:
-    """A divergence inside raises an error that says what to do, and names the features whose scale is the likely cause."""
+def advice_on_divergence(estimator, X, remedy: str, present: Present | None = None) -> Iterator[None]:
+    """A divergence inside raises an error that says what to do, and names the features whose scale is the likely cause.
+
+    `present`: which features X has, where it has not all.
+    """
     try:
         yield
     except Diverged as failure:
         X, names = X[:1000], getattr(estimator, "feature_names_in_", None)
         sizes = np.asarray(abs(X).max(axis=0).todense() if sparse.issparse(X) else np.abs(X).max(axis=0)).ravel()
+        sizes = sizes if present is None else present.spread(sizes)
         largest = np.argsort(sizes)[::-1][:3]
         listed = ", ".join(f"{j if names is None else names[j]} (up to {sizes[j]:.3g})" for j in largest)
         smaller = "" if np.isnan(failure.rate) else f", or a smaller rate than {failure.rate:.3g}, or {remedy}"

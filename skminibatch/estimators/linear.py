@@ -25,6 +25,7 @@ from skminibatch.models.linear import LinearModel
 from skminibatch.models.smoothed import RowLosses
 from skminibatch.optimizers import OPTIMIZERS, SAGA, SDCA
 from skminibatch.penalties import PENALTIES
+from skminibatch.preparation.present import Present
 from skminibatch.training.online_diagonal import OnlineDiagonal
 from skminibatch.training.online_newton import OnlineNewton
 
@@ -89,6 +90,10 @@ class LinearEstimator(BaseMiniBatchEstimator):
         is_full = sparse.issparse(X) and X.nnz >= FULL * X.shape[0] * X.shape[1]
         goes_on_sparse = previous is not None and isinstance(previous.newton, OnlineDiagonal)
         return X.toarray() if is_full and self._is_free() and not goes_on_sparse else X
+
+    def _of_present_features(self, X, init):
+        is_first = not self.warm_start and all(array is None for array in init)
+        return Present.of(X) if is_first and sparse.issparse(X) else (X, None)
 
     def _for_rows(self, target, model, sampler, sizes, data):
         if not self._is_free() or not self._has_small_table(model, data):

@@ -18,6 +18,7 @@ from skminibatch.models.linear import LinearModel
 from skminibatch.models.protocol import Model, Predictor
 from skminibatch.preparation.batch_size import any_size, chosen_size, derived_size
 from skminibatch.preparation.dual import with_dual
+from skminibatch.preparation.present import Present
 from skminibatch.preparation.second_stage import staged, with_second_stage
 from skminibatch.preparation.smoothness import (
     choose_coordinates,
@@ -146,6 +147,18 @@ class Fitted:
     class_counts: np.ndarray | None = None
     chosen: tuple | None = None  # the batch size of 'auto' and why, kept on a stream
     newton: OnlineNewton | OnlineDiagonal | None = None  # of a stream that is followed by Newton's method
+    present: Present | None = None  # the features that all of this is about, where `fit` left out those that no row has
+
+    def of_all_features(self) -> Fitted:
+        """The same about all features, for rows that may have others."""
+        present, params = self.present, self.params
+        if present is None:
+            return self
+        assert isinstance(self.model, LinearModel)
+        coef, intercept = self.predictor
+        spread: dict[str, Any] = {"model": present.model(self.model), "moments": present.moments(self.moments)}
+        spread |= {"params": None if params is None else present.spread(params)}
+        return replace(self, predictor=(present.spread(coef), intercept), present=None, **spread)
 
     def copied(self) -> Fitted:
         """The same, so that a stream that goes on from it changes nothing in this one."""
