@@ -11,7 +11,7 @@ loss_dense(loss, X, y, weights, rows, coef, intercept) -> float
 loss_csr(loss, X, y, weights, rows, coef, intercept) -> float
 residuals(loss, raw, y, weights) -> (n, K)
 follow_csr(loss, X, y, weights, rows, state, terms) -> (weight, losses)
-coefficients_followed(state, terms, coef) -> float
+coefficients_followed(state, terms, features, coef) -> float
 
 `task` is a `LinearTask` or, for a network, a `NetworkTask`, see `contract.task`: the rows, the parts, and the params, which
 the steps of the plan update in place. The other arguments are the fields of a task of the same name; `rows` are numbers of
@@ -263,10 +263,10 @@ def follow_csr(loss, X, y, weights, rows, state, terms):
     return weight, losses
 
 
-def coefficients_followed(state, terms, coef):
-    """Write the coefficients (K, d) that belong to the state of `follow_csr`; their penalty."""
-    w = coefficients_at(state, terms, terms.weight, np.arange(coef.shape[1]))
-    coef[...] = w.T
+def coefficients_followed(state, terms, features, coef):
+    """Write the coefficients (K, d) that belong to the state of `follow_csr`, of some features; the penalty of these."""
+    w = coefficients_at(state, terms, terms.weight, features)
+    coef[:, features] = w.T
     return float(np.sum(0.5 * terms.ridge * w * w + terms.l1 * np.abs(w)))
 
 

@@ -15,7 +15,6 @@ import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import check_scoring
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight
@@ -26,8 +25,8 @@ from skminibatch.contract.kinds import declared
 from skminibatch.estimators import pairs, parts
 from skminibatch.estimators.attributes import continued, training_attributes
 from skminibatch.estimators.callbacks import EpochTasks
-from skminibatch.estimators.checks import advice_on_divergence, seed_of
-from skminibatch.estimators.held_out import ValidationRows, split
+from skminibatch.estimators.checks import active_rows, advice_on_divergence, seed_of
+from skminibatch.estimators.held_out import ValidationRows, scorer_of, split
 from skminibatch.models.data import Data
 from skminibatch.models.gradients import Gradients
 from skminibatch.models.protocol import Model
@@ -197,7 +196,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             rng = check_random_state(self.random_state)
             counts = self._counts(target, y)
             weights = self._weights(target, y, sample_weight, counts)
-            rows = self._active_rows(weights, "fit")
+            rows = active_rows(weights, "fit")
             device = backends.device_of(self.device, X, self.batch_size)
             with backends.rows_on_device(device, X) as X:
                 validation, rows = self._validation(target, (X, y, sample_weight), rows, rng, separate)
@@ -238,15 +237,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             validation = ValidationRows.held_out(X, y, sample_weight, held_out, on_device)
         else:
             return None, rows
-        scorer = check_scoring(self, self.scoring)
-
-        def score(*predictor) -> float:
-            number = validation.score(scorer, self._with_predictor(*predictor, target))
-            if not np.isfinite(number):
-                raise ValueError(f"scoring={self.scoring!r} gave {number} on the validation set.")
-            return number
-
-        return score, rows
+        return scorer_of(self, validation, lambda *predictor: self._with_predictor(*predictor, target)), rows
 
     def _with_predictor(self, *predictor_and_target) -> Self:
         """A copy of the estimator that predicts by a predictor, without names of features."""
@@ -304,7 +295,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             if counts is not None and previous is not None and previous.class_counts is not None:
                 counts = counts + previous.class_counts
             weights = self._weights(target, y, on_host(sample_weight), counts)
-            rows = self._active_rows(weights, "partial_fit")
+            rows = active_rows(weights, "partial_fit")
             if rows is not None and rows.size == 0:
                 if previous is None:
                     raise ValueError(
@@ -418,16 +409,6 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             weights = by_class if not weights.size else weights * by_class
         return weights
 
-    @staticmethod
-    def _active_rows(weights: np.ndarray, method: str) -> np.ndarray | None:
-        """Rows of positive weight, None for all."""
-        if not weights.size or np.all(weights > 0):
-            return None
-        rows = np.flatnonzero(weights)
-        if method == "fit" and not rows.size:
-            raise ValueError("Sample weights must contain at least one non-zero number: all rows have weight zero.")
-        return rows
-
     def _learnt(self, fitted: Fitted, predictor: tuple) -> dict[str, Any]:
         """The fitted attributes that a predictor is published as."""
         attributes = self._attributes(*predictor, fitted.target)
@@ -450,7 +431,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         X, y = map(on_host, estimator._check_X_y(X, y, reset=fitted is None))
         target = estimator._target_of(y) if fitted is None else fitted.target
         weights = estimator._weights(target, y, on_host(sample_weight), estimator._counts(target, y))
-        rows = estimator._active_rows(weights, "fit")
+        rows = active_rows(weights, "fit")
         data = Data(self._unpacked(X), target.encode(y, np.dtype(X.dtype)), of_mean_one(weights, rows), rows)
         if fitted is not None:
             device = "cpu" if fitted.model.device == "cuda" else fitted.model.device  # a few rows, on the host

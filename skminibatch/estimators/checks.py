@@ -91,3 +91,13 @@ def advice_on_divergence(estimator, X, remedy: str, present: Present | None = No
             f"{failure} Scaling input data with StandardScaler or MinMaxScaler might help{smaller}. "
             f"Largest features: {listed}."
         ) from None
+
+
+def active_rows(weights: np.ndarray, method: str) -> np.ndarray | None:
+    """Rows of positive weight, None for all."""
+    if not weights.size or np.all(weights > 0):
+        return None
+    rows = np.flatnonzero(weights)
+    if method == "fit" and not rows.size:
+        raise ValueError("Sample weights must contain at least one non-zero number: all rows have weight zero.")
+    return rows

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.metrics import check_scoring
 from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
 from sklearn.utils.validation import _check_sample_weight
 
@@ -60,3 +61,16 @@ def split(
         )
     kept, held_out = next(splitter.split(rows[:, None], y[rows] if stratified else None))
     return np.sort(rows[kept]), np.sort(rows[held_out])
+
+
+def scorer_of(estimator: Any, validation: ValidationRows, with_predictor: Callable[..., Any]) -> Callable[..., float]:
+    """What the scoring of an estimator says of a predictor; `with_predictor` makes an estimator that predicts by it."""
+    scorer = check_scoring(estimator, estimator.scoring)
+
+    def score(*predictor) -> float:
+        number = validation.score(scorer, with_predictor(*predictor))
+        if not np.isfinite(number):
+            raise ValueError(f"scoring={estimator.scoring!r} gave {number} on the validation set.")
+        return number
+
+    return score

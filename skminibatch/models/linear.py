@@ -130,7 +130,7 @@ class LinearModel:
         if isinstance(coordinates, Coordinates):
             coordinates = coordinates.of_features(features)
         model = replace(self, n_features=len(features), coordinates=coordinates)
-        return model, X, params[:, :, np.append(features, self.n_features)]
+        return model, X, np.ascontiguousarray(params[:, :, np.append(features, self.n_features)])
 
     # -- training
 

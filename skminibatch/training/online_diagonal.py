@@ -137,6 +137,8 @@ class OnlineDiagonal(NamedTuple):
     all, recent, constant : tuple of Sums
         Of all rows, of recent ones (None as long as all are recent), and of the intercepts alone: one for each output, or one
         for all where these depend on each other.
+    seen : ndarray
+        The features with a value in any of the rows, by their numbers in ascending order: the coefficients of others are zero.
     squares : float
         The sum of the squared weights of all rows, whose sum is `weight`.
     change, error
@@ -147,6 +149,7 @@ class OnlineDiagonal(NamedTuple):
     units: np.ndarray
     all: tuple[Sums, ...]
     constant: tuple[Sums, ...]
+    seen: np.ndarray
     recent: tuple[Sums, ...] | None = None
     weight: float = 0.0
     squares: float = 0.0
@@ -157,7 +160,8 @@ class OnlineDiagonal(NamedTuple):
     def start(cls, offset: np.ndarray, units: np.ndarray, n_features: int, n_sums: int) -> Self:
         """Before any rows."""
         each = len(offset) // n_sums
-        return cls(np.asarray(offset, np.float64), units, _none(n_features, each, n_sums), _none(0, each, n_sums))
+        nothing, constant = _none(n_features, each, n_sums), _none(0, each, n_sums)
+        return cls(np.asarray(offset, np.float64), units, nothing, constant, np.empty(0, np.int64))
 
     @property
     def unevenness(self) -> float:
@@ -173,21 +177,31 @@ class OnlineDiagonal(NamedTuple):
     def predictor(self, task: Task, dtype) -> tuple[tuple[np.ndarray, np.ndarray], float]:
         """Coefficients (K, d) and intercepts (K,), and their penalty."""
         n_features, penalty = len(self.all[0].largest), 0.0
-        coef, intercept, first = np.empty((len(self.offset), n_features), dtype), self.offset.copy(), 0
+        coef, intercept, first = np.zeros((len(self.offset), n_features), dtype), self.offset.copy(), 0
         for which, sums in enumerate(self.all):
             own = slice(first, first + sums.sums.shape[1])
             terms, first = self._terms(task, which, own, self.unevenness, sums), own.stop
-            penalty += backends.choose(task.device).coefficients_followed(sums.arrays, terms, coef[own])
+            write = backends.choose(task.device).coefficients_followed
+            penalty += write(sums.arrays, terms, self.seen, coef[own])
             intercept[own] += sums.sums[-1] / (terms.share * sums.curvatures[-1] + terms.prior)
         return (coef, intercept.astype(dtype)), penalty
 
     def with_rows(self, rows: Sparse, task: Task) -> tuple[Self, float]:
         """With new rows, and the sum of their weighted losses before they were learnt from."""
-        state, total = self, 0.0
+        state, total = self._seeing(rows.X.indices), 0.0
         for piece in gen_batches(len(rows.rows), COMPARED):
             state, loss = state._with_piece(rows._replace(rows=rows.rows[piece]), task)
             total += loss
         return state, total
+
+    def _seeing(self, features: np.ndarray) -> Self:
+        """With features that have a value in rows that come now."""
+        new = np.unique(features[self.all[0].largest[features] == 0])
+        if not new.size:
+            return self
+        seen = np.concatenate((self.seen, new))
+        seen.sort(kind="stable")  # merges
+        return self._replace(seen=seen)
 
     def _with_piece(self, rows: Sparse, task: Task) -> tuple[Self, float]:
         weights = rows.weights_in_use(rows.rows)

@@ -100,7 +100,7 @@ def test_the_kernel_does_what_the_formulas_say(device, loss, fit_intercept, l1, 
         first = backend.follow_csr(loss, X, y, weights, rows, state, terms)
         later = terms._replace(weight=first[0])
         second = backend.follow_csr(loss, X, y, weights, rows[::-1].copy(), state, later)
-        penalty = backend.coefficients_followed(state, later._replace(weight=second[0]), coef)
+        penalty = backend.coefficients_followed(state, later._replace(weight=second[0]), np.arange(coef.shape[1]), coef)
         ends.append((*state, *first, *second, coef, penalty))
     for ours, theirs in zip(*ends, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-9)

@@ -35,12 +35,13 @@ def run_dense(task: LinearTask, plan: Plan) -> StepStats:
     addresses = learn(), loss.addresses, step.addresses, look.addresses
     spaces = WorkSpace.of(params, data.X, axes.center.size > 0, slices, n_threads)
     measured, flat = base.measures_rows(plan, table), readonly(X.reshape(-1))
+    coefficients = np.ascontiguousarray(plan.coefficients, np.float64)
 
     def work(thread):
         limits = Limits(task.fit_intercept, plan.clip_norm, measured, thread, n_threads)
         results = stats[:3] if thread == 0 else tuple(np.empty_like(a) for a in stats[:3])
         return lambda: run(
-            addresses, tuple(data), plan.rows, plan.offsets, plan.coefficients, tuple(axes), flat, tuple(limits),
+            addresses, tuple(data), plan.rows, plan.offsets, coefficients, tuple(axes), flat, tuple(limits),
             _stored(table, params.dtype), tuple(spaces[thread]), results,
         )  # fmt: skip
 
@@ -58,7 +59,8 @@ def run_csr(task: LinearTask, plan: Plan) -> StepStats:
     from skminibatch.backends.cpu.linear.sparse_arguments import Axes, Limits, work_space
     from skminibatch.backends.cpu.rows import find
 
-    stats, (_, penalty, optimizer), params, table = empty_stats(plan.n_steps), task.parts, task.params, task.table
+    stats, (_, penalty, optimizer), table = empty_stats(plan.n_steps), task.parts, task.table
+    params = np.ascontiguousarray(task.params, np.float64)  # as the functions of the parts find them by their address
     lazy, n_steps, measured_from = base.is_lazy(optimizer, penalty), plan.n_steps, base.measured_from(plan, table)
     threshold = 0.0 if lazy else base.exact_threshold(penalty)
     limits = Limits(task.fit_intercept, plan.clip_norm, measured_from, threshold)
@@ -73,14 +75,15 @@ def run_csr(task: LinearTask, plan: Plan) -> StepStats:
     step, look = lazy_steps(optimizer, penalty, task.X, scaled) if lazy else sparse_steps(optimizer, penalty)
     addresses = find(), loss.addresses, step.addresses, look.addresses
     common = (
-        _csr(task.X), _flat(task.y), readonly(task.weights), plan.rows, plan.offsets, plan.coefficients, _weights_of(plan),
-        tuple(limits), tuple(axes), params,
+        _csr(task.X), _flat(task.y), readonly(task.weights), plan.rows, plan.offsets,
+        np.ascontiguousarray(plan.coefficients, np.float64), _weights_of(plan), tuple(limits), tuple(axes), params,
     )  # fmt: skip
     measured = lazy or measured_from < n_steps
     space = work_space(params, int(plan.sizes.max()), n_steps, len(axes.stretches), threshold, measured)
     space = (*space, _stored(table, params.dtype))
     if lazy:
         failed = run_lazy(addresses, *common, space, stats[:3])
+        _write_back(params, task.params)
         if table is not None:
             stats.square_norms[:] = np.nan
         return stats._replace(failed=failed)
@@ -89,6 +92,7 @@ def run_csr(task: LinearTask, plan: Plan) -> StepStats:
     state = np.ascontiguousarray(params[:, :, :d].transpose(2, 1, 0)).reshape(d, K * m)
     failed = run_linear(addresses, (0.0,) * m, *common, state, space, stats[:3])
     params[:, :, :d] = state.reshape(d, K, m).transpose(2, 1, 0)
+    _write_back(params, task.params)
     return stats._replace(failed=failed)
 
 
@@ -182,12 +186,12 @@ def follow_csr(loss, X, y, weights, rows, state, terms):
     return weight, losses
 
 
-def coefficients_followed(state, terms, coef):
-    """Write the coefficients (K, d) that belong to the state of `follow_csr`; their penalty."""
+def coefficients_followed(state, terms, features, coef):
+    """Write the coefficients (K, d) that belong to the state of `follow_csr`, of some features; the penalty of these."""
     from skminibatch.backends.cpu.linear.diagonal import coefficients
 
     numbers = terms.ridge, terms.l1, terms.prior, terms.share, terms.weight
-    return coefficients(state, numbers, coef, np.empty(FEATURES_AT_ONCE))
+    return coefficients(state, numbers, features, coef, np.empty(FEATURES_AT_ONCE))
 
 
 def run_mlp(task: NetworkTask, plan: Plan) -> StepStats:
@@ -233,6 +237,12 @@ def _weights_of(plan: Plan) -> np.ndarray:
     return _NONE if plan.weights is None else plan.weights
 
 
+def _write_back(params: np.ndarray, given: np.ndarray) -> None:
+    """Give an array that was copied the numbers of its copy."""
+    if params is not given:
+        given[...] = params
+
+
 def _stored(table: np.ndarray | None, dtype) -> np.ndarray:
     return np.empty((0, 0), dtype) if table is None else table
 
@@ -242,13 +252,13 @@ def _axes(coordinates, dtype):
     nothing = np.empty(0, dtype)
     if coordinates is None:
         return nothing, nothing, nothing
-    center = coordinates.center if coordinates.center.any() else nothing
-    return center, coordinates.scale, coordinates.stretch
+    center, scale, stretch = (np.ascontiguousarray(axis, dtype) for axis in coordinates)
+    return center if center.any() else nothing, scale, stretch
 
 
 def _flat(y):
     """Targets one behind the other: how many a row has, kernels hand on to the functions of the loss."""
-    return readonly(y.reshape(-1))
+    return readonly(np.ascontiguousarray(y).reshape(-1))
 
 
 def _csr(X):

@@ -107,9 +107,9 @@ def follow_csr(loss, X, y, weights, rows, state, terms):
     return _host().follow_csr(loss, _on_host(X), y, weights, rows, state, terms)
 
 
-def coefficients_followed(state, terms, coef):
-    """Write the coefficients (K, d) that belong to the state of `follow_csr`; their penalty."""
-    return _host().coefficients_followed(state, terms, coef)
+def coefficients_followed(state, terms, features, coef):
+    """Write the coefficients (K, d) that belong to the state of `follow_csr`, of some features; the penalty of these."""
+    return _host().coefficients_followed(state, terms, features, coef)
 
 
 def gradient_dense(task: LinearTask):

@@ -80,19 +80,19 @@ def run(loss, X, y, weights, rows, state, terms, space, losses):
 
 
 @Kernel
-def coefficients(state, terms, coef, inverses):
-    """Write the coefficients (K, d) that belong to the sums; the penalty of them. `inverses` is work space."""
+def coefficients(state, terms, features, coef, inverses):
+    """Write the coefficients (K, d) of some features that belong to the sums; the penalty of them. `inverses` is work space."""
     sums, curvatures, largest = state
     ridge, l1, prior, share, weight = terms
     decay, threshold, penalty = weight * ridge, weight * l1, 0.0
-    for start in range(0, coef.shape[1], inverses.size):  # a block of features stays in the cache while it is turned
-        size = min(inverses.size, coef.shape[1] - start)
-        for t in range(size):
-            precision = share * curvatures[start + t] + prior * largest[start + t] + decay
+    for start in range(0, features.size, inverses.size):  # a block of features stays in the cache while it is turned
+        block = features[start : min(start + inverses.size, features.size)]
+        for t in range(block.size):
+            precision = share * curvatures[block[t]] + prior * largest[block[t]] + decay
             inverses[t] = 1.0 / precision if precision > 0.0 else 0.0
         for k in range(coef.shape[0]):
-            for t in range(size):
-                w = inverses[t] * shrunk(sums[start + t, k], threshold)
-                coef[k, start + t] = w
+            for t in range(block.size):
+                w = inverses[t] * shrunk(sums[block[t], k], threshold)
+                coef[k, block[t]] = w
                 penalty += 0.5 * ridge * w * w + l1 * abs(w)
     return penalty
