@@ -23,6 +23,10 @@ from tests.families import ESTIMATORS
 from tests.processes import python
 
 
+# Files of few tests that take long, and start first, so that no process ends minutes after the others.
+LONG = ("test_new_parts", "test_benchmarks", "test_examples", "test_numba_environment", "test_generalization_gap")
+
+
 class Problem(NamedTuple):
     """Rows and targets."""
 
@@ -155,3 +159,8 @@ def pytest_terminal_summary(terminalreporter):
     ]
     for reason, number in Counter(skipped).items():
         terminalreporter.write_line(f"{number} tests were skipped: {reason.removeprefix('Skipped: ')}")
+
+
+def pytest_collection_modifyitems(items):
+    """Files that take long come first."""
+    items.sort(key=lambda item: item.path.stem not in LONG)  # stable: others stay in their order

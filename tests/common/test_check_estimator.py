@@ -21,18 +21,19 @@ EQUAL_BITS = dict.fromkeys(
 ONE_BY_ONE = dict.fromkeys(EQUAL_BITS, "dual coordinate ascent takes rows one by one, and ends within tol")
 
 
-DEFAULTS = [  # by kernels, but for one: nothing is compiled for the plain formulas of `base`
+DEFAULTS = [
     MiniBatchSGDClassifier(),
     MiniBatchSGDRegressor(),
-    MiniBatchMLPClassifier(device="base"),
+    MiniBatchMLPClassifier(),
     MiniBatchMLPRegressor(),
 ]
 SETTINGS = [
-    MiniBatchSGDClassifier(loss="hinge", device="base"),
-    MiniBatchSGDClassifier(solver="sgd", batch_size=1, device="base"),
-    MiniBatchSGDRegressor(solver="sgd", batch_size=1, device="base"),
-    MiniBatchMLPClassifier(normalization="layer", loss="hinge", max_iter=50, device="base"),
-    MiniBatchMLPRegressor(normalization=BatchNorm(exact=True), solver="sgd", max_iter=50, device="base"),
+    MiniBatchSGDRegressor(device="base"),
+    MiniBatchSGDClassifier(loss="hinge"),
+    MiniBatchSGDClassifier(solver="sgd", batch_size=1),
+    MiniBatchSGDRegressor(solver="sgd", batch_size=1),
+    MiniBatchMLPClassifier(normalization="layer", loss="hinge", max_iter=50),
+    MiniBatchMLPRegressor(normalization=BatchNorm(exact=True), solver="sgd", max_iter=50),
 ]
 
 
