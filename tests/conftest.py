@@ -22,7 +22,6 @@ from tests.emulated import strict
 from tests.families import ESTIMATORS
 from tests.processes import python
 
-
 # Files of few tests that take long, and start first, so that no process ends minutes after the others.
 LONG = ("test_new_parts", "test_benchmarks", "test_examples", "test_numba_environment", "test_generalization_gap")
 
