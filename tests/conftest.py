@@ -22,7 +22,7 @@ from tests.emulated import strict
 from tests.families import ESTIMATORS
 from tests.processes import python
 
-# Files of few tests that take long, and start first, so that no process ends minutes after the others.
+# Files of few tests that take long: no process is to end minutes after the others.
 LONG = ("test_new_parts", "test_benchmarks", "test_examples", "test_numba_environment", "test_generalization_gap")
 
 
@@ -161,5 +161,9 @@ def pytest_terminal_summary(terminalreporter):
 
 
 def pytest_collection_modifyitems(items):
-    """Files that take long come first."""
-    items.sort(key=lambda item: item.path.stem not in LONG)  # stable: others stay in their order
+    """The tests of backends come first, which compile the kernels, then files that take long."""
+
+    def turn(item):
+        return 1 if item.path.stem in LONG else 0 if "backends" in item.path.parts else 2
+
+    items.sort(key=turn)  # stable: others stay in their order

@@ -31,7 +31,7 @@ class Present(NamedTuple):
         >>> X, present = Present.of(sparse.csr_matrix(([1.0, 2.0], [3, 9], [0, 1, 2]), shape=(2, 12)))
         >>> X.toarray(), present.features
         (array([[1., 0.],
-               [0., 2.]]), array([3, 9], dtype=int32))
+               [0., 2.]]), array([3, 9]))
         """
         n_rows, n_features = X.shape
         if X.nnz == 0:
