@@ -283,7 +283,7 @@ def test_shapes_of_a_classifier(loss, n_classes, estimator_class, several):
 def test_sparsify_and_densify(storage, estimator_class, problem):
     X, y = problem
     X = sparse.csr_matrix(X) if storage == "sparse" else X
-    settings = {**QUICK, "penalty": "l1", "alpha": 0.1, "tol": None, "max_iter": 100}
+    settings = {**QUICK, "device": "cpu", "penalty": "l1", "alpha": 0.1, "tol": None, "max_iter": 100}
     estimator = estimator_class(**settings).fit(X, y)
     coef, expected = estimator.coef_.copy(), estimator.predict(X)
     assert estimator.sparsify() is estimator
