@@ -154,3 +154,25 @@ def square_lengths_inside(X, axes: AnyCoordinates) -> np.ndarray:
         return (centered * centered) @ squares
 
     return map_on_device(lengths, X, axes.center if np.any(axes.center) else np.empty(0), squares)
+
+
+SORTED = 16  # times as many features as values, from which on these are sorted: a table of all features is slower
+
+
+def without_absent_features(X, most: float = 1.0) -> tuple[Any, np.ndarray | None]:
+    """Sparse rows without the features that none of them has, and the numbers of the others.
+
+    The rows themselves, and None, where more than `most` of the features occur.
+    """
+    n_rows, n_features = X.shape
+    if n_features > SORTED * X.nnz:
+        features, indices = np.unique(X.indices, return_inverse=True)
+    else:
+        occurs = np.zeros(n_features, bool)
+        occurs[X.indices] = True
+        features = np.flatnonzero(occurs)
+        if len(features) > most * n_features:
+            return X, None
+        indices = (np.cumsum(occurs, dtype=X.indices.dtype) - 1)[X.indices]
+    parts = X.data, indices.astype(X.indices.dtype, copy=False), X.indptr
+    return type(X)(parts, shape=(n_rows, len(features))), features

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import sparse
 from sklearn.utils.extmath import safe_sparse_dot
 
 from skminibatch import backends
@@ -18,7 +17,7 @@ from skminibatch.contract.task import LinearTask
 from skminibatch.contract.typing import AnyPart
 from skminibatch.contract.verbs import n_slots, prox, result, update
 from skminibatch.models.curvature import has_kink
-from skminibatch.models.data import Data, raw_outputs, square_lengths_inside
+from skminibatch.models.data import Data, raw_outputs, square_lengths_inside, without_absent_features
 from skminibatch.models.duality import duality_gap
 from skminibatch.models.protocol import Distance, Predictor
 from skminibatch.statistics.random import EXAMINED
@@ -124,8 +123,8 @@ class LinearModel:
         """The model, sparse rows and a copy of the params without the features that no row has; dense rows as they are."""
         if not is_sparse(X):
             return self, X, params.copy()
-        features, indices = np.unique(X.indices, return_inverse=True)
-        X = sparse.csr_matrix((X.data, indices.astype(X.indptr.dtype), X.indptr), (X.shape[0], len(features)))
+        X, features = without_absent_features(X)
+        assert features is not None
         coordinates = self.coordinates
         if isinstance(coordinates, Coordinates):
             coordinates = coordinates.of_features(features)

@@ -10,11 +10,11 @@ import numpy as np
 from scipy import sparse
 
 from skminibatch.contract.coordinates import Coordinates
+from skminibatch.models.data import without_absent_features
 from skminibatch.models.linear import LinearModel
 from skminibatch.statistics.features import Moments
 
 FEW = 0.5  # of the features, that may have values for the others to be left out
-SORTED = 16  # times as many features as values, from which on these are sorted: a table of all features is slower
 
 
 class Present(NamedTuple):
@@ -33,20 +33,10 @@ class Present(NamedTuple):
         (array([[1., 0.],
                [0., 2.]]), array([3, 9]))
         """
-        n_rows, n_features = X.shape
         if X.nnz == 0:
             return X, None
-        if n_features > SORTED * X.nnz:
-            features, indices = np.unique(X.indices, return_inverse=True)
-        else:
-            occurs = np.zeros(n_features, bool)
-            occurs[X.indices] = True
-            features = np.flatnonzero(occurs)
-            if len(features) > FEW * n_features:
-                return X, None
-            indices = (np.cumsum(occurs, dtype=X.indices.dtype) - 1)[X.indices]
-        parts = X.data, indices.astype(X.indices.dtype, copy=False), X.indptr
-        return type(X)(parts, shape=(n_rows, len(features))), cls(features, n_features)
+        rows, features = without_absent_features(X, FEW)
+        return rows, None if features is None else cls(features, X.shape[1])
 
     def spread(self, array: np.ndarray) -> np.ndarray:
         """Numbers of these features, in the last axis, among zeros for the others; what comes behind them stays there."""

@@ -134,10 +134,10 @@ def loss_dense(loss, X, y, weights, rows, coef, intercept):
 
 def gradient_dense(task: LinearTask):
     """The sums of the gradients of all rows, their squared lengths, and the sum of the losses; residuals to the table."""
-    w, (center, scale, _) = task.params[0], _axes(task.coordinates, task.params.dtype)
+    w, (center, scale, _) = task.params[0].copy(), _axes(task.coordinates, task.params.dtype)
     sums, lengths = np.zeros(w.shape), np.empty(len(task.X))
     rows = task.X, task.y, task.weights, np.empty(0, np.int64)
-    loss = _sums_dense(task.loss, rows, (center, scale), readonly(w).copy(), (task.table, sums, lengths))
+    loss = _sums_dense(task.loss, rows, (center, scale), w, (task.table, sums, lengths))
     sums[:, :-1] *= scale if scale.size else 1.0
     return sums, lengths, loss
 

@@ -197,28 +197,36 @@ def _rowwise_of(kind, inner, number, target):
     return run
 
 
+def row_at(places, target, row):
+    """Of one row: its raw outputs and targets, and what is written of it: raw outputs, work space (3, K) and totals."""
+
+
+@overload(row_at, jit_options=INLINED)
+def _row_at(places, target, row):
+    def arrays(places, target, row):
+        at = vector_at(places, np.int64, N_PLACES)
+        K = at[N_OUTPUTS]
+        y = matrix_at(at[TARGETS], target, MANY, at[N_TARGETS])[row]
+        z, out = vector_at(at[RAW], np.float64, K), vector_at(at[OUT], np.float64, K)
+        return z, y, out, matrix_at(at[WORK], np.float64, 3, K), vector_at(at[TOTALS], np.float64, 2)
+
+    return arrays
+
+
 def _ascent_of(kind, inner, pointwise, target):
     def one_output(numbers, places, row, dual, weight, q):
         loss = built(kind, inner, vector_at(numbers, np.float64, MOST_NUMBERS))
-        at = vector_at(places, np.int64, N_PLACES)
-        z, out = vector_at(at[RAW], np.float64, 1)[0], vector_at(at[OUT], np.float64, 1)
-        y, totals = np.float64(vector_at(at[TARGETS], target, MANY)[row]), vector_at(at[TOTALS], np.float64, 2)
-        totals[0] = weight * value(loss, z, y)
-        out[0] = proximal_point(loss, z, y, weight, q, vector_at(dual, np.float64, 1)[0])
+        z, targets, out, _, totals = row_at(places, target, row)
+        y = np.float64(targets[0])
+        totals[0] = weight * value(loss, z[0], y)
+        out[0] = proximal_point(loss, z[0], y, weight, q, vector_at(dual, np.float64, 1)[0])
         totals[1] = -weight * value(loss, out[0], y)
 
     def several(numbers, places, row, dual, weight, q):
         loss = built(kind, inner, vector_at(numbers, np.float64, MOST_NUMBERS))
-        at = vector_at(places, np.int64, N_PLACES)
-        K = at[N_OUTPUTS]
-        z, out, work = (
-            vector_at(at[RAW], np.float64, K),
-            vector_at(at[OUT], np.float64, K),
-            matrix_at(at[WORK], np.float64, 3, K),
-        )
-        y, totals = matrix_at(at[TARGETS], target, MANY, at[N_TARGETS])[row], vector_at(at[TOTALS], np.float64, 2)
+        z, y, out, work, totals = row_at(places, target, row)
         totals[0] = weight * value_gradient(loss, z, y, work[0])
-        proximal(loss, z, y, weight, q, vector_at(dual, np.float64, K), out, work[1:])
+        proximal(loss, z, y, weight, q, vector_at(dual, np.float64, z.size), out, work[1:])
         totals[1] = -weight * value_gradient(loss, out, y, work[0])
 
     return one_output if pointwise else several
@@ -227,31 +235,19 @@ def _ascent_of(kind, inner, pointwise, target):
 def _slopes_of(kind, inner, pointwise, target):
     def one_output(numbers, places, row, dual, weight, q):
         loss = built(kind, inner, vector_at(numbers, np.float64, MOST_NUMBERS))
-        at = vector_at(places, np.int64, N_PLACES)
-        z, out, work = (
-            vector_at(at[RAW], np.float64, 1)[0],
-            vector_at(at[OUT], np.float64, 1),
-            vector_at(at[WORK], np.float64, 1),
-        )
-        y, totals = np.float64(vector_at(at[TARGETS], target, MANY)[row]), vector_at(at[TOTALS], np.float64, 1)
-        totals[0] = weight * value(loss, z, y)
-        work[0] = gradient(loss, z, y)
+        z, targets, out, work, totals = row_at(places, target, row)
+        y = np.float64(targets[0])
+        totals[0] = weight * value(loss, z[0], y)
+        work[0, 0] = gradient(loss, z[0], y)
         if q > 0.0:
-            out[0] = proximal_point(loss, z, y, weight, q, 0.0)
+            out[0] = proximal_point(loss, z[0], y, weight, q, 0.0)
 
     def several(numbers, places, row, dual, weight, q):
         loss = built(kind, inner, vector_at(numbers, np.float64, MOST_NUMBERS))
-        at = vector_at(places, np.int64, N_PLACES)
-        K = at[N_OUTPUTS]
-        z, out, work = (
-            vector_at(at[RAW], np.float64, K),
-            vector_at(at[OUT], np.float64, K),
-            matrix_at(at[WORK], np.float64, 3, K),
-        )
-        y, totals = matrix_at(at[TARGETS], target, MANY, at[N_TARGETS])[row], vector_at(at[TOTALS], np.float64, 1)
+        z, y, out, work, totals = row_at(places, target, row)
         totals[0] = weight * value_gradient(loss, z, y, work[0])
         if q > 0.0:
-            proximal(loss, z, y, weight, q, vector_at(dual, np.float64, K), out, work[1:])
+            proximal(loss, z, y, weight, q, vector_at(dual, np.float64, z.size), out, work[1:])
 
     return one_output if pointwise else several
 
