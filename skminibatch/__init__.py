@@ -21,6 +21,7 @@ _SUBMODULES = {
     "plotting",
     "samplers",
     "schedules",
+    "warmup",
 }
 
 

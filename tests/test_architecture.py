@@ -21,7 +21,7 @@ TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FIL
 # Floors of the house, from the roof down: a module imports from lower floors only, or from its own folder.
 FLOORS = [
     {"__init__"},
-    {"plotting", "calibrate"},
+    {"plotting", "calibrate", "warmup"},
     {"linear_model", "neural_network"},
     {"estimators", "diagnostics"},
     {"preparation"},

@@ -29,6 +29,7 @@ def training_attributes(fitted: Fitted, progress: Progress) -> dict[str, Any]:
         "best_loss_": float(losses.min()),
         "validation_scores_": scores if scored else None,
         "best_validation_score_": float(np.nanmax(scores)) if scored else None,
+        "best_epoch_": int(history["epoch"][np.nanargmax(scores)]) if scored else None,
         "stop_reason_": reason if fitted.chosen is None else f"{reason}; {fitted.chosen[1]}",
         "device_": fitted.model.device,
     }

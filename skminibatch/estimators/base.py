@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from numbers import Integral, Real
@@ -20,13 +20,14 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight
 
 from skminibatch import backends
-from skminibatch.backends.arrays import is_sparse, on_host, stays_on_gpu
+from skminibatch.backends.arrays import is_sparse, on_host
 from skminibatch.contract.kinds import declared
 from skminibatch.estimators import pairs, parts
 from skminibatch.estimators.attributes import continued, training_attributes
 from skminibatch.estimators.callbacks import EpochTasks
 from skminibatch.estimators.checks import active_rows, advice_on_divergence, seed_of
-from skminibatch.estimators.held_out import ValidationRows, scorer_of, split
+from skminibatch.estimators.held_out import validation_rows, validator
+from skminibatch.estimators.report import Report
 from skminibatch.models.data import Data
 from skminibatch.models.gradients import Gradients
 from skminibatch.models.protocol import Model
@@ -189,6 +190,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         """Fit; `init` is the predictor that the user wants to start from, `separate` validation rows (X, y, weights)."""
         with self._all_or_nothing():
             self._validate_params()
+            report = Report(self.verbose >= 1, self.max_iter)
             given, sample_weight = (X, y, sample_weight), on_host(sample_weight)
             previous = self._before if self.warm_start else None
             X, y = self._check_X_y(X, y, reset=previous is None)
@@ -199,45 +201,18 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             rows = active_rows(weights, "fit")
             device = backends.device_of(self.device, X, self.batch_size)
             with backends.rows_on_device(device, X) as X:
-                validation, rows = self._validation(target, (X, y, sample_weight), rows, rng, separate)
+                validation, rows = validation_rows(self, target, (X, y, sample_weight), rows, rng, separate)
                 X, present = self._of_present_features(self._unpacked(X), init)
                 data = Data(X, target.encode(y, np.dtype(X.dtype)), of_mean_one(weights, rows), rows)
                 settings = self._settings(target, data, device, (given[0], strata), seed_of(rng), init, self.max_iter)
                 settings.class_counts = counts
-                settings.validation = validation if present is None else present.scorer(validation)
+                if validation is not None:
+                    settings.validation = validator(self, validation, settings, present)
                 keeps_predictor = all(array is None for array in init)
                 fitted, data, recipe = begin(settings, data, previous if keeps_predictor else None)
                 fitted.present = present
-                self._train(fitted, data, recipe, given)
+                self._train(fitted, data, recipe, given, report)
         return self
-
-    def _validation(
-        self, target, given: tuple, rows: np.ndarray | None, rng, separate: tuple
-    ) -> tuple[Callable[..., float] | None, np.ndarray | None]:
-        """How to score a predictor on validation rows (None: there are none), and the rows left to train on.
-
-        `given` are the training rows (X, y, sample_weight), validated, and `separate` the user's own validation rows as they
-        came, all None where there are none.
-        """
-
-        def check(X_val, y_val):
-            X_val, y_val = self._check_X_y(X_val, y_val, reset=False)
-            target.encode(y_val, np.dtype(X.dtype))
-            return X_val, y_val
-
-        X, y, sample_weight = given
-        X_val, y_val, sample_weight_val = separate
-        if any(array is not None for array in separate):
-            validation = ValidationRows.given(X_val, y_val, sample_weight_val, check)
-        elif self.early_stopping:
-            candidates = np.arange(X.shape[0]) if rows is None else rows
-            rows, held_out = split(y, candidates, self.validation_fraction, target.has_classes, rng)
-            # the score of an estimator takes CuPy arrays, which the scorers of scikit-learn do not
-            on_device = self.scoring is None and stays_on_gpu(X)
-            validation = ValidationRows.held_out(X, y, sample_weight, held_out, on_device)
-        else:
-            return None, rows
-        return scorer_of(self, validation, lambda *predictor: self._with_predictor(*predictor, target)), rows
 
     def _with_predictor(self, *predictor_and_target) -> Self:
         """A copy of the estimator that predicts by a predictor, without names of features."""
@@ -247,7 +222,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             setattr(estimator, name, attribute)
         return estimator
 
-    def _train(self, fitted: Fitted, data: Data, recipe: Recipe, given: tuple) -> None:
+    def _train(self, fitted: Fitted, data: Data, recipe: Recipe, given: tuple, report: Report) -> None:
         """Train with scikit-learn's callbacks; an interrupt keeps the completed epochs."""
         X, y, sample_weight = given
         metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
@@ -256,8 +231,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         tasks = EpochTasks(root, facts, recipe.max_epochs, lambda learnt: self._learnt(fitted, learnt))
 
         def on_epoch(progress: Progress) -> bool:
-            if self.verbose:
-                print(progress.line())
+            report.epoch(progress)
             return tasks.completed(progress)
 
         try:
@@ -271,6 +245,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             raise
         progress = self._completed(progress, data)
         self._publish(fitted, progress)
+        report.end(self.stop_reason_)
         tasks.end(progress)
         if not progress.verdict.converged and recipe.tol is not None:
             warnings.warn(
@@ -284,6 +259,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
     def _partial_fit(self, X, y, classes, sample_weight, strata) -> Self:
         with self._all_or_nothing():
             self._validate_params()
+            report = Report(self.verbose >= 2)
             if self.early_stopping:
                 raise ValueError("early_stopping should be False with partial_fit: there is no epoch to stop after.")
             previous, given = self._before, X
@@ -312,6 +288,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
                     fitted, progress = online.next_rows(settings, data, previous)
             progress.verdict = Verdict("partial_fit makes one pass over the data it is given")
             self._publish(fitted, progress)
+            report.epoch(progress)
         return self
 
     # What both share

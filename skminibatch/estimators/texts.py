@@ -53,7 +53,7 @@ device : {'auto', 'cpu', 'cuda', 'base'}
 random_state : int, RandomState instance or None
     Seed of everything random. The same seed gives the same bits, whatever the number of threads.
 verbose : int
-    Print one line per epoch.
+    1 prints one line per epoch of `fit` and the reason of its end; 2 also one line per call of `partial_fit`.
 n_features_in_ : int
     Number of features.
 feature_names_in_ : ndarray of shape (n_features,)
@@ -72,11 +72,14 @@ validation_scores_ : ndarray of shape (n_epochs,) or None
     Score of the validation rows after each epoch.
 best_validation_score_ : float or None
     Highest entry of `validation_scores_`.
+best_epoch_ : int or None
+    Epoch with the highest validation score, counting from one; with `early_stopping`, that of the parameters.
 history_ : dict of ndarray
     One entry per epoch: epoch, samples, updates, rate (of the last step), batch_size, loss, penalty, validation_score,
-    gradient_norm, noise_scale ``tr(Sigma) / |G|^2``, update_variance ``rate^2 tr(Sigma) / b`` and temperature
-    ``rate tr(Sigma) / b`` (of the loss, in the coordinates of the optimizer), seconds. Long histories are thinned, keeping the
-    best epochs.
+    validation_loss (the mean loss of the validation rows, weighted as in training), gradient_norm, noise_scale
+    ``tr(Sigma) / |G|^2``, update_variance ``rate^2 tr(Sigma) / b`` and temperature ``rate tr(Sigma) / b`` (of the loss, in the
+    coordinates of the optimizer), seconds (without compiling). Of a long stream some calls of `partial_fit` are kept, the
+    best among them; ``history_["epoch"]`` has their numbers.
 stop_reason_ : str
     Why training ended and, with `batch_size='auto'`, why this size was chosen; a sentence.
 device_ : {'cpu', 'cuda', 'base'}

@@ -159,11 +159,15 @@ class MLPModel:
         (theta,) = predictor
         rows = np.arange(data.X.shape[0]) if not rows.size else rows
         weights, total = data.weights_of(rows), 0.0
-        for portion, X in data.portions_on_host(rows):
-            raw, _ = self.stack.forward(theta, X)
+        for portion, X in data.portions_on_device(rows):
+            raw = map_on_device(self._raw, X, theta)
             total += self.loss_sum(raw, data.y[portion], data.weights_of(portion))
         weight = weights.sum() if weights.size else len(rows)
         return total / max(weight, np.finfo(float).tiny), self.penalty_value(predictor)
+
+    def _raw(self, X, theta):
+        """Raw outputs (n, K), in the arrays of any library."""
+        return self.stack.forward(theta, X)[0]
 
     def penalty_value(self, predictor: Predictor) -> float:
         """The penalty of the weights."""

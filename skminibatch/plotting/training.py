@@ -22,6 +22,7 @@ QUANTITIES = {
     "batch_size": "batch size (rows)",
     "noise_scale": "noise scale (rows)",
 }  # those whose label is more than their name
+BESIDE_VALIDATION = {"objective", "loss"}
 IN_RATIOS = {"rate", "batch_size", "gradient_norm", "noise_scale", "update_variance", "temperature"}
 
 
@@ -60,6 +61,10 @@ class TrainingHistoryDisplay:
     ----------
     line_ : matplotlib Line2D
         The curve.
+    validation_line_ : matplotlib Line2D or None
+        The loss of the validation rows, dashed, beside the objective or the loss.
+    best_epoch_line_ : matplotlib Line2D or None
+        Where the validation score was highest, beside the loss of the validation rows.
     ax_ : matplotlib Axes
     figure_ : matplotlib Figure
 
@@ -91,7 +96,7 @@ class TrainingHistoryDisplay:
         ax: Any = None,
         curve_kwargs: dict[str, Any] | None = None,
     ) -> Self:
-        """Draw a quantity of the history of a fitted estimator.
+        """Draw a quantity of the history of a fitted estimator, and the loss of validation rows beside that of training.
 
         Parameters
         ----------
@@ -99,7 +104,7 @@ class TrainingHistoryDisplay:
             A fitted estimator of this package.
         quantity : str, default='objective'
             What to draw: ``'objective'``, or a key of ``history_`` (``'loss'``, ``'penalty'``, ``'validation_score'``,
-            ``'rate'``, ``'batch_size'``, ``'gradient_norm'``, ``'noise_scale'``, ...).
+            ``'validation_loss'``, ``'rate'``, ``'batch_size'``, ``'gradient_norm'``, ``'noise_scale'``, ...).
         against : {'epoch', 'samples', 'updates', 'seconds'}, default='epoch'
             What it is drawn against.
         name : str, default=None
@@ -135,8 +140,10 @@ class TrainingHistoryDisplay:
     ) -> Self:
         """Draw a quantity.
 
-        Entries that are not finite, such as the noise scale of batches of one row, leave a gap. Quantities that are
-        compared by their ratio (rate, batch size, norms and noise) have a logarithmic axis.
+        The loss of validation rows, where there were any, is drawn beside the objective and the loss of the training rows, and
+        the epoch with the best validation score is marked. Entries that are not finite, such as the noise scale of batches of
+        one row, leave a gap. Quantities that are compared by their ratio (rate, batch size, norms and noise) have a
+        logarithmic axis.
 
         Parameters
         ----------
@@ -173,6 +180,9 @@ class TrainingHistoryDisplay:
             np.where(np.isfinite(numbers), numbers, np.nan),
             **_validate_style_kwargs({"label": label, "marker": "."}, curve_kwargs or {}),
         )
+        self.validation_line_ = self.best_epoch_line_ = None
+        if quantity in BESIDE_VALIDATION and np.isfinite(self.history.get("validation_loss", np.nan)).any():
+            self._plot_validation(ax, against)
         ax.set(xlabel=AGAINST[against], ylabel=QUANTITIES.get(quantity, quantity.replace("_", " ")))
         if quantity in IN_RATIOS:
             ax.set_yscale("log")
@@ -180,3 +190,19 @@ class TrainingHistoryDisplay:
             ax.legend()
         self.ax_, self.figure_ = ax, ax.figure
         return self
+
+    def _plot_validation(self, ax: Any, against: str) -> None:
+        """Draw the loss of the validation rows in the color of the curve, and mark the epoch of the best score."""
+        color, places, label = self.line_.get_color(), self.history[against], str(self.line_.get_label())
+        before = "" if label.startswith("_") else f"{label}, "  # else it is none, to matplotlib
+        self.line_.set_label(f"{before}training")
+        (self.validation_line_,) = ax.plot(
+            places,
+            self.history["validation_loss"],
+            label=f"{before}validation",
+            marker=".",
+            linestyle="--",
+            color=color,
+        )
+        best = places[int(np.nanargmax(self.history["validation_score"]))]
+        self.best_epoch_line_ = ax.axvline(best, label="best validation score", linestyle=":", color=color)

@@ -35,7 +35,7 @@ from skminibatch.statistics.smoothness import SmoothnessConstants, unevenness
 from skminibatch.training.drift import forgetful
 from skminibatch.training.online_diagonal import OnlineDiagonal
 from skminibatch.training.online_newton import OnlineNewton
-from skminibatch.training.state import History, Recipe, TrainState
+from skminibatch.training.state import History, Recipe, TrainState, Validated
 
 EVALUATED = 10_000  # rows on which the objective is measured
 STREAM_ROWS = 1 << 40  # a stream has no end: its batches are drawn as from far more rows
@@ -109,7 +109,7 @@ class Settings:
     tol: float | None = None
     patience: int = 3
     max_seconds: float | None = None
-    validation: Callable[..., float] | None = None
+    validation: Callable[..., Validated] | None = None
     keep_best: bool = False
     follows_newton: type[OnlineNewton] | type[OnlineDiagonal] | None = None
     second_solver: AnyPart | None = None
@@ -206,14 +206,15 @@ def begin(settings: Settings, data: Data, previous: Fitted | None = None) -> tup
         recipe = with_second_stage(recipe, start.model, second_solver, rates, data, settings.seed)
     memory = settings.sampler.start(data.X.shape[0], visits.data.rows, settings.seed, epoch, settings.strata)
     if stream_so_far:
-        state, history = stream_so_far.state, stream_so_far.history.copied()
+        state = stream_so_far.state
         if not _goes_on(settings, model, stream_so_far):
             state = state._replace(coefficients=None, optimizer_memory=None)
         if settings.assigned is None and state.optimizer_memory is None and state.population < STREAM_ROWS:
             state = state._replace(optimizer_memory=_as_after(recipe, start.model.optimizer, state))
         state = forgetful(start.model, data, start.params, state)
     else:
-        state, history = TrainState(**first_statistic(start, recipe.scaling)), History()
+        state = TrainState(**first_statistic(start, recipe.scaling))
+    history = History.of_stream(stream_so_far.history if stream_so_far else None) if settings.on_stream else History()
     period = population
     if settings.on_stream:
         period = STREAM_PERIOD * (smoothness.unevenness if smoothness else 1.0)

@@ -65,9 +65,10 @@ class Learnt(NamedTuple):
 def _by_newton(settings: Settings, data: Data, previous: Fitted | None) -> tuple[Fitted, Progress]:
     model, chosen = settings.model, None
     assert isinstance(model, LinearModel)
-    state, history, n_rows = TrainState(population=STREAM_ROWS), History(), data.n_rows
+    state, n_rows = TrainState(population=STREAM_ROWS), data.n_rows
     if previous is not None:
-        chosen, state, history = previous.chosen, previous.state, previous.history.copied()
+        chosen, state = previous.chosen, previous.state
+    history = History.of_stream(previous.history if previous else None)
     clock = Clock(history)
     memory = settings.sampler.start(data.X.shape[0], data.rows, settings.seed, state.epoch, settings.strata)
     order, _, _ = settings.sampler.draw(memory, np.array([n_rows]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from scipy import sparse
@@ -14,6 +14,7 @@ from skminibatch.models.data import without_absent_features
 from skminibatch.models.linear import LinearModel
 from skminibatch.statistics.features import Moments
 
+C = TypeVar("C")
 FEW = 0.5  # of the features, that may have values for the others to be left out
 
 
@@ -46,9 +47,9 @@ class Present(NamedTuple):
         out[..., self.n_features :] = array[..., len(self.features) :]
         return out
 
-    def scorer(self, score: Callable[..., float] | None) -> Callable[..., float] | None:
-        """A score of predictors of all features, for those of these."""
-        return score and (lambda coef, intercept: score(self.spread(coef), intercept))
+    def scorer(self, score: Callable[..., C]) -> Callable[..., C]:
+        """What says something of predictors of all features, for those of these."""
+        return lambda coef, intercept: score(self.spread(coef), intercept)
 
     def model(self, model: LinearModel) -> LinearModel:
         """The model of all features."""

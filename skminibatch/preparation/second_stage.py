@@ -26,10 +26,10 @@ from skminibatch.models.curvature import (
 )
 from skminibatch.models.data import Data, outputs_of_all
 from skminibatch.models.linear import LinearModel, Stored
-from skminibatch.models.protocol import Model, Predictor
+from skminibatch.models.protocol import Distance, Model, Predictor
 from skminibatch.optimizers import ScheduleFree
 from skminibatch.optimizers.saga import saga_smoothness
-from skminibatch.preparation.newton import newton_step
+from skminibatch.preparation.newton import minimised, newton_step, takes_full_steps
 from skminibatch.preparation.rounding import gradient_in, in_round_coordinates, suits_rounding, written_out
 from skminibatch.statistics.random import EXAMINED, OF_SCALE, sample_rows, stream
 from skminibatch.statistics.smoothness import QUANTILE, SmoothnessConstants, smoothness
@@ -118,18 +118,49 @@ class RowCurvatures(NamedTuple):
 def with_second_stage(
     recipe: Recipe, first: Model, solver: AnyPart, schedule: AnyPart, data: Data, seed: int
 ) -> Recipe:
-    """The recipe in which `solver` takes over; without a smoothness the rate is explicit, and it does so at once.
-
-    Whatever training has come to, the stage starts from the coordinates of the first model: an epoch that went wrong starts it
-    again. Near the optimum, the objective of a sample of the rows is too inaccurate: all rows are evaluated, once per epoch.
-    """
+    """The recipe in which `solver` takes over; without a smoothness the rate is explicit, and it does so at once."""
+    if not isinstance(first, LinearModel):
+        raise TypeError(f"{type(solver).__name__} stores a residual for each row: it needs a linear model.")
     recipe = replace(recipe, first_epochs=0 if recipe.smoothness is None else FIRST_EPOCHS)
+    return replace(recipe, then=SecondStage(recipe, first, solver, schedule, data, seed).start)
 
-    def then(progress: Progress, least: float = LEAST) -> StageStart:
-        if not isinstance(first, LinearModel):
-            raise TypeError(f"{type(solver).__name__} stores a residual for each row: it needs a linear model.")
-        given = first.with_optimizer(declared(solver).for_rows(data.n_rows))
-        second = replace(recipe, schedule=schedule, smoothness=None, most_rows=np.inf, then=None)
+
+class SecondStage(NamedTuple):
+    """The second stage of a recipe after the `first` model.
+
+    Whatever training has come to, it starts from the coordinates of the first model: an epoch that went wrong starts it again.
+    Near the optimum, the objective of a sample of the rows is too inaccurate: all rows are evaluated, once per epoch.
+    """
+
+    recipe: Recipe
+    first: LinearModel
+    solver: AnyPart
+    schedule: AnyPart
+    data: Data
+    seed: int
+
+    def start(self, progress: Progress, least: float = LEAST) -> StageStart:
+        """Where it starts; at the minimum, where that is sooner found than epochs are prepared."""
+        tol, is_automatic = self.recipe.tol, self.recipe.smoothness is not None
+        if tol is not None and self.recipe.stops_at_optimum and is_automatic and self._is_small():
+            return self._at_minimum(progress, tol, least)
+        return self._after_a_step(progress, least)
+
+    def _is_small(self) -> bool:
+        return suits_rounding(self.first, self.data) and takes_full_steps(self.first, self.data)
+
+    def _at_minimum(self, progress: Progress, tol: float, least: float) -> StageStart:
+        with one_of_blas():
+            found = minimised(self.first, self.data, progress.predictor, tol)
+        state = progress.state._replace(coefficients=None, optimizer_memory=None)
+        entered = replace(progress, params=self.first.start(found.predictor), state=state, predictor=found.predictor)
+        entered.loss, entered.penalty, entered.distance = found.loss, found.penalty, Distance(estimate=found.above)
+        return StageStart(entered, lambda: self._after_a_step(entered, least).finish())
+
+    def _after_a_step(self, progress: Progress, least: float) -> StageStart:
+        recipe, data = self.recipe, self.data
+        given = self.first.with_optimizer(declared(self.solver).for_rows(data.n_rows))
+        second = replace(recipe, schedule=self.schedule, smoothness=None, most_rows=np.inf, then=None)
         if not recipe.keep_best:
             second = replace(second, evaluation_rows=data.evaluated_rows, checks=1)
         if recipe.smoothness is None:
@@ -147,13 +178,11 @@ def with_second_stage(
 
         def finish() -> tuple[Progress, Data, Recipe]:
             begun, rows, recipe = prepare()
-            memory = recipe.sampler.start(len(data.y), rows.rows, seed, entered.state.epoch)
+            memory = recipe.sampler.start(len(data.y), rows.rows, self.seed, entered.state.epoch)
             progress = begun.entered(entered)
             return replace(progress, state=progress.state._replace(sampler_memory=memory)), rows, recipe
 
         return StageStart(entered, finish)
-
-    return replace(recipe, then=then)
 
 
 class Begun(NamedTuple):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skminibatch.backends import compilation
 from skminibatch.contract.orders import rows_of
 from skminibatch.contract.plan import StepStats
 from skminibatch.models.curvature import CAUTIOUS, LEAST
@@ -20,6 +21,7 @@ from skminibatch.training.chunks import next_chunk
 from skminibatch.training.noise import noise_of_micro_batches
 from skminibatch.training.state import (
     CHECKED_OFTEN,
+    UNSCORED,
     Diverged,
     History,
     Progress,
@@ -52,18 +54,22 @@ class Batches(NamedTuple):
 
 
 class Clock:
-    """Seconds of this training, and those of earlier parts of a stream too."""
+    """Seconds of this training without those of compiling, and those of earlier parts of a stream too."""
 
     def __init__(self, history: History) -> None:
-        self._began, self._before = time.perf_counter(), history["seconds"][-1] if history else 0.0
+        self._began, self._before = _now(), history.last("seconds") if history else 0.0
 
     def seconds(self) -> float:
         """Seconds since this training began."""
-        return time.perf_counter() - self._began
+        return _now() - self._began
 
     def total(self) -> float:
         """Seconds with those of earlier parts."""
-        return self._before + time.perf_counter() - self._began
+        return self._before + _now() - self._began
+
+
+def _now() -> float:
+    return time.perf_counter() - compilation.spent()
 
 
 def run_part(
@@ -132,7 +138,7 @@ def train(
                 stage.watch.measure_anew(_objective_of_constant(progress, stage.data, stage.recipe))
         progress, stage, batches = _secured_epoch(progress, stage, clock)
         _record(progress, stage.data, stage.recipe, batches, clock)
-        if recipe.keep_best and (best is None or progress.score > best.score):
+        if recipe.keep_best and (best is None or progress.validated.score > best.validated.score):
             best = replace(progress)
         if recipe.then and renewals.next == number < recipe.max_epochs and not progress.verdict.reason:
             entered = recipe.then(progress, stage.least)
@@ -197,10 +203,10 @@ def _is_at_optimum(progress: Progress, stage: Stage) -> bool:
     progress.verdict = stage.watch.at_optimum(progress, stage.recipe)
     if not progress.verdict.reason:
         return False
-    history["loss"][-1], history["penalty"][-1] = progress.loss, progress.penalty
+    history.correct(loss=progress.loss, penalty=progress.penalty)
     if stage.recipe.validation is not None:
-        progress.score = float(stage.recipe.validation(*progress.predictor))
-        history["validation_score"][-1] = progress.score
+        progress.validated = stage.recipe.validation(*progress.predictor)
+        history.correct(validation_score=progress.validated.score, validation_loss=progress.validated.loss)
     return True
 
 
@@ -288,10 +294,16 @@ def _evaluated(progress: Progress, data: Data, recipe: Recipe, state: TrainState
         loss, penalty = model.objective(data, recipe.evaluation_rows, predictor)
     if not np.isfinite(loss + penalty):
         raise Diverged(state.epoch, np.nan if state.coefficients is None else state.coefficients[0])
-    score = np.nan if recipe.validation is None else float(recipe.validation(*predictor))
+    validated = UNSCORED if recipe.validation is None else recipe.validation(*predictor)
     distance = model.distance(progress.params, data, loss)
     return replace(
-        progress, state=state, predictor=predictor, loss=loss, penalty=penalty, score=score, distance=distance
+        progress,
+        state=state,
+        predictor=predictor,
+        loss=loss,
+        penalty=penalty,
+        validated=validated,
+        distance=distance,
     )
 
 
@@ -317,7 +329,8 @@ def record(progress: Progress, statistics: BatchStatistics, batch_size: float, c
         batch_size=batch_size,
         loss=progress.loss,
         penalty=progress.penalty,
-        validation_score=progress.score,
+        validation_score=progress.validated.score,
+        validation_loss=progress.validated.loss,
         gradient_norm=float(np.sqrt(statistics.square_norm)),
         noise_scale=statistics.noise_scale,
         update_variance=statistics.update_variance,

@@ -15,7 +15,9 @@ from skminibatch.models.data import Data
 from skminibatch.models.protocol import Distance, Model, Predictor
 from skminibatch.statistics.batches import BatchStatistics
 
-LONGEST_HISTORY = 500  # entries
+LONGEST_HISTORY = 500  # epochs of a stream
+FIRST_ENTRIES = 16  # for which there is room at first
+COUNTS = ("epoch", "samples", "updates")  # of the quantities in a history
 UNKNOWN = Distance()
 MEMORY = 0.95  # that the sums of `Drift` keep of those before, at each block
 SIGNIFICANT = 3.0  # deviations
@@ -104,13 +106,18 @@ class Recipe:
     max_seconds: float | None = None
     constant: Any = None  # a predictor
     evaluation_rows: np.ndarray | None = field(default_factory=lambda: np.empty(0, np.int64))
-    validation: Callable | None = None
+    validation: Callable[..., Validated] | None = None
     keep_best: bool = False
     follows_curvature: bool = False
     checks: int = CHECKS
     first_epochs: int = 0
     then: Callable[..., StageStart] | None = None
     seed: int = 0
+
+    @property
+    def stops_at_optimum(self) -> bool:
+        """Whether training ends when the objective is near enough to its minimum."""
+        return self.tol is not None and not self.keep_best
 
     @cached_property
     def declared(self) -> DeclaredParts:
@@ -128,28 +135,68 @@ class DeclaredParts(NamedTuple):
     scaling: Declared | None
 
 
-class History(dict):
-    """One list per quantity, one entry per epoch; when it grows long, every second entry except the best is dropped."""
+class History:
+    """Quantities of each epoch, a row of numbers for each; ``most`` (None: any number) epochs are kept of an endless stream.
 
-    def append(self, **entry: float) -> None:
-        for name, number in entry.items():
-            self.setdefault(name, []).append(number)
-        if len(self["epoch"]) >= LONGEST_HISTORY:
-            kept = sorted({*range(1, len(self["epoch"]), 2), *self._best()})
-            self.update({name: [numbers[i] for i in kept] for name, numbers in self.items()})
+    When there are as many, every second one except the best is dropped.
+    """
 
-    def _best(self) -> set[int]:
-        """The entries with the smallest objective and the largest score."""
-        best, scores = {int(np.argmin(np.add(self["loss"], self["penalty"])))}, np.array(self["validation_score"])
-        return best | ({int(np.nanargmax(scores))} if np.isfinite(scores).any() else set())
+    def __init__(self, most: int | None = None) -> None:
+        self.most = most
+        self._names: tuple[str, ...] = ()
+        self._entries, self._n_epochs = np.zeros((0, 0)), 0
+
+    @classmethod
+    def of_stream(cls, before: History | None = None) -> History:
+        """That of a stream, which goes on from another one and leaves this as it is."""
+        history = cls() if before is None else before.copied()
+        history.most = LONGEST_HISTORY
+        return history
 
     def copied(self) -> History:
         """A history that can grow apart from this one."""
-        return History({name: list(numbers) for name, numbers in self.items()})
+        history = History(self.most)
+        history._names, history._n_epochs = self._names, self._n_epochs
+        history._entries = self._entries[: self._n_epochs].copy()
+        return history
+
+    def __len__(self) -> int:
+        return self._n_epochs
+
+    def last(self, name: str) -> float:
+        """A quantity of the last epoch."""
+        return float(self._entries[self._n_epochs - 1, self._names.index(name)])
+
+    def append(self, **entry: float) -> None:
+        """Add an epoch."""
+        if not self._names:
+            self._names, self._entries = tuple(entry), np.zeros((FIRST_ENTRIES, len(entry)))
+        if self._n_epochs == len(self._entries):
+            self._entries = np.concatenate([self._entries, np.zeros_like(self._entries)])
+        self._entries[self._n_epochs] = tuple(entry.values())
+        self._n_epochs += 1
+        if self.most is not None and self._n_epochs >= self.most:
+            kept = sorted({*range(self._n_epochs - 1, -1, -2), *self._best()})
+            self._entries, self._n_epochs = self._entries[kept], len(kept)
+
+    def correct(self, **entry: float) -> None:
+        """Change some quantities of the last epoch."""
+        for name, number in entry.items():
+            self._entries[self._n_epochs - 1, self._names.index(name)] = number
+
+    def _best(self) -> set[int]:
+        """The entries with the smallest objective and the largest score."""
+        history = self.arrays()
+        best, scores = {int(np.argmin(history["loss"] + history["penalty"]))}, history["validation_score"]
+        return best | ({int(np.nanargmax(scores))} if np.isfinite(scores).any() else set())
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """One array per quantity."""
-        return {name: np.array(numbers) for name, numbers in self.items()}
+        """One array per quantity, a copy."""
+        columns = self._entries[: self._n_epochs].T.copy()
+        return {
+            name: column.astype(np.int64) if name in COUNTS else column
+            for name, column in zip(self._names, columns, strict=True)
+        }
 
 
 class Verdict(NamedTuple):
@@ -167,6 +214,16 @@ class Verdict(NamedTuple):
 CONTINUE, LOWER_THE_RATE = Verdict(), Verdict(stalled=True)
 
 
+class Validated(NamedTuple):
+    """The score of the validation rows, and the mean of their losses; NaN where there are none."""
+
+    score: float = np.nan
+    loss: float = np.nan
+
+
+UNSCORED = Validated()
+
+
 @dataclass
 class Progress:
     """State after an epoch, or after a check inside one: the parameters, the predictor, and what was measured of it."""
@@ -178,7 +235,7 @@ class Progress:
     predictor: Predictor
     loss: float = np.inf
     penalty: float = 0.0
-    score: float = np.nan
+    validated: Validated = UNSCORED
     distance: Distance = UNKNOWN
     verdict: Verdict = CONTINUE
 
@@ -186,11 +243,6 @@ class Progress:
     def objective(self) -> float:
         """What training minimises."""
         return self.loss + self.penalty
-
-    def line(self) -> str:
-        """One line about the epoch that has just ended."""
-        rate, seconds = self.history["rate"][-1], self.history["seconds"][-1]
-        return f"-- Epoch {self.state.epoch}: objective {self.objective:.6g}, rate {rate:.3g}, {seconds:.2f} s"
 
 
 class StageStart(NamedTuple):

@@ -54,7 +54,7 @@ class Watch:
 
     def at_optimum(self, progress: Progress, recipe: Recipe, caution: float = CAUTION) -> Verdict:
         """Whether the model says that it is near enough to the optimum."""
-        if recipe.tol is None or recipe.keep_best:
+        if recipe.tol is None or not recipe.stops_at_optimum:
             return CONTINUE
         (bound, estimate), enough = progress.distance, self._enough(progress, recipe.tol)
         if bound <= enough:
@@ -72,8 +72,8 @@ class Watch:
     def _by_score(self, progress: Progress, recipe: Recipe) -> Verdict:
         if recipe.tol is None:
             return CONTINUE
-        improved = progress.score > self.best_score + recipe.tol
-        self.best_score = max(self.best_score, progress.score)
+        improved = progress.validated.score > self.best_score + recipe.tol
+        self.best_score = max(self.best_score, progress.validated.score)
         self.n_stalled = 0 if improved else self.n_stalled + 1
         if self.n_stalled < recipe.patience:
             return CONTINUE

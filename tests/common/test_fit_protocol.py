@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import re
 from contextlib import redirect_stdout
 
 import numpy as np
@@ -439,8 +440,8 @@ def test_tol_stops_and_says_so(estimator_class, problem):
 
 
 HISTORY = {
-    "epoch", "samples", "updates", "rate", "batch_size", "loss", "penalty", "validation_score", "gradient_norm",
-    "noise_scale", "update_variance", "temperature", "seconds",
+    "epoch", "samples", "updates", "rate", "batch_size", "loss", "penalty", "validation_score", "validation_loss",
+    "gradient_norm", "noise_scale", "update_variance", "temperature", "seconds",
 }  # fmt: skip
 
 
@@ -459,7 +460,7 @@ def test_history(storage, estimator_class, problem):
         if name in OF_NOISE and family_of(estimator_class) is LINEAR:  # not with a table: not after the first epoch
             assert not measured[1:].any(), name
         else:
-            assert name == "validation_score" or measured.all(), name
+            assert name.startswith("validation") or measured.all(), name
     np.testing.assert_array_equal(history["epoch"], np.arange(1, 6))
     np.testing.assert_array_equal(history["samples"], 240 * np.arange(1, 6))
     np.testing.assert_array_equal(history["updates"], 15 * np.arange(1, 6))
@@ -483,18 +484,33 @@ def test_the_history_of_a_stream_is_thinned(estimator_class, problem, monkeypatc
         assert np.all(np.diff(estimator.history_[name]) > 0), name
 
 
-@pytest.mark.slow
-def test_a_thinned_history_keeps_the_best_epochs(estimator_class, problem, monkeypatch):
+def test_the_history_of_a_fit_has_every_epoch(estimator_class, problem, monkeypatch):
+    monkeypatch.setattr("skminibatch.training.state.LONGEST_HISTORY", 16)
+    settings = {"max_iter": 40, "tol": None, **family_of(estimator_class).restless, **QUICK}
+    estimator = estimator_class(**settings).fit(problem.X[:60], problem.y[:60])
+    np.testing.assert_array_equal(estimator.history_["epoch"], np.arange(1, 41))
+    estimator.partial_fit(problem.X[:20], problem.y[:20])  # a stream from here on
+    assert len(estimator.loss_curve_) < 40
+    assert estimator.history_["epoch"][-1] == 41
+    assert estimator.best_loss_ <= estimator.loss_curve_.min()
+
+
+def test_validation_loss_is_the_loss_of_training_on_the_validation_rows(estimator_class, problem):
+    """Without the penalty; beside it the score, whose best epoch is told."""
     X, y = problem
-    settings = {"max_iter": 60, "tol": None, **family_of(estimator_class).restless, **QUICK}
-    validation = {"X_val": X[:60] + 0.5, "y_val": y[:60]}
-    long = estimator_class(**settings).fit(X, y, **validation)
-    for longest in range(12, 20):  # whichever entries are dropped
-        monkeypatch.setattr("skminibatch.training.state.LONGEST_HISTORY", longest)
-        thinned = estimator_class(**settings).fit(X, y, **validation)
-        assert len(thinned.loss_curve_) <= longest
-        assert thinned.best_loss_ == long.loss_curve_.min()
-        assert thinned.best_validation_score_ == long.validation_scores_.max()
+    weights = np.random.default_rng(0).uniform(0.5, 2.0, len(y))
+    settings = {"max_iter": 6, "tol": None, "alpha": 0.1, **QUICK}
+    rows = {"X_val": X[:50], "y_val": y[:50], "sample_weight_val": weights[:50]}
+    estimator = estimator_class(**settings).fit(X[50:], y[50:], **rows)
+    history = estimator.history_
+    assert estimator.best_epoch_ == history["epoch"][np.argmax(history["validation_score"])]
+    if hasattr(estimator, "predict_proba"):
+        raw = estimator.predict_proba(X[:50])
+        expected = log_loss(y[:50], raw, sample_weight=weights[:50])
+    else:
+        expected = 0.5 * np.average((estimator.predict(X[:50]) - y[:50]) ** 2, weights=weights[:50])
+    np.testing.assert_allclose(history["validation_loss"][-1], expected, rtol=1e-6)
+    assert estimator_class(**settings).fit(X, y).best_epoch_ is None
 
 
 def test_loss_curve_is_the_objective_of_what_predicts(regression):
@@ -506,10 +522,39 @@ def test_loss_curve_is_the_objective_of_what_predicts(regression):
 
 
 def test_verbose_prints_each_epoch(estimator_class, problem, capsys):
-    estimator_class(max_iter=3, tol=None, verbose=1, **QUICK).fit(*problem)
-    assert capsys.readouterr().out.count("-- Epoch") == 3
-    estimator_class(max_iter=3, tol=None, **QUICK).fit(*problem)
+    settings = {"max_iter": 3, "tol": None, **QUICK}
+    estimator_class(verbose=1, **settings).fit(*problem)
+    *epochs, end = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("Compiling")]
+    assert [line.split(":")[0] for line in epochs] == [f"Epoch {number} of 3" for number in (1, 2, 3)]
+    assert all(re.fullmatch(r"Epoch . of 3: objective \S+, (rate \S+, )?\S+ s", line) for line in epochs)
+    assert end == "Training ended: reached max_iter=3 epochs."
+    estimator_class(**settings).fit(*problem)
     assert capsys.readouterr().out == ""
+
+
+def test_verbose_marks_the_best_epoch(estimator_class, problem, capsys):
+    X, y = problem
+    settings = {"max_iter": 8, "tol": None, "verbose": 1, **QUICK}
+    estimator = estimator_class(**settings).fit(X[60:], y[60:], X_val=X[:60], y_val=y[:60])
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Epoch")]
+    scores = estimator.validation_scores_
+    for number, line in enumerate(lines):
+        assert f"validation score {scores[number]:.4g}" in line
+        assert "validation loss" in line
+        assert ("(best so far)" in line) == (number == 0 or scores[number] > scores[:number].max())
+
+
+def test_verbose_of_a_stream(estimator_class, problem, capsys):
+    X, y = problem
+    quiet, loud = (estimator_class(verbose=verbose, **QUICK) for verbose in (1, 2))
+    for rows in (slice(0, 20), slice(20, 40)):
+        quiet.partial_fit(X[rows], y[rows], **classes_of(quiet, y))
+    assert capsys.readouterr().out == ""
+    for rows in (slice(0, 20), slice(20, 40)):
+        loud.partial_fit(X[rows], y[rows], **classes_of(loud, y))
+    lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("Compiling")]
+    assert [line.split(":")[0] for line in lines] == ["Call 1", "Call 2"]
+    assert "40 rows so far" in lines[1]
 
 
 @pytest.mark.parametrize(("device", "expected"), [("auto", "cpu"), ("cpu", "cpu"), ("base", "base")])

@@ -42,7 +42,9 @@ def fitted(binary):
 
 
 @pytest.mark.parametrize("against", ["epoch", "samples", "updates", "seconds"])
-@pytest.mark.parametrize("quantity", ["loss", "penalty", "validation_score", "rate", "batch_size", "gradient_norm"])
+@pytest.mark.parametrize(
+    "quantity", ["validation_loss", "penalty", "validation_score", "rate", "batch_size", "gradient_norm"]
+)
 def test_a_quantity_of_the_history(quantity, against, fitted):
     display = TrainingHistoryDisplay.from_estimator(fitted, quantity=quantity, against=against)
     np.testing.assert_array_equal(display.line_.get_xdata(), fitted.history_[against])
@@ -62,6 +64,23 @@ def test_the_objective_is_the_default(fitted):
     assert display.ax_.get_yscale() == "linear"
 
 
+@pytest.mark.parametrize("quantity", ["objective", "loss"])
+def test_validation_is_drawn_beside_training(quantity, fitted):
+    display = TrainingHistoryDisplay.from_estimator(fitted, quantity=quantity, against="updates", name="16 rows")
+    updates = fitted.history_["updates"]
+    np.testing.assert_array_equal(display.validation_line_.get_xdata(), updates)
+    np.testing.assert_array_equal(display.validation_line_.get_ydata(), fitted.history_["validation_loss"])
+    np.testing.assert_array_equal(display.best_epoch_line_.get_xdata(), updates[fitted.best_epoch_ - 1])
+    assert display.validation_line_.get_color() == display.line_.get_color()
+    labels = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    assert labels == ["16 rows, training", "16 rows, validation", "best validation score"]
+    unnamed = TrainingHistoryDisplay(history=display.history).plot(quantity=quantity)
+    assert [text.get_text() for text in unnamed.ax_.get_legend().get_texts()][:2] == ["training", "validation"]
+    other = display.plot(quantity="rate")
+    assert other.validation_line_ is None
+    assert other.best_epoch_line_ is None
+
+
 def test_what_is_not_finite_is_a_gap():
     history = {"epoch": np.arange(3), "noise_scale": np.array([10.0, np.inf, 40.0])}
     display = TrainingHistoryDisplay(history=history).plot(quantity="noise_scale")
@@ -71,7 +90,8 @@ def test_what_is_not_finite_is_a_gap():
     display.figure_.canvas.draw()
 
 
-def test_curves_share_axes(ax, fitted):
+def test_curves_share_axes(ax, binary):
+    fitted = MiniBatchSGDClassifier(max_iter=6, tol=None, random_state=0).fit(*binary)
     first = TrainingHistoryDisplay.from_estimator(fitted, ax=ax, name="first")
     second = TrainingHistoryDisplay.from_estimator(fitted, ax=first.ax_, name="second", curve_kwargs={"c": "k"})
     assert first.ax_ is second.ax_ is ax

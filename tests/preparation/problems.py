@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
@@ -40,3 +42,19 @@ def predictor_of(start):
     coef, intercept = start.model.predictor(start.fitted.params, None)
     at = start.gradients((coef, intercept))
     return at.at(at.point + 0.1 * rng.standard_normal(at.point.shape)).predictor
+
+
+class LogCosh(NamedTuple):
+    """A custom loss: squared near zero, linear far from it."""
+
+    curvature = 1.0
+
+    def value(self, raw, y):
+        r = np.abs(raw - y)
+        return r + np.log1p(np.exp(-2.0 * r)) - np.log(2.0)
+
+    def gradient(self, raw, y):
+        return np.tanh(raw - y)
+
+    def second_derivative(self, raw, y):
+        return 1.0 - np.tanh(raw - y) ** 2

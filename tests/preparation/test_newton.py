@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import pytest
 
@@ -14,23 +12,7 @@ from skminibatch.preparation.newton import newton_step
 from skminibatch.preparation.rounding import in_round_coordinates, written_out
 from skminibatch.preparation.second_stage import RowCurvatures
 from tests.begun import gradient_of
-from tests.preparation.problems import predictor_of, problem
-
-
-class LogCosh(NamedTuple):
-    """A custom loss: squared near zero, linear far from it."""
-
-    curvature = 1.0
-
-    def value(self, raw, y):
-        r = np.abs(raw - y)
-        return r + np.log1p(np.exp(-2.0 * r)) - np.log(2.0)
-
-    def gradient(self, raw, y):
-        return np.tanh(raw - y)
-
-    def second_derivative(self, raw, y):
-        return 1.0 - np.tanh(raw - y) ** 2
+from tests.preparation.problems import LogCosh, predictor_of, problem
 
 
 def step_of(name, weighted):

@@ -60,7 +60,7 @@ def test_curvatures_count_for_more_where_the_objective_rises():
     progress = trained(start, then=then)
     assert seen[0] == LEAST
     assert seen[-1] == CAUTIOUS
-    assert np.all(np.diff(progress.history["loss"][1:]) < 1e-3)
+    assert np.all(np.diff(progress.history.arrays()["loss"][1:]) < 1e-3)
     bold = trained(start, then=lambda progress, _: with_recipe(honest(progress, LEAST), follows_curvature=False))
     assert bold.objective > progress.objective
 

@@ -52,8 +52,8 @@ def test_an_epoch_that_is_done_again_counts_once():
         start, lambda one: bool(seen.append((one.state.epoch, one.state.samples))), schedule=Auto(100.0, power=0.5)
     )
     assert seen == [(1, 200), (2, 400), (3, 600)]
-    assert [*progress.history["samples"]] == [200, 400, 600]
-    assert len(progress.history["loss"]) == 3
+    assert [*progress.history.arrays()["samples"]] == [200, 400, 600]
+    assert len(progress.history) == 3
     assert progress.state.step == 60
 
 

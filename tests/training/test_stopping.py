@@ -9,7 +9,7 @@ from skminibatch import MiniBatchMLPRegressor, MiniBatchSGDClassifier, MiniBatch
 from skminibatch.models.protocol import Distance
 from skminibatch.samplers import Shuffle
 from skminibatch.schedules import Adaptive, Auto, Constant, ConstantSize
-from skminibatch.training.state import History, Progress, Recipe, TrainState
+from skminibatch.training.state import History, Progress, Recipe, TrainState, Validated
 from skminibatch.training.stopping import CAUTION, STALE, Watch, _left
 
 T = np.arange(40.0)
@@ -50,7 +50,9 @@ def recipe(schedule=Auto(), **settings) -> Recipe:  # noqa: B008
 
 def checked(watch, recipe, objective, distance=(), score=np.nan, seconds=0.0, state=TrainState()):  # noqa: B008
     """The verdict at an objective."""
-    progress = Progress(None, None, state, History(), None, loss=objective, score=score, distance=Distance(*distance))
+    progress = Progress(
+        None, None, state, History(), None, loss=objective, validated=Validated(score), distance=Distance(*distance)
+    )
     return watch.verdict(progress, recipe, seconds)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from numba import njit
 from numba.core.caching import NullCache
 
+from skminibatch.backends.cpu.cache import TimedCache
 from skminibatch.contract.kinds import inside
 
 OPTIONS = {
@@ -51,23 +52,27 @@ class Kernel:
     def __init__(self, function):
         functools.update_wrapper(self, function)
         self.uncached = njit(**OPTIONS)(function)
+        self.uncached._cache = TimedCache(self.uncached._cache, None)
         self.cached = self._with_cache(function)
 
-    @staticmethod
-    def _with_cache(function):
+    def _with_cache(self, function):
         try:
             dispatcher = njit(cache=True, **OPTIONS)(function)
-            dispatcher._cache._cache_file._source_stamp = _source_stamp()
+            dispatcher._cache = TimedCache(dispatcher._cache, _source_stamp())
         except (RuntimeError, AttributeError, OSError):  # no writable place for a cache; sources in an archive
-            return njit(**OPTIONS)(function)
+            return self.uncached
         return dispatcher
 
     def __call__(self, *args):
         try:
             return self.cached(*args)
         except OSError:  # the cache cannot be read or written after all (a full disk, no home): go on without
+            self.cached._cache.end()
             self.cached = self.uncached
             return self.cached(*args)
+        except BaseException:
+            self.cached._cache.end()
+            raise
 
 
 def is_ours(part) -> bool:
@@ -80,9 +85,22 @@ def with_cache(function):
     """Compile a C function, or load it from the disk where it is kept."""
     try:
         function.enable_caching()
-        function._cache._cache_file._source_stamp = _source_stamp()
-        function.compile()
+        function._cache = TimedCache(function._cache, _source_stamp())
+        return _compiled(function)
     except (RuntimeError, AttributeError, OSError):  # as for kernels
         function._cache = NullCache()
+        return without_cache(function)
+
+
+def without_cache(function):
+    """Compile a C function."""
+    function._cache = TimedCache(function._cache, None)
+    return _compiled(function)
+
+
+def _compiled(function):
+    try:
         function.compile()
+    finally:
+        function._cache.end()
     return function

@@ -1,0 +1,89 @@
+"""numba's cache on disk with a clock, and with a lock: processes that start together compile a kernel once."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from skminibatch.backends import compilation
+
+try:
+    import fcntl
+except ImportError:  # Windows: each process compiles for itself
+    fcntl = None  # type: ignore[assignment]
+
+LONGEST_WAIT = 60.0  # seconds for another process that compiles: more than a kernel takes
+PAUSE = 0.02
+
+
+class TimedCache:
+    """In the place of the cache of a numba function; what is looked for and not found is compiled until it is saved.
+
+    Parameters
+    ----------
+    cache : numba.core.caching.Cache
+    stamp : tuple or None
+        What tells versions of the sources from each other, in addition to what numba looks at; None: nothing is kept on disk.
+    """
+
+    def __init__(self, cache, stamp: tuple | None) -> None:
+        self._cache, self._path = cache, None
+        self._began, self._lock = 0.0, None
+        if stamp is not None:
+            cache._cache_file._source_stamp = stamp
+            self._path = Path(cache._cache_file._index_path + ".lock")
+
+    def __getattr__(self, name):
+        return getattr(self._cache, name)
+
+    def load_overload(self, sig, target_context):
+        """What was compiled before, or None."""
+        self._began = time.perf_counter()
+        found = self._cache.load_overload(sig, target_context)
+        if found is None and self._wait_for_lock():
+            found = self._cache.load_overload(sig, target_context)  # another process may have saved it since
+        if found is not None:
+            self.end()
+        return found
+
+    def save_overload(self, sig, data) -> None:
+        """Keep what was compiled."""
+        try:
+            self._cache.save_overload(sig, data)
+        finally:
+            self.end()
+
+    def end(self) -> None:
+        """Stop the clock and let others in; where compiling has failed, too."""
+        if self._began:
+            compilation.add(time.perf_counter() - self._began)
+            self._began = 0.0
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _wait_for_lock(self) -> bool:
+        """Whether this process compiles alone; not where no lock can be had, which only costs time."""
+        if fcntl is None or self._path is None:
+            return False
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError:
+            return False
+        until = time.monotonic() + LONGEST_WAIT
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() < until:
+                    time.sleep(PAUSE)
+                    continue
+            except OSError:
+                pass
+            else:
+                self._lock = lock
+                return True
+            os.close(lock)
+            return True  # not alone, but what the other process has saved is looked for
