@@ -29,7 +29,8 @@ from skminibatch.models.linear import LinearModel, Stored
 from skminibatch.models.protocol import Distance, Model, Predictor
 from skminibatch.optimizers import ScheduleFree
 from skminibatch.optimizers.saga import saga_smoothness
-from skminibatch.preparation.newton import minimised, newton_step, takes_full_steps
+from skminibatch.preparation.full_steps import minimised, takes_full_steps
+from skminibatch.preparation.newton import newton_step
 from skminibatch.preparation.rounding import gradient_in, in_round_coordinates, suits_rounding, written_out
 from skminibatch.statistics.random import EXAMINED, OF_SCALE, sample_rows, stream
 from skminibatch.statistics.smoothness import QUANTILE, SmoothnessConstants, smoothness

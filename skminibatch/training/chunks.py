@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from skminibatch.models.protocol import Model
 from skminibatch.training.state import Recipe, TrainState
 
 LONGEST_CHUNK = 1 << 15  # steps; what a plan and its statistics take stays small beside the data
+FEW_STEPS = 1 << 10  # of a constant size, whose sizes are kept
 SPREAD = 1.25  # of the batch sizes in one chunk, where the rate depends on them
 
 
@@ -55,21 +57,56 @@ def next_sizes(recipe: Recipe, state: TrainState, n_left: int, n_part: int, smal
     """
     wanted, memory = recipe.sizes.sizes(state.sizes_memory, state, n_left, LONGEST_CHUNK)
     schedule = recipe.declared.sizes
-    nominal = np.minimum(wanted, min(schedule.largest, state.population))
+    limits = Limits(
+        n_left, n_part, smallest, recipe.declared.sampler.smallest_batch(state.sampler_memory),
+        float(min(schedule.largest, state.population)), recipe.repeats, recipe.most_rows, recipe.smoothness is not None,
+    )  # fmt: skip
+    if schedule.constant and not schedule.anneals and len(wanted) <= FEW_STEPS:
+        return _steady(float(wanted[0]), len(wanted), limits), memory
+    sizes = _cut(wanted, limits)
+    if schedule.anneals:
+        n_steps = len(sizes.rows)
+        sizes = sizes._replace(shares=np.minimum(schedule.largest / _padded(wanted, n_steps)[:n_steps], 1.0))
+    return sizes, memory
+
+
+class Limits(NamedTuple):
+    """What sizes of steps are cut to."""
+
+    n_left: int
+    n_part: int
+    smallest: int
+    fewest: int
+    largest: float
+    repeats: float
+    most_rows: float
+    are_alike: bool
+
+
+@lru_cache(maxsize=64)
+def _steady(size: float, n_steps: int, limits: Limits) -> Sizes:
+    """Those of a constant size, which are the same in each epoch: the steps of a short one take less time than this."""
+    sizes = _cut(np.full(n_steps, size), limits)
+    for array in sizes:
+        array.flags.writeable = False
+    return sizes
+
+
+def _cut(wanted: np.ndarray, limits: Limits) -> Sizes:
+    n_left = limits.n_left
+    nominal = np.minimum(wanted, limits.largest)
     nominal = np.maximum(np.ceil(nominal * (1.0 - 1e-12)), 1.0).astype(np.int64)
-    fewest = recipe.declared.sampler.smallest_batch(state.sampler_memory)
-    smallest = max(smallest, min(fewest, int(nominal.min())))
-    with_visits = np.round(nominal * recipe.repeats).astype(np.int64)
+    smallest = max(limits.smallest, min(limits.fewest, int(nominal.min())))
+    with_visits = np.round(nominal * limits.repeats).astype(np.int64)
     sizes = uncut = epoch_sizes(n_left, with_visits, smallest)
-    if recipe.most_rows < sizes.max():
-        sizes = epoch_sizes(n_left, np.minimum(with_visits, int(recipe.most_rows)), smallest)
+    if limits.most_rows < sizes.max():
+        sizes = epoch_sizes(n_left, np.minimum(with_visits, int(limits.most_rows)), smallest)
         uncut = np.full(len(sizes), uncut[0])
-        wanted, nominal = _padded(wanted, len(sizes)), _padded(nominal, len(sizes))
-    n_steps = min(len(sizes), int(np.searchsorted(np.cumsum(sizes), n_part)) + 1)
-    if recipe.smoothness is not None:
+        nominal = _padded(nominal, len(sizes))
+    n_steps = min(len(sizes), int(np.searchsorted(np.cumsum(sizes), limits.n_part)) + 1)
+    if limits.are_alike:
         n_steps = min(n_steps, int(np.argmax(np.append(nominal > SPREAD * nominal[0], True))))
-    shares = np.minimum(schedule.largest / wanted, 1.0) if schedule.anneals else np.ones(len(wanted))
-    return Sizes(sizes[:n_steps], nominal[:n_steps], uncut[:n_steps], shares[:n_steps]), memory
+    return Sizes(sizes[:n_steps], nominal[:n_steps], uncut[:n_steps], np.ones(n_steps))
 
 
 def _padded(numbers: np.ndarray, length: int) -> np.ndarray:

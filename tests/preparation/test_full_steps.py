@@ -9,8 +9,8 @@ from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.preprocessing import scale
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
-from skminibatch.preparation import newton
-from skminibatch.preparation.newton import minimised, takes_full_steps
+from skminibatch.preparation import full_steps
+from skminibatch.preparation.full_steps import minimised, takes_full_steps
 from tests.begun import begun, optimum_of
 from tests.preparation.problems import LogCosh, predictor_of, problem
 
@@ -49,9 +49,9 @@ def test_what_takes_full_steps(monkeypatch):
     assert not takes_full_steps(problem("hinge").model, start.data)
     for name, enough in (("MOST_OPERATIONS", 90 * 25 * 6 + 15**3), ("MOST_DERIVATIVES", 90 * 9)):
         with monkeypatch.context() as patch:
-            patch.setattr(newton, name, enough - 1)
+            patch.setattr(full_steps, name, enough - 1)
             assert not takes_full_steps(start.model, start.data)
-            patch.setattr(newton, name, enough)
+            patch.setattr(full_steps, name, enough)
             assert takes_full_steps(start.model, start.data)
 
 
@@ -82,7 +82,7 @@ def test_epochs_that_are_asked_for_are_done(settings, binary, monkeypatch):
 
 
 def test_epochs_follow_where_steps_do_not_arrive(binary, monkeypatch):
-    monkeypatch.setattr(newton, "MOST_STEPS", 1)
+    monkeypatch.setattr(full_steps, "MOST_STEPS", 1)
     model = MiniBatchSGDClassifier(**QUICK).fit(*binary)
     assert model.n_iter_ > 1
     monkeypatch.undo()
@@ -105,6 +105,33 @@ def test_targets_that_are_hard_for_newton(y, rng):
         constant = sum(start.model.objective(start.data, start.data.evaluated_rows, start.recipe.constant))
         least = best.best_loss_
         assert model.loss_curve_[-1] - least <= 2e-3 * (constant - least) + 1e-12
+
+
+@pytest.mark.parametrize("intercept", [False, True])
+def test_hubers_loss_on_more_features_than_rows(intercept, rng):
+    """All rows begin where the loss is linear, and end where it is zero."""
+    X = rng.standard_normal((40, 60))
+    y = X[:, 0] + 0.1 * rng.standard_normal(40)
+    model = MiniBatchSGDRegressor(loss="huber", alpha=1e-4, fit_intercept=intercept, **QUICK).fit(X, y)
+    start = begun(MiniBatchSGDRegressor(loss="huber", alpha=1e-4, fit_intercept=intercept, **QUICK), X, y)
+    best = optimum_of(start.gradients()).predictor
+    least = sum(start.model.objective(start.data, start.data.evaluated_rows, best))
+    constant = sum(start.model.objective(start.data, start.data.evaluated_rows, start.recipe.constant))
+    assert model.loss_curve_[-1] - least <= 1e-6 * (constant - least)
+
+
+def test_rounding_counts(rng):
+    """In single precision, the difference of two features that are all but equal cannot be told."""
+    X = rng.standard_normal((500, 2))
+    X[:, 1] = X[:, 0] + 3e-7 * X[:, 1]
+    y = X[:, 0] + rng.standard_normal(500)
+    start = begun(MiniBatchSGDRegressor(alpha=0.0, **QUICK), X.astype(np.float32), y)
+    found = minimised(start.model, start.data, start.recipe.constant, tol=1e-3)
+    objective = sum(start.model.objective(start.data, start.data.evaluated_rows, found.predictor))
+    assert found.loss + found.penalty == objective
+    double = begun(MiniBatchSGDRegressor(alpha=0.0, **QUICK), X.astype(np.float32).astype(float), y)
+    least = minimised(double.model, double.data, double.recipe.constant, tol=1e-3)
+    assert found.above >= 0.9 * (objective - least.loss - least.penalty)
 
 
 def test_separable_classes_without_a_penalty(rng):

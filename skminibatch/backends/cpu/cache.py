@@ -13,7 +13,7 @@ try:
 except ImportError:  # Windows: each process compiles for itself
     fcntl = None  # type: ignore[assignment]
 
-LONGEST_WAIT = 60.0  # seconds for another process that compiles: more than a kernel takes
+LONGEST_WAIT = 120.0  # seconds for another process that compiles: more than a kernel takes on a busy machine
 PAUSE = 0.02
 
 
