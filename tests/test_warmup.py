@@ -19,6 +19,7 @@ def test_it_says_what_each_setting_took(monkeypatch, capsys):
     assert total.startswith("Compiling or loading the kernels of 2 settings took")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", warmup.usual_settings(), ids=str)
 def test_every_setting_can_be_fitted(setting):
     setting.fit(*warmup.data())

@@ -199,8 +199,9 @@ class TrainingHistoryDisplay:
         (self.validation_line_,) = ax.plot(
             places,
             self.history["validation_loss"],
-            label=f"{before}validation",
-            marker=".",
+            label=f"{before}validation loss",
+            marker="x",
+            markersize=4,
             linestyle="--",
             color=color,
         )

@@ -73,9 +73,9 @@ def test_validation_is_drawn_beside_training(quantity, fitted):
     np.testing.assert_array_equal(display.best_epoch_line_.get_xdata(), updates[fitted.best_epoch_ - 1])
     assert display.validation_line_.get_color() == display.line_.get_color()
     labels = [text.get_text() for text in display.ax_.get_legend().get_texts()]
-    assert labels == ["16 rows, training", "16 rows, validation", "best validation score"]
+    assert labels == ["16 rows, training", "16 rows, validation loss", "best validation score"]
     unnamed = TrainingHistoryDisplay(history=display.history).plot(quantity=quantity)
-    assert [text.get_text() for text in unnamed.ax_.get_legend().get_texts()][:2] == ["training", "validation"]
+    assert [text.get_text() for text in unnamed.ax_.get_legend().get_texts()][:2] == ["training", "validation loss"]
     other = display.plot(quantity="rate")
     assert other.validation_line_ is None
     assert other.best_epoch_line_ is None
