@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import sparse
-from sklearn.datasets import load_breast_cancer, load_iris
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, load_linnerud, load_wine
 from sklearn.preprocessing import scale
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
@@ -69,6 +69,60 @@ def test_a_default_fit_of_few_rows_is_at_the_minimum(load, weights):
     best = optimum_of(start.gradients()).predictor
     least = sum(start.model.objective(start.data, start.data.evaluated_rows, best))
     np.testing.assert_allclose(few.loss_curve_[-1], least, rtol=1e-6)
+
+
+def small_sets() -> dict:
+    """Rows and targets: of scikit-learn, and some that are hard."""
+    rng = np.random.default_rng(0)
+    normal = rng.standard_normal((300, 50))
+    heavy, equal = rng.standard_t(1.5, (400, 6)), rng.standard_normal((400, 5))
+    equal[:, 1] = equal[:, 0] * (1.0 + 1e-7)
+    return {
+        **{load.__name__: load(return_X_y=True) for load in (load_iris, load_wine, load_breast_cancer)},
+        **{load.__name__: load(return_X_y=True) for load in (load_diabetes, load_linnerud)},
+        "heavy tails": (heavy, (heavy[:, 0] + rng.standard_normal(400) > 0).astype(int)),
+        "no signal": (normal, rng.integers(0, 2, 300)),
+        "a rare class": (normal[:, :4], (rng.random(300) < 0.02).astype(int)),
+        "wide": (normal[:40], normal[:40, 0] + 0.1 * rng.standard_normal(40)),
+        "collinear": (equal, equal[:, 0] + rng.standard_normal(400)),
+        "counts": (normal[:, :4], rng.poisson(np.exp(1.5 * normal[:, 0])).astype(float)),
+    }
+
+
+SETTINGS_OF_SMALL = [
+    {"alpha": 1e-4},
+    {"alpha": 1.0, "fit_intercept": False, "weighted": True},
+    {"alpha": 1e-4, "weighted": True, "dtype": np.float32},
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", small_sets())
+@pytest.mark.parametrize("scaled", [False, True], ids=["raw", "scaled"])
+def test_small_problems_end_at_the_minimum(name, scaled):
+    """Within 1e-3 of the gain over a constant prediction, whatever the loss, the weights, the units and the type."""
+    X, y = small_sets()[name]
+    X = scale(X) if scaled else X
+    make, losses = MiniBatchSGDClassifier, ["log_loss", "squared_hinge", "modified_huber", "squared_error"]
+    if name == "counts":
+        make, losses = MiniBatchSGDRegressor, ["poisson", "squared_error"]
+    elif y.dtype == float:
+        make, losses, y = MiniBatchSGDRegressor, ["squared_error", "huber"], scale(y)
+    for changes in SETTINGS_OF_SMALL:
+        settings = {**changes}
+        weights = np.random.default_rng(1).pareto(1.5, len(y)) + 0.1 if settings.pop("weighted", False) else None
+        rows = X.astype(settings.pop("dtype", np.float64))
+        for loss in losses:
+            model = make(loss=loss, **settings, random_state=0).fit(rows, y, sample_weight=weights)
+            start = begun(
+                make(loss=loss, **settings, random_state=0), rows.astype(np.float64), y, sample_weight=weights
+            )
+            data = start.data._replace(rows=np.unique(start.data.rows_in_use), step_weights=None)
+            predictors = optimum_of(start.gradients()).predictor, start.recipe.constant, model._predictor()
+            least, constant, found = (
+                sum(start.model.objective(data, data.evaluated_rows, predictor)) for predictor in predictors
+            )
+            assert found - least <= 1e-3 * (constant - least) + 1e-12, (loss, changes)
 
 
 @pytest.mark.parametrize("settings", [{"tol": None, "max_iter": 4}, {"early_stopping": True, "max_iter": 4}])
