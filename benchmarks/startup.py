@@ -13,7 +13,7 @@ from scipy import sparse
 from smoke import sized
 from timing import Spread, number
 
-from skminibatch.warmup import usual_settings
+from skminibatch import warmup
 
 NEEDS_DATA = False
 IMPORT = "import time; start = time.perf_counter(); import {}; print(time.perf_counter() - start)"
@@ -51,8 +51,6 @@ def measure(kind):
 
 def measure_settings(count):
     """In the child: seconds of CPU of the first fit in each of the first usual settings, one after the other."""
-    from skminibatch import warmup
-
     rows, targets = warmup.data()
     seconds = {}
     for setting in warmup.usual_settings()[:count]:
@@ -123,7 +121,7 @@ def settings_table(context, records):
         "Those of `python -m skminibatch.warmup`, one after the other in one process that meets an empty cache: seconds "
         "of CPU of the first fit in each. To reach: at most 1 in each after the first, and 20 together."
     )
-    count = sized(len(usual_settings()), 1)
+    count = sized(len(warmup.usual_settings()), 1)
     runs = []
     for _ in range(sized(context.repeats, 1)):
         with tempfile.TemporaryDirectory() as cache:

@@ -18,7 +18,7 @@ from skminibatch.models.data import Data
 from skminibatch.models.linear import LinearModel
 from skminibatch.models.protocol import Predictor
 from skminibatch.models.smoothed import RowLosses
-from skminibatch.statistics.expansion import grams
+from skminibatch.statistics.expansion import Factors, grams
 from skminibatch.training.stopping import ROUNDING
 
 MOST_OPERATIONS, MOST_DERIVATIVES = 20_000_000, 15_000  # in a step, and numbers of second derivatives
@@ -28,7 +28,7 @@ SHARES = (0.0, 0.05, 1.0)  # of their bound, that curvatures count as at least
 SUFFICIENT = 0.1  # of what the slope says, that the objective has to fall by
 LAST = 1e-3  # times `tol`: the gain of the last step, relative to the objective, after which next to nothing is left
 NOTHING = 1e-12  # the same, relative to the objective where the steps began
-NEGLIGIBLE = 1e-12  # of the mean curvature: directions without any are left alone
+NEGLIGIBLE = 1e-12  # curvature
 
 
 class Minimum(NamedTuple):
@@ -156,13 +156,8 @@ class Problem(NamedTuple):
             second = hessian_product(losses.loss, *each).reshape(-1, K * K) * self.shares[:, None]
             products = self.Z.T @ (second[:, :, None] * self.Z[:, None, :]).reshape(len(raw), -1)
             hessian = products.reshape(p, K, K, p).transpose(1, 0, 2, 3).reshape(1, K * p, K * p)
-        curvatures = np.einsum("kii->ki", hessian)  # a view
-        curvatures += np.tile(self.ridge, hessian.shape[1] // p)
-        curvatures += NEGLIGIBLE * curvatures.mean(axis=1, keepdims=True)
-        try:
-            move = np.linalg.solve(hessian, gradient.reshape(len(hessian), -1, 1)).reshape(K, p)
-        except np.linalg.LinAlgError:  # no curvature at all
-            return np.full_like(gradient, np.nan)
+        ridge = np.tile(self.ridge, hessian.shape[1] // p)
+        move = Factors(hessian, ridge).solve(gradient.reshape(len(hessian), -1)).reshape(K, p)
         if self.same_for_all:  # where nothing decides on the mean of all outputs, rounding would
             free = self.ridge == 0
             move[:, free] -= move[:, free].mean(axis=0)

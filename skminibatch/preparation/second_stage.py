@@ -142,8 +142,8 @@ class SecondStage(NamedTuple):
 
     def start(self, progress: Progress, least: float = LEAST) -> StageStart:
         """Where it starts; at the minimum, where that is sooner found than epochs are prepared."""
-        tol, is_automatic = self.recipe.tol, self.recipe.smoothness is not None
-        if tol is not None and self.recipe.stops_at_optimum and is_automatic and self._is_small():
+        tol, is_automatic = self.recipe.tol_of_objective, self.recipe.smoothness is not None
+        if tol is not None and is_automatic and self._is_small():
             return self._at_minimum(progress, tol, least)
         return self._after_a_step(progress, least)
 

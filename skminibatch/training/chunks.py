@@ -49,6 +49,19 @@ class Sizes(NamedTuple):
     shares: np.ndarray
 
 
+class Limits(NamedTuple):
+    """What sizes of steps are cut to."""
+
+    n_left: int
+    n_part: int
+    smallest: int
+    fewest: int
+    largest: float
+    repeats: float
+    most_rows: float
+    are_alike: bool
+
+
 def next_sizes(recipe: Recipe, state: TrainState, n_left: int, n_part: int, smallest: int = 1) -> tuple[Sizes, object]:
     """The sizes of the next steps of an epoch that has `n_left` rows left, to the step that ends the `n_part` rows to come.
 
@@ -68,19 +81,6 @@ def next_sizes(recipe: Recipe, state: TrainState, n_left: int, n_part: int, smal
         n_steps = len(sizes.rows)
         sizes = sizes._replace(shares=np.minimum(schedule.largest / _padded(wanted, n_steps)[:n_steps], 1.0))
     return sizes, memory
-
-
-class Limits(NamedTuple):
-    """What sizes of steps are cut to."""
-
-    n_left: int
-    n_part: int
-    smallest: int
-    fewest: int
-    largest: float
-    repeats: float
-    most_rows: float
-    are_alike: bool
 
 
 @lru_cache(maxsize=64)

@@ -115,9 +115,9 @@ class Recipe:
     seed: int = 0
 
     @property
-    def stops_at_optimum(self) -> bool:
-        """Whether training ends when the objective is near enough to its minimum."""
-        return self.tol is not None and not self.keep_best
+    def tol_of_objective(self) -> float | None:
+        """The `tol` within which of its minimum the objective ends training; None: it does not."""
+        return None if self.keep_best else self.tol
 
     @cached_property
     def declared(self) -> DeclaredParts:
@@ -173,7 +173,7 @@ class History:
             self._names, self._entries = tuple(entry), np.zeros((FIRST_ENTRIES, len(entry)))
         if self._n_epochs == len(self._entries):
             self._entries = np.concatenate([self._entries, np.zeros_like(self._entries)])
-        self._entries[self._n_epochs] = tuple(entry.values())
+        self._entries[self._n_epochs] = [entry[name] for name in self._names]
         self._n_epochs += 1
         if self.most is not None and self._n_epochs >= self.most:
             kept = sorted({*range(self._n_epochs - 1, -1, -2), *self._best()})

@@ -54,16 +54,17 @@ class Watch:
 
     def at_optimum(self, progress: Progress, recipe: Recipe, caution: float = CAUTION) -> Verdict:
         """Whether the model says that it is near enough to the optimum."""
-        if recipe.tol is None or not recipe.stops_at_optimum:
+        tol = recipe.tol_of_objective
+        if tol is None:
             return CONTINUE
-        (bound, estimate), enough = progress.distance, self._enough(progress, recipe.tol)
+        (bound, estimate), enough = progress.distance, self._enough(progress, tol)
         if bound <= enough:
-            return _near(recipe.tol, bound, "the duality gap")
+            return _near(tol, bound, "the duality gap")
         if np.isnan(bound):
             near = caution * estimate <= enough
-            return _near(recipe.tol, estimate, "its gradient and curvature") if near else CONTINUE
+            return _near(tol, estimate, "its gradient and curvature") if near else CONTINUE
         near = estimate <= enough and _left(self.objectives, recipe.patience) <= enough
-        return _near(recipe.tol, estimate, "the duality gap near its coefficients") if near else CONTINUE
+        return _near(tol, estimate, "the duality gap near its coefficients") if near else CONTINUE
 
     def _enough(self, progress: Progress, tol: float) -> float:
         constant = progress.objective if np.isnan(self.constant) else self.constant

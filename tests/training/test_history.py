@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from skminibatch.backends import compilation
 from skminibatch.training import loop
@@ -14,9 +15,9 @@ def entry(number: int, loss: float = 1.0, score: float = np.nan) -> dict[str, fl
     return {"epoch": number, "loss": loss, "penalty": 0.0, "validation_score": score, "seconds": 0.1 * number}
 
 
-def filled(history: History, losses) -> History:
+def filled(history: History, losses, scores=None) -> History:
     for number, loss in enumerate(losses, 1):
-        history.append(**entry(number, loss))
+        history.append(**entry(number, loss, np.nan if scores is None else scores[number - 1]))
     return history
 
 
@@ -40,6 +41,17 @@ def test_a_stream_keeps_some_and_the_best():
         assert kept["loss"].min() == 0.5
         np.testing.assert_array_equal(kept["loss"], losses[kept["epoch"] - 1])
         losses[best] = 1.5
+
+
+@pytest.mark.parametrize("most", range(12, 20))
+def test_the_best_score_is_kept_too(most):
+    """Whichever entries are dropped; those of a fit have scores, from which a stream may go on."""
+    rng = np.random.default_rng(most)
+    losses, scores = rng.uniform(1.0, 2.0, 60), rng.uniform(0.0, 1.0, 60)
+    kept = filled(History(most=most), losses, scores).arrays()
+    assert len(kept["epoch"]) <= most
+    assert kept["loss"].min() == losses.min()
+    assert kept["validation_score"].max() == scores.max()
 
 
 def test_a_stream_that_goes_on_leaves_its_past_alone():

@@ -41,7 +41,7 @@ class TimedCache:
         """What was compiled before, or None."""
         self._began = time.perf_counter()
         found = self._cache.load_overload(sig, target_context)
-        if found is None and self._wait_for_lock():
+        if found is None and self._locked():
             found = self._cache.load_overload(sig, target_context)  # another process may have saved it since
         if found is not None:
             self.end()
@@ -63,8 +63,11 @@ class TimedCache:
             os.close(self._lock)
             self._lock = None
 
-    def _wait_for_lock(self) -> bool:
-        """Whether this process compiles alone; not where no lock can be had, which only costs time."""
+    def _locked(self) -> bool:
+        """Take the lock, after another process that has it; whether to look again, for what that has saved.
+
+        Without a lock, as where none can be had, compiling only costs time.
+        """
         if fcntl is None or self._path is None:
             return False
         try:
@@ -73,17 +76,14 @@ class TimedCache:
         except OSError:
             return False
         until = time.monotonic() + LONGEST_WAIT
-        while True:
+        while self._lock is None and time.monotonic() < until:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() < until:
-                    time.sleep(PAUSE)
-                    continue
-            except OSError:
-                pass
-            else:
                 self._lock = lock
-                return True
+            except BlockingIOError:
+                time.sleep(PAUSE)
+            except OSError:
+                break
+        if self._lock is None:
             os.close(lock)
-            return True  # not alone, but what the other process has saved is looked for
+        return True
