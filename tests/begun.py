@@ -13,8 +13,9 @@ from skminibatch.models.data import Data
 from skminibatch.models.linear_gradients import LinearGradients
 from skminibatch.models.view import gradients_of
 from skminibatch.preparation.begin import Fitted
-from skminibatch.training.loop import train
+from skminibatch.training.loop import training
 from skminibatch.training.state import Progress, Recipe, StageStart
+from skminibatch.training.work import carried_out
 
 STEPS, HALVINGS = 60, 40
 
@@ -47,7 +48,12 @@ class Begun(NamedTuple):
 def begun(estimator, X, y, sample_weight=None) -> Begun:
     """What `fit` has prepared when its first step is due."""
     kept = []
-    with patch.object(BaseMiniBatchEstimator, "_train", lambda self, *prepared: kept.extend(prepared)):
+
+    def keep(self, *prepared):
+        kept.extend(prepared)
+        return iter(())
+
+    with patch.object(BaseMiniBatchEstimator, "_training", keep):
         estimator.fit(X, y, sample_weight=sample_weight)
     return Begun(*kept[:3])
 
@@ -56,9 +62,8 @@ def trained(start: Begun, *on_epoch, **recipe) -> Progress:
     """Progress after the recipe with something changed."""
     fitted = start.fitted
     changed = replace(start.recipe, **recipe)
-    return train(
-        start.model, start.data, fitted.params.copy(), changed, fitted.state, fitted.history.copied(), *on_epoch
-    )
+    begun = fitted.params.copy(), changed, fitted.state, fitted.history.copied()
+    return carried_out(training(start.model, start.data, *begun, *on_epoch))
 
 
 def with_recipe(stage: StageStart, **changes) -> StageStart:

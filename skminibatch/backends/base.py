@@ -5,6 +5,7 @@ Verbs
 run_dense(task, plan) -> StepStats
 run_csr(task, plan) -> StepStats
 run_dual(task, plan) -> StepStats
+run_lockstep(tasks, plan) -> list of StepStats
 run_mlp(task, plan) -> StepStats
 gradient_dense(task) -> (sums, square_lengths, loss)
 loss_dense(loss, X, y, weights, rows, coef, intercept) -> float
@@ -14,7 +15,7 @@ follow_csr(loss, X, y, weights, rows, state, terms) -> (weight, losses)
 coefficients_followed(state, terms, features, coef) -> float
 
 `task` is a `LinearTask` or, for a network, a `NetworkTask`, see `contract.task`: the rows, the parts, and the params, which
-the steps of the plan update in place. The other arguments are the fields of a task of the same name; `rows` are numbers of
+the steps of the plan update in place; with several tasks, the plan is a `LockstepPlan`. The other arguments are the fields of a task of the same name; `rows` are numbers of
 rows, int64, empty for all of them, and `raw` are raw outputs (n, K).
 
 The verbs of this module take any arrays that follow NumPy's dispatch: `X`, `y`, `weights`, `params`, `table` and the
@@ -38,6 +39,7 @@ thresholded; an average of the iterates follows in every coordinate.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -45,7 +47,7 @@ import numpy as np
 from skminibatch.backends.arrays import is_sparse
 from skminibatch.contract.kinds import LOSS, LOSS_OF_ROWS, declared
 from skminibatch.contract.orders import rows_of
-from skminibatch.contract.plan import Plan, StepStats, empty_stats
+from skminibatch.contract.plan import LockstepPlan, Plan, StepStats, empty_stats
 from skminibatch.contract.proximal import proximal_point
 from skminibatch.contract.steps import stepped
 from skminibatch.contract.task import LinearTask, NetworkTask
@@ -362,6 +364,12 @@ def _run(task: LinearTask, plan: Plan, batch, *, lazy: bool) -> StepStats:
                 g = g * (plan.clip_norm / np.sqrt(square_norm))
             _step(penalty, optimizer, params, g, c, acting, touched)
     return stats
+
+
+def run_lockstep(tasks: Sequence[LinearTask], plan: LockstepPlan) -> list[StepStats]:
+    """Carry out the plans of several linear models on the same rows: what each of them comes to by itself."""
+    run = run_csr if is_sparse(tasks[0].X) else run_dense
+    return [run(task, own) for task, own in zip(tasks, plan.plans, strict=True)]
 
 
 def run_mlp(task: NetworkTask, plan: Plan) -> StepStats:

@@ -52,6 +52,28 @@ class Plan(NamedTuple):
         return self.coefficients[:, 0]
 
 
+class LockstepPlan(NamedTuple):
+    """A chunk of M models that read the same rows in the same order, each in batches of its own.
+
+    Attributes
+    ----------
+    plans : tuple of Plan
+        One for each model. They have one order and as many positions; offsets, coefficients and weights are their own.
+    """
+
+    plans: tuple[Plan, ...]
+
+    @property
+    def rows(self) -> RowOrder:
+        """The order of the rows, that of all models."""
+        return self.plans[0].rows
+
+    @property
+    def n_rows(self) -> int:
+        """Positions of the order that are read."""
+        return int(self.plans[0].offsets[-1])
+
+
 class StepStats(NamedTuple):
     """What a chunk returns, one entry a step, float64.
 

@@ -25,7 +25,7 @@ from skminibatch.contract.kinds import declared
 from skminibatch.estimators import pairs, parts
 from skminibatch.estimators.attributes import continued, training_attributes
 from skminibatch.estimators.callbacks import EpochTasks
-from skminibatch.estimators.checks import active_rows, advice_on_divergence, seed_of
+from skminibatch.estimators.checks import FitRows, active_rows, advice_on_divergence, seed_of
 from skminibatch.estimators.held_out import validation_rows, validator
 from skminibatch.estimators.report import Report
 from skminibatch.models.data import Data
@@ -38,8 +38,9 @@ from skminibatch.preparation.present import Present
 from skminibatch.samplers import SAMPLERS
 from skminibatch.schedules import SCALING_RULES, SCHEDULES, SIZE_SCHEDULES
 from skminibatch.statistics.random import EXAMINED, OF_SCALE, sample_rows, stream
-from skminibatch.training.loop import train
+from skminibatch.training.loop import training
 from skminibatch.training.state import Progress, Recipe, Verdict
+from skminibatch.training.work import Training, carried_out
 
 
 def of_mean_one(weights: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
@@ -190,29 +191,37 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         """Fit; `init` is the predictor that the user wants to start from, `separate` validation rows (X, y, weights)."""
         with self._all_or_nothing():
             self._validate_params()
-            report = Report(self.verbose >= 1, self.max_iter)
-            given, sample_weight = (X, y, sample_weight), on_host(sample_weight)
-            previous = self._before if self.warm_start else None
+            previous, given = self._before if self.warm_start else None, (X, y, sample_weight)
             X, y = self._check_X_y(X, y, reset=previous is None)
             target = self._target_of(y) if previous is None else previous.target
-            rng = check_random_state(self.random_state)
-            counts = self._counts(target, y)
+            counts, sample_weight = self._counts(target, y), on_host(sample_weight)
             weights = self._weights(target, y, sample_weight, counts)
-            rows = active_rows(weights, "fit")
-            device = backends.device_of(self.device, X, self.batch_size)
-            with backends.rows_on_device(device, X) as X:
-                validation, rows = validation_rows(self, target, (X, y, sample_weight), rows, rng, separate)
-                X, present = self._of_present_features(self._unpacked(X), init)
-                data = Data(X, target.encode(y, np.dtype(X.dtype)), of_mean_one(weights, rows), rows)
-                settings = self._settings(target, data, device, (given[0], strata), seed_of(rng), init, self.max_iter)
-                settings.class_counts = counts
-                if validation is not None:
-                    settings.validation = validator(self, validation, settings, present)
-                keeps_predictor = all(array is None for array in init)
-                fitted, data, recipe = begin(settings, data, previous if keeps_predictor else None)
-                fitted.present = present
-                self._train(fitted, data, recipe, given, report)
+            encoded = target.encode(y, np.dtype(X.dtype))
+            rows = FitRows(X, y, sample_weight, target, encoded, counts, weights, active_rows(weights, "fit"))
+            carried_out(self._fitting(rows, given, previous, init, separate, strata))
         return self
+
+    def _fitting(
+        self, checked: FitRows, given: tuple, previous: Fitted | None, init: tuple, separate: tuple, strata
+    ) -> Training[None]:
+        """The fit on rows that are checked; `given` are X, y and the sample weights as they came."""
+        (X, y, sample_weight, target, encoded, counts, weights, rows), report = (
+            checked,
+            Report(self.verbose >= 1, self.max_iter),
+        )
+        rng, device = check_random_state(self.random_state), backends.device_of(self.device, X, self.batch_size)
+        with backends.rows_on_device(device, X) as X:
+            validation, rows = validation_rows(self, target, (X, y, sample_weight), rows, rng, separate)
+            X, present = self._of_present_features(self._unpacked(X), init)
+            data = Data(X, encoded, of_mean_one(weights, rows), rows)
+            settings = self._settings(target, data, device, (given[0], strata), seed_of(rng), init, self.max_iter)
+            settings.class_counts = counts
+            if validation is not None:
+                settings.validation = validator(self, validation, settings, present)
+            keeps_predictor = all(array is None for array in init)
+            fitted, data, recipe = begin(settings, data, previous if keeps_predictor else None)
+            fitted.present = present
+            yield from self._training(fitted, data, recipe, given, report)
 
     def _with_predictor(self, *predictor_and_target) -> Self:
         """A copy of the estimator that predicts by a predictor, without names of features."""
@@ -222,7 +231,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             setattr(estimator, name, attribute)
         return estimator
 
-    def _train(self, fitted: Fitted, data: Data, recipe: Recipe, given: tuple, report: Report) -> None:
+    def _training(self, fitted: Fitted, data: Data, recipe: Recipe, given: tuple, report: Report) -> Training[None]:
         """Train with scikit-learn's callbacks; an interrupt keeps the completed epochs."""
         X, y, sample_weight = given
         metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
@@ -236,7 +245,8 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
 
         try:
             with advice_on_divergence(self, data.X, self._remedy, fitted.present):
-                progress = train(fitted.model, data, fitted.params, recipe, fitted.state, fitted.history, on_epoch)
+                start = fitted.model, data, fitted.params, recipe, fitted.state, fitted.history
+                progress = yield from training(*start, on_epoch)
         except KeyboardInterrupt:
             if tasks.last is not None:
                 n_epochs = tasks.last.state.epoch
@@ -251,7 +261,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             warnings.warn(
                 "Maximum number of iteration reached before convergence. Consider increasing max_iter to improve the fit.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=6,
             )
 
     # partial_fit

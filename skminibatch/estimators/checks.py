@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -17,6 +18,29 @@ from skminibatch.training.state import Diverged
 COPIED = 1024  # rows at once, where columns become rows
 FINITE = 1 << 16  # rows at once, in the search for a number that is not finite
 ROWS = {"accept_sparse": "csr", "dtype": [np.float64, np.float32]}  # what the kernels read
+
+
+class FitRows(NamedTuple):
+    """The rows of a fit, checked: those of `rows` (None: all) are learnt from, with what is known of their targets.
+
+    Attributes
+    ----------
+    X, y, sample_weight
+        As the kernels want them, and as the user gave them, on the host.
+    target, encoded, counts
+        How y is encoded, y so encoded, and how often each class occurs where class weights need it.
+    weights : ndarray of shape (n,) or (0,)
+        Sample weights times class weights.
+    """
+
+    X: Any
+    y: np.ndarray
+    sample_weight: np.ndarray | None
+    target: Any
+    encoded: np.ndarray
+    counts: np.ndarray | None
+    weights: np.ndarray
+    rows: np.ndarray | None
 
 
 def validated(estimator, X, y, reset, **checks):

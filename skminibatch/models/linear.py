@@ -146,12 +146,13 @@ class LinearModel:
         """Carry out a plan; `params` is updated in place."""
         if data.table is not None and plan.weights is not None:
             raise ValueError("solver='saga' needs a sampler that gives every row the same chance.")
-        backend, task = backends.choose(self.device), self._task(data, params)
+        backend, task = backends.choose(self.device), self.task(data, params)
         if declared(self.optimizer).dual:
             return backend.run_dual(task, plan)
         return backend.run_csr(task, plan) if is_sparse(data.X) else backend.run_dense(task, plan)
 
-    def _task(self, data: Data, params: np.ndarray) -> LinearTask:
+    def task(self, data: Data, params: np.ndarray) -> LinearTask:
+        """What a backend is handed."""
         return LinearTask(
             self.loss, self.penalty, self.optimizer, data.X if data.written is None else data.written, data.y,
             data.weights if data.step_weights is None else data.step_weights, params,
@@ -214,7 +215,7 @@ class LinearModel:
         if is_sparse(data.X):
             (sums, lengths), loss = self._gradient_csr(data, weights, predictor, table), np.nan
         else:
-            task = self._task(data._replace(weights=weights, table=table), self.start(predictor))
+            task = self.task(data._replace(weights=weights, table=table), self.start(predictor))
             sums, lengths, loss = backends.choose(self.device).gradient_dense(task)
         sums[:, -1] *= self.fit_intercept
         lengths = np.add(lengths, self.fit_intercept, out=lengths)

@@ -17,6 +17,7 @@ from skminibatch.statistics.smoothness import SmoothnessConstants
 from skminibatch.training.loop import run_part
 from skminibatch.training.noise import noise_scale_of
 from skminibatch.training.state import Diverged, Recipe, TrainState
+from skminibatch.training.work import carried_out
 
 ROWS_PER_PILOT, MOST_PILOTS = 50_000, 3  # where there are many rows, their pilots cost little: the median counts
 
@@ -79,7 +80,7 @@ def noise_scale_after_a_pass(start: Start, schedule: AnyPart, smoothness: Smooth
     memory = recipe.sampler.start(n, None, start.seed)
     state = TrainState(population=float(n), sampler_memory=memory)
     try:
-        state, _, _ = run_part(model, data, params, recipe, state, n, n)
+        state, _, _ = carried_out(run_part(model, data, params, recipe, state, n, n))
     except Diverged:
         return np.inf
     return noise_scale_of(gradients_of(model, data, model.predictor(params, state.coefficients)), n)

@@ -175,8 +175,8 @@ def begin(settings: Settings, data: Data, previous: Fitted | None = None) -> tup
     """
     stream_so_far = previous if settings.on_stream else None
     epoch = stream_so_far.state.epoch if stream_so_far else 0
-    model, second_solver = staged(settings.model)
-    second_solver = second_solver or settings.second_solver
+    model, asked_for = staged(settings.model)
+    second_solver = asked_for or settings.second_solver
     sampled = sample_rows(data.X.shape[0], EXAMINED, stream(settings.seed, OF_SCALE, epoch), data.rows)
     model, moments = in_coordinates(settings.coordinates, model, data, sampled, stream_so_far)
     start = Start(model, _first_params(settings, model, data, previous), data, sampled, settings.seed)
@@ -203,7 +203,9 @@ def begin(settings: Settings, data: Data, previous: Fitted | None = None) -> tup
         visits = visits._replace(data=rows)
     if second_solver is not None:
         rates = settings.rates(second_solver, data.n_rows, 0.0)
-        recipe = with_second_stage(recipe, start.model, second_solver, rates, data, settings.seed)
+        recipe = with_second_stage(
+            recipe, start.model, second_solver, rates, data, settings.seed, by_full_steps=asked_for is None
+        )
     memory = settings.sampler.start(data.X.shape[0], visits.data.rows, settings.seed, epoch, settings.strata)
     if stream_so_far:
         state = stream_so_far.state

@@ -21,10 +21,11 @@ from skminibatch.preparation.batch_size import any_size
 from skminibatch.preparation.begin import STREAM_ROWS, Fitted, Settings, begin
 from skminibatch.statistics.batches import BatchStatistics
 from skminibatch.statistics.features import Moments
-from skminibatch.training.loop import Clock, record, train
+from skminibatch.training.loop import Clock, record, training
 from skminibatch.training.online_diagonal import OnlineDiagonal, Sparse, Task, losses_and_targets
 from skminibatch.training.online_newton import Objective, OnlineNewton, Rows
 from skminibatch.training.state import Diverged, History, Progress, TrainState
+from skminibatch.training.work import carried_out
 
 BITS = 8
 NUMBERS_AT_ONCE = 1 << 18  # in the rows that are learnt from together
@@ -49,7 +50,7 @@ def next_rows(settings: Settings, data: Data, previous: Fitted | None) -> tuple[
     if goes_on(settings, previous):
         return _by_newton(settings, data, previous)
     fitted, data, recipe = begin(settings, data, previous)
-    return fitted, train(fitted.model, data, fitted.params, recipe, fitted.state, fitted.history)
+    return fitted, carried_out(training(fitted.model, data, fitted.params, recipe, fitted.state, fitted.history))
 
 
 class Learnt(NamedTuple):

@@ -117,13 +117,13 @@ class RowCurvatures(NamedTuple):
 
 
 def with_second_stage(
-    recipe: Recipe, first: Model, solver: AnyPart, schedule: AnyPart, data: Data, seed: int
+    recipe: Recipe, first: Model, solver: AnyPart, schedule: AnyPart, data: Data, seed: int, by_full_steps: bool
 ) -> Recipe:
     """The recipe in which `solver` takes over; without a smoothness the rate is explicit, and it does so at once."""
     if not isinstance(first, LinearModel):
         raise TypeError(f"{type(solver).__name__} stores a residual for each row: it needs a linear model.")
     recipe = replace(recipe, first_epochs=0 if recipe.smoothness is None else FIRST_EPOCHS)
-    return replace(recipe, then=SecondStage(recipe, first, solver, schedule, data, seed).start)
+    return replace(recipe, then=SecondStage(recipe, first, solver, schedule, data, seed, by_full_steps).start)
 
 
 class SecondStage(NamedTuple):
@@ -131,6 +131,7 @@ class SecondStage(NamedTuple):
 
     Whatever training has come to, it starts from the coordinates of the first model: an epoch that went wrong starts it again.
     Near the optimum, the objective of a sample of the rows is too inaccurate: all rows are evaluated, once per epoch.
+    ``by_full_steps``: as long as full steps gain what the curvature says, they are its epochs.
     """
 
     recipe: Recipe
@@ -139,6 +140,7 @@ class SecondStage(NamedTuple):
     schedule: AnyPart
     data: Data
     seed: int
+    by_full_steps: bool
 
     def start(self, progress: Progress, least: float = LEAST) -> StageStart:
         """Where it starts; at the minimum, where that is sooner found than epochs are prepared."""
@@ -158,7 +160,8 @@ class SecondStage(NamedTuple):
         entered.loss, entered.penalty, entered.distance = found.loss, found.penalty, Distance(estimate=found.above)
         return StageStart(entered, lambda: self._after_a_step(entered, least).finish())
 
-    def _after_a_step(self, progress: Progress, least: float) -> StageStart:
+    def _after_a_step(self, progress: Progress, least: float, before: Begun | None = None) -> StageStart:
+        """After a full step from the progress; `before` is what is known where it begins."""
         recipe, data = self.recipe, self.data
         given = self.first.with_optimizer(declared(self.solver).for_rows(data.n_rows))
         second = replace(recipe, schedule=self.schedule, smoothness=None, most_rows=np.inf, then=None)
@@ -170,11 +173,13 @@ class SecondStage(NamedTuple):
         else:
             with one_of_blas():  # the bits of a product depend on its threads
                 curvatures = RowCurvatures.of(given, data, progress.predictor, least)
-                begun = _after_a_full_step(Begun.at(given, data, progress.predictor), data, curvatures)
+                begun = _after_a_full_step(before or Begun.at(given, data, progress.predictor), data, curvatures)
             prepare = partial(_at_automatic_rate, begun, data, second, curvatures, min(recipe.sizes.start, data.n_rows))
         entered = begun.entered(progress)
         entered.distance = begun.model.distance(entered.params, data, np.nan)
-        if second.evaluation_rows is not None:
+        if second.evaluation_rows is data.evaluated_rows and np.isfinite(begun.loss):
+            entered.loss, entered.penalty = begun.loss, begun.objective - begun.loss
+        elif second.evaluation_rows is not None:
             entered.loss, entered.penalty = begun.model.objective(data, second.evaluation_rows, begun.predictor)
 
         def finish() -> tuple[Progress, Data, Recipe]:
@@ -183,29 +188,36 @@ class SecondStage(NamedTuple):
             progress = begun.entered(entered)
             return replace(progress, state=progress.state._replace(sampler_memory=memory)), rows, recipe
 
-        return StageStart(entered, finish)
+        if not (self.by_full_steps and begun.as_expected):
+            return StageStart(entered, finish)
+        there = begun._replace(model=given)
+        return StageStart(entered, finish, lambda: self._after_a_step(entered, least, there))
 
 
 class Begun(NamedTuple):
     """Where the stage starts: a predictor, what is stored of the rows there, and the model that goes on.
 
-    ``stored`` is in the coordinates of ``given``, the model of the first stage; the objective is that of all rows in use (NaN
-    of sparse ones). ``by_sample``: the coordinates of ``model`` are those that suit a sample of the rows.
+    ``stored`` is in the coordinates of ``given``, the model of the first stage; loss and objective are those of all rows in use
+    (NaN of sparse ones). ``by_sample``: the coordinates of ``model`` are those that suit a sample of the rows. ``as_expected``: the
+    full step that led here gained what the curvature says, or next to nothing was left to gain.
     """
 
     model: LinearModel
     given: LinearModel
     predictor: Predictor
     stored: Stored
+    loss: float
     objective: float
     by_sample: bool = False
+    as_expected: bool = False
 
     @classmethod
     def at(cls, given: LinearModel, data: Data, predictor: Predictor) -> Begun:
         """At a predictor, in the coordinates of the first stage."""
         stored = given.stored(data, predictor)
         weight = data.weights_in_use.sum() if data.weights.size else data.n_rows
-        return cls(given, given, predictor, stored, stored.loss / weight + given.penalty_value(predictor))
+        loss = float(stored.loss / weight)
+        return cls(given, given, predictor, stored, loss, loss + given.penalty_value(predictor))
 
     @property
     def params(self) -> np.ndarray:
@@ -243,12 +255,13 @@ def _after_a_full_step(begun: Begun, data: Data, curvatures: RowCurvatures) -> B
     params = model.start(predictor)
     params[0] -= step
     stepped = Begun.at(given, data, model.predictor(params, None))
-    gain = begun.objective - stepped.objective
+    gain, as_expected = begun.objective - stepped.objective, True
     if expected > NOTHING * abs(begun.objective):
+        as_expected = bool(LEAST_GAIN < gain / expected < MOST_GAIN)
         flatness = max(axes.flatness, expected / (np.sum(gradient**2) / (2.0 * axes.curvature)))
-        flatness = flatness if LEAST_GAIN < gain / expected < MOST_GAIN else np.nan
-        model = replace(model, coordinates=axes._replace(flatness=flatness))
-    return (stepped if gain > 0 else begun)._replace(model=model, by_sample=begun.by_sample)
+        model = replace(model, coordinates=axes._replace(flatness=flatness if as_expected else np.nan))
+    begun, by_sample = stepped if gain > 0 else begun, begun.by_sample
+    return begun._replace(model=model, by_sample=by_sample, as_expected=as_expected)
 
 
 def _at_given_rate(begun: Begun, data: Data, recipe: Recipe) -> tuple[Begun, Data, Recipe]:

@@ -1,4 +1,7 @@
-"""The loop over epochs and chunks of steps: the only one, for every estimator."""
+"""The loop over epochs and chunks of steps: the only one, for every estimator.
+
+It is a coroutine: it yields the plans of its chunks, and whoever runs it sends back what came of them, see `training.work`.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,7 @@ from skminibatch.training.state import (
     Verdict,
 )
 from skminibatch.training.stopping import ROUNDING, Watch
+from skminibatch.training.work import Training, Work
 
 ATTEMPTS, FALL = 8, 2  # at an epoch, and the powers of two by which the rate falls after each
 
@@ -74,7 +78,7 @@ def _now() -> float:
 
 def run_part(
     model: Model, data: Data, params: np.ndarray, recipe: Recipe, state: TrainState, n_left: int, n_part: int
-) -> tuple[TrainState, int, list[Batches]]:
+) -> Training[tuple[TrainState, int, list[Batches]]]:
     """The steps of `n_part` rows or a few more of the `n_left` rows of an epoch; `params` is updated in place.
 
     Returns the state after them, the number of rows and the batches of each chunk.
@@ -85,7 +89,7 @@ def run_part(
         state = state._replace(sampler_memory=recipe.sampler.observe(state.sampler_memory, gradients))
     while n_done < n_part:
         plan, after = next_chunk(model, recipe, state, n_left - n_done, n_part - n_done)
-        stats = model.run(plan, params, data)
+        stats = yield Work(model, plan, params, data)
         if stats.failed >= 0 or not np.isfinite(params).all():
             raise Diverged(state.epoch, plan.rates[max(stats.failed, 0)])
         sizes, rates = plan.sizes, plan.rates.copy()
@@ -108,7 +112,7 @@ def _drawn_from(recipe: Recipe, state: TrainState) -> float:
     return state.population if sampler.without_replacement else np.inf
 
 
-def train(
+def training(
     model: Model,
     data: Data,
     params: np.ndarray,
@@ -116,7 +120,7 @@ def train(
     state: TrainState,
     history: History,
     on_epoch: Callable[[Progress], bool] = lambda progress: False,
-) -> Progress:
+) -> Training[Progress]:
     """Train until there is a reason to stop; `params` is updated in place.
 
     Parameters
@@ -132,12 +136,17 @@ def train(
         progress, stage = _entered(recipe.then(progress, LEAST), stage, recipe.then)
         stage.watch.measure_anew(_objective_of_constant(progress, stage.data, stage.recipe))
     for number in range(1, recipe.max_epochs + 1):
-        if entered is not None:
-            (progress, stage), entered = _entered(entered, stage, recipe.then), None
-            if number == recipe.first_epochs + 1:
+        if entered is not None and entered.full_step is not None:
+            entered = _stepped_fully(entered.full_step(), stage, clock)
+            progress, renewals.next = entered.progress, number + 1
+        else:
+            is_first = entered is not None and stage.then is None
+            if entered is not None:
+                (progress, stage), entered = _entered(entered, stage, recipe.then), None
+            if is_first:
                 stage.watch.measure_anew(_objective_of_constant(progress, stage.data, stage.recipe))
-        progress, stage, batches = _secured_epoch(progress, stage, clock)
-        _record(progress, stage.data, stage.recipe, batches, clock)
+            progress, stage, batches = yield from _secured_epoch(progress, stage, clock)
+            _record(progress, stage.data, stage.recipe, batches, clock)
         if recipe.keep_best and (best is None or progress.validated.score > best.validated.score):
             best = replace(progress)
         if recipe.then and renewals.next == number < recipe.max_epochs and not progress.verdict.reason:
@@ -160,7 +169,7 @@ class Renewals:
     """When the second stage begins, and begins anew: its coordinates and rates are those of the curvature where it began.
 
     ``next`` is the epoch after which that happens. If the full step at the start of a part gains more than the epochs of the part
-    before it, the next part has one epoch; else twice as many as the last one.
+    before it, the next part has one epoch; else twice as many as the last one. Epochs that are full steps put it off.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -210,7 +219,22 @@ def _is_at_optimum(progress: Progress, stage: Stage) -> bool:
     return True
 
 
-def _secured_epoch(progress: Progress, stage: Stage, clock: Clock) -> tuple[Progress, Stage, Batches]:
+def _stepped_fully(entered: StageStart, stage: Stage, clock: Clock) -> StageStart:
+    """An epoch that is one full step, which has been taken: what it has come to, recorded."""
+    progress, recipe, n = entered.progress, stage.recipe, stage.recipe.n_rows
+    progress.state = progress.state._replace(step=progress.state.step + 1, samples=progress.state.samples + n)
+    if recipe.validation is not None:
+        progress.validated = recipe.validation(*progress.predictor)
+    progress.verdict = stage.watch.at_optimum(progress, recipe)
+    if not progress.verdict.reason:
+        progress.verdict = stage.watch.verdict(progress, recipe, clock.seconds())
+    unknown = np.full(1, np.nan)
+    statistics = BatchStatistics.of(np.array([n]), unknown, StepStats(unknown, unknown, unknown, -1))
+    record(progress, statistics, float(n), clock)
+    return entered
+
+
+def _secured_epoch(progress: Progress, stage: Stage, clock: Clock) -> Training[tuple[Progress, Stage, Batches]]:
     """An epoch. Where an automatic rate was too large, it is done once more from where it began, at a quarter of the rate.
 
     Too large is a rate with which training diverges, or ends the epoch clearly worse than a constant prediction: a loss like
@@ -224,7 +248,8 @@ def _secured_epoch(progress: Progress, stage: Stage, clock: Clock) -> tuple[Prog
     for attempt in range(ATTEMPTS):
         is_last = not automatic or attempt == ATTEMPTS - 1
         try:
-            after, batches = _epoch(progress, stage.data, stage.recipe, stage.watch, stage.n_checks, clock)
+            epoch = _epoch(progress, stage.data, stage.recipe, stage.watch, stage.n_checks, clock)
+            after, batches = yield from epoch
             has_risen = stage.has_risen(progress, after)
             is_worse = recipe.constant is not None and stage.watch.is_worse_than_constant(after)
             if is_last or not (has_risen or is_worse):
@@ -262,12 +287,13 @@ def _checks_per_epoch(data: Data, recipe: Recipe) -> int:
 
 def _epoch(
     progress: Progress, data: Data, recipe: Recipe, watch: Watch, n_checks: int, clock: Clock
-) -> tuple[Progress, Batches]:
+) -> Training[tuple[Progress, Batches]]:
     """One epoch, or its part up to the check that finds a reason to stop, and its batches."""
     chunks, n_done, samples = [], 0, progress.state.samples
     for check in range(1, n_checks + 1):
         n_left, n_part = data.n_rows - n_done, data.n_rows * check // n_checks - n_done
-        state, n_rows, new = run_part(progress.model, data, progress.params, recipe, progress.state, n_left, n_part)
+        part = run_part(progress.model, data, progress.params, recipe, progress.state, n_left, n_part)
+        state, n_rows, new = yield from part
         n_done += n_rows
         if recipe.n_rows:  # a row that came several times was seen once
             state = state._replace(samples=samples + round(recipe.n_rows * n_done / data.n_rows))

@@ -248,11 +248,13 @@ class Progress:
 class StageStart(NamedTuple):
     """Where a second stage starts. ``finish()`` gives the progress, the rows and the recipe of its epochs.
 
-    What takes long and serves epochs alone is left to that: training may end where the stage would start.
+    What takes long and serves epochs alone is left to that: training may end where the stage would start. ``full_step()``, where
+    the full step that led here gained what the curvature says, gives the start after one more: that is a better epoch.
     """
 
     progress: Progress
     finish: Callable[[], tuple[Progress, Data, Recipe]]
+    full_step: Callable[[], StageStart] | None = None
 
 
 class Diverged(ValueError):

@@ -18,7 +18,8 @@ from skminibatch.contract.orders import explicit_order, rows_of
 from skminibatch.contract.plan import Plan
 from skminibatch.models.linear import LinearModel
 from skminibatch.training.chunks import next_chunk
-from skminibatch.training.loop import train
+from skminibatch.training.loop import training
+from skminibatch.training.work import carried_out
 from tests.begun import begun, gradient_of, optimum_of
 
 pytestmark = pytest.mark.usefixtures("sparse_rows_stay_sparse")
@@ -235,7 +236,8 @@ def recorded(start, data, monkeypatch) -> list[np.ndarray]:
     with monkeypatch.context() as patched:
         patched.setattr(LinearModel, "run", run)
         recipe = replace(start.recipe, then=None, constant=None)  # an epoch that goes wrong is not done again
-        train(start.model, data, start.fitted.params.copy(), recipe, start.fitted.state, start.fitted.history.copied())
+        begun = start.fitted.params.copy(), recipe, start.fitted.state, start.fitted.history.copied()
+        carried_out(training(start.model, data, *begun))
     return seen
 
 

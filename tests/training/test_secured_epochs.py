@@ -9,8 +9,9 @@ import pytest
 
 from skminibatch import MiniBatchSGDRegressor
 from skminibatch.schedules import Auto, Constant
-from skminibatch.training.loop import ATTEMPTS, FALL, train
+from skminibatch.training.loop import ATTEMPTS, FALL, training
 from skminibatch.training.state import Diverged
+from skminibatch.training.work import carried_out
 from tests.begun import begun, trained, with_recipe
 
 SETTINGS = {"device": "base", "random_state": 0, "batch_size": 10, "alpha": 1e-3, "tol": None, "max_iter": 3}
@@ -64,10 +65,9 @@ def test_it_begins_where_the_epoch_began():
     n = progress.state.reductions
     assert n % FALL == 0
     state = start.fitted.state._replace(reductions=n)
-    again = train(
-        start.model, start.data, start.fitted.params.copy(), replace(start.recipe, schedule=Auto(100.0), max_epochs=1),
-        state, start.fitted.history.copied(),
-    )  # fmt: skip
+    recipe = replace(start.recipe, schedule=Auto(100.0), max_epochs=1)
+    begun = start.fitted.params.copy(), recipe, state, start.fitted.history.copied()
+    again = carried_out(training(start.model, start.data, *begun))
     assert again.state.reductions == n
     np.testing.assert_array_equal(again.params, progress.params)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.sparse import issparse
 
@@ -9,7 +11,7 @@ from skminibatch.backends import base
 from skminibatch.backends.threads import one_of_blas, together
 from skminibatch.contract.arrays import readonly
 from skminibatch.contract.kinds import declared
-from skminibatch.contract.plan import Plan, StepStats, empty_stats
+from skminibatch.contract.plan import LockstepPlan, Plan, StepStats, empty_stats
 from skminibatch.contract.task import LinearTask, NetworkTask
 
 FEATURES_AT_ONCE = 32  # that are turned from one after another into one output after another
@@ -123,6 +125,39 @@ def run_dual(task: LinearTask, plan: Plan) -> StepStats:
     for slot, numbers in zip(params[1:], states[1:], strict=True):
         slot[:, first:] = numbers.reshape(-1, K).T
     return stats._replace(failed=failed)
+
+
+def run_lockstep(tasks: Sequence[LinearTask], plan: LockstepPlan) -> list[StepStats]:
+    """Carry out the plans of several linear models on the same rows, dense or sparse, which are read once for all.
+
+    The tasks have the same rows X, coordinates (but for what the penalty acts on), shape and type of the params; the updates of
+    sparse rows are not lazy.
+    """
+    from skminibatch.backends.cpu.linear.lockstep import run
+    from skminibatch.backends.cpu.linear.lockstep_arguments import Ensemble
+    from skminibatch.backends.cpu.rows import learn
+
+    first, sparse = tasks[0], issparse(tasks[0].X)
+    (center, scale, _), X = _axes(first.coordinates, first.params.dtype), first.X
+    members, space, params, kept = Ensemble.of(tasks, plan.plans, scale, sparse or center.size > 0)
+    flat = np.empty(0, first.params.dtype) if sparse else X.reshape(-1)
+    failed = np.full(len(tasks), -1)
+    run(
+        learn(), _csr(X) if sparse else readonly(X), plan.rows, tuple(members), (center, scale), readonly(flat),
+        first.params.shape[2] - 1, first.fit_intercept, tuple(space), failed,
+    )  # fmt: skip
+    results = []
+    for m, (task, own) in enumerate(zip(tasks, plan.plans, strict=True)):
+        task.params[...] = params[m][..., : task.params.shape[2]]
+        steps = slice(members.first[m], members.first[m + 1])
+        stats = StepStats(space.losses[steps], space.square_norms[steps], space.row_squares[steps], int(failed[m]))
+        measured = base.measured_at_end if sparse else base.measured_in_part
+        stats = measured(stats, own, task.table)
+        if task.table is not None:
+            stats.square_norms[:] = np.nan
+        results.append(stats)
+    del kept  # until here, the kernel reads it by its addresses
+    return results
 
 
 def loss_dense(loss, X, y, weights, rows, coef, intercept):

@@ -6,7 +6,7 @@ losses of a few of them are computed on the CPU.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import cache, partial
 from importlib.util import find_spec
@@ -14,7 +14,7 @@ from importlib.util import find_spec
 import numpy as np
 
 from skminibatch.backends import base, cpu
-from skminibatch.backends.arrays import on_host
+from skminibatch.backends.arrays import is_sparse, on_host
 from skminibatch.backends.gpu.device import cupy
 from skminibatch.backends.gpu.linear import run as linear
 from skminibatch.backends.gpu.linear import streamed
@@ -24,7 +24,7 @@ from skminibatch.backends.gpu.placement import Rows, rows_on_device, working
 from skminibatch.backends.gpu.predictions import network_outputs, raw_outputs
 from skminibatch.backends.gpu.source import has_cuda
 from skminibatch.contract.coordinates import Coordinates
-from skminibatch.contract.plan import Plan, StepStats
+from skminibatch.contract.plan import LockstepPlan, Plan, StepStats
 from skminibatch.contract.task import LinearTask, NetworkTask
 
 __all__ = ["network_outputs", "raw_outputs"]
@@ -58,6 +58,12 @@ def run_dual(task: LinearTask, plan: Plan) -> StepStats:
     raise ValueError(
         "solver='sdca' takes one row after another, which is for a CPU: use device='cpu', or solver='saga'."
     )
+
+
+def run_lockstep(tasks: Sequence[LinearTask], plan: LockstepPlan) -> list[StepStats]:
+    """Carry out the plans of several linear models on the same rows, one model after another."""
+    run = run_csr if is_sparse(tasks[0].X) else run_dense
+    return [run(task, own) for task, own in zip(tasks, plan.plans, strict=True)]
 
 
 def run_mlp(task: NetworkTask, plan: Plan) -> StepStats:

@@ -1,0 +1,78 @@
+"""Rows that several estimators are fitted to: checked and encoded once, and read by all of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+
+from skminibatch.backends.arrays import on_host
+from skminibatch.estimators.base import BaseMiniBatchEstimator
+from skminibatch.estimators.checks import FitRows, active_rows
+from skminibatch.training.work import Training
+
+PLAIN_SAMPLERS = {"shuffle", "replacement", "sequential", "blocks"}
+
+
+def may_share(estimator: Any) -> bool:
+    """Whether an estimator can be fitted to shared rows: it asks for nothing that depends on what else is done with them."""
+    if not isinstance(estimator, BaseMiniBatchEstimator) or estimator.device not in ("auto", "cpu", "base"):
+        return False
+    plain = isinstance(estimator.sampler, str) and estimator.sampler in PLAIN_SAMPLERS
+    return plain and not estimator.warm_start and not getattr(estimator, "_skl_callbacks", None)
+
+
+class SharedRows:
+    """Rows for the fits of several estimators of one class.
+
+    Parameters
+    ----------
+    estimator : BaseMiniBatchEstimator
+        One of them; it is left as it is.
+    X, y, sample_weight
+        All rows as a user gives them to `fit`.
+    rows : ndarray of int or None
+        Numbers of those to learn from (None: all). The others are not read.
+    """
+
+    def __init__(self, estimator: Any, X, y, sample_weight=None, rows: np.ndarray | None = None) -> None:
+        checked = clone(estimator)
+        self.X, self.y = checked._check_X_y(X, y, reset=True)
+        names = "n_features_in_", "feature_names_in_"
+        self._known = {name: vars(checked)[name] for name in names if name in vars(checked)}
+        self._given, self._rows = (X, y), rows
+        self._weights = None if sample_weight is None else np.asarray(on_host(sample_weight), np.float64)
+        self._own_y = self.y if rows is None else self.y[rows]
+        self.target = checked._target_of(self._own_y)
+        self._encoded = self._of_all(self.target.encode(self._own_y, np.dtype(self.X.dtype)))
+
+    def training(self, estimator: Any) -> Training[None]:
+        """The fit of an estimator, as a coroutine."""
+        with estimator._all_or_nothing():
+            estimator._validate_params()
+            for name, known in self._known.items():
+                setattr(estimator, name, known)
+            counts = estimator._counts(self.target, self._own_y)
+            weights = self._weights
+            own = weights if weights is None or self._rows is None else weights[self._rows]
+            found = self._of_all(estimator._weights(self.target, self._own_y, own, counts))
+            rows = active_rows(found, "fit") if found.size else self._rows
+            checked = FitRows(self.X, self.y, weights, self.target, self._encoded, counts, found, rows)
+            yield from estimator._fitting(checked, self._seen(), None, (), (None, None, None), None)
+
+    def _of_all(self, of_own: np.ndarray) -> np.ndarray:
+        """An array of the rows to learn from as one of all rows, zero elsewhere."""
+        if self._rows is None or not of_own.size:
+            return of_own
+        spread = np.zeros((len(self.y), *of_own.shape[1:]), of_own.dtype)
+        spread[self._rows] = of_own
+        return spread
+
+    def _seen(self) -> tuple:
+        """X, y and the sample weights for those who look on."""
+        X, y = self._given
+        if self._rows is None:
+            return X, y, self._weights
+        weights = None if self._weights is None else self._weights[self._rows]
+        return self.X[self._rows[:1]], y[self._rows[:1]], weights

@@ -1,0 +1,221 @@
+"""The candidates of a search on one fold: trained on shared rows, in lockstep where they can be, and scored."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from traceback import format_exception
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer
+from sklearn.model_selection._validation import _score
+from sklearn.utils.metaestimators import _safe_split
+from sklearn.utils.validation import _check_method_params
+
+from skminibatch.estimators.linear import LinearEstimator
+from skminibatch.estimators.shared import SharedRows, may_share
+from skminibatch.model_selection.candidates import Budget, Place
+from skminibatch.model_selection.rows import Prepared
+from skminibatch.training.lockstep import together
+from skminibatch.training.work import carried_out
+
+
+class Job(NamedTuple):
+    """What all folds of a search share."""
+
+    estimator: Any
+    place: Place
+    budget: Budget
+    X: Any
+    y: Any
+    fit_params: dict[str, Any]
+    score_params: dict[str, Any]
+    scorer: Any
+    error_score: Any
+    return_train_score: bool
+    search: Any
+
+
+class Fold(NamedTuple):
+    """Numbers of rows, and the seed of candidates that have none of their own."""
+
+    number: int
+    train: np.ndarray
+    test: np.ndarray
+    seed: int
+
+
+class Outcome(NamedTuple):
+    """What came of a candidate on a fold; what only a fit that succeeds can tell is NaN or empty otherwise."""
+
+    test_scores: Any
+    train_scores: Any
+    fit_time: float
+    score_time: float
+    fit_error: str | None
+    n_epochs: float = np.nan
+    n_updates: float = np.nan
+    n_rows_read: float = np.nan
+    noise_scale: float = np.nan
+    loss_curve: np.ndarray = np.empty(0)
+
+    def record(self) -> dict[str, Any]:
+        """In the words of scikit-learn."""
+        names = "test_scores", "train_scores", "fit_time", "score_time", "fit_error"
+        return {name: getattr(self, name) for name in names}
+
+
+def outcomes_of(job: Job, fold: Fold, candidates: Sequence[dict], contexts: Sequence[Any]) -> list[Outcome]:
+    """The outcome of each candidate on a fold; transformers are fitted once for all candidates that have them in common."""
+    groups: dict[str, list[int]] = {}
+    for number, params in enumerate(candidates):
+        before = {name: value for name, value in params.items() if not _is_inner(job.place, name)}
+        groups.setdefault(repr(sorted(before.items())), []).append(number)
+    outcomes: dict[int, Outcome] = {}
+    for numbers in groups.values():
+        chosen, own = [candidates[n] for n in numbers], [contexts[n] for n in numbers]
+        outcomes |= zip(numbers, _of_group(job, fold, chosen, own), strict=True)
+    return [outcomes[number] for number in range(len(candidates))]
+
+
+def _is_inner(place: Place, name: str) -> bool:
+    """Whether a parameter is one of the mini-batch estimator at the end, which transformers do not see."""
+    return place.ends_pipeline and (not place.path or name.startswith(f"{place.path}__"))
+
+
+class Fitted(NamedTuple):
+    """A candidate after its fit, or the error that has ended this, and the seconds that it took."""
+
+    estimator: Any
+    error: Exception | None
+    seconds: float
+
+
+def _of_group(job: Job, fold: Fold, candidates: Sequence[dict], contexts: Sequence[Any]) -> list[Outcome]:
+    """The outcomes of candidates whose transformers are the same."""
+    whole = [clone(job.estimator).set_params(**clone(params, safe=False)) for params in candidates]
+    inner = [job.place.inner(each) for each in whole]
+    for each in inner:
+        each.set_params(**job.budget.parameters(each.batch_size, len(fold.train)))
+        if each.random_state is None:
+            each.set_params(random_state=fold.seed)
+    trained = inner if job.place.ends_pipeline else whole
+    began = time.perf_counter()
+    try:
+        rows, shared = _rows_of(job, fold, whole[0], trained)
+    except Exception as error:
+        seconds = time.perf_counter() - began
+        return [_failed(job, Fitted(None, error, seconds / len(candidates))) for _ in candidates]
+    in_common = (time.perf_counter() - began) / len(candidates)
+    with _seen_by_callbacks(job, trained, contexts):
+        fitted = _fitted(trained, rows, shared)
+    fitted = [each._replace(seconds=each.seconds + in_common) for each in fitted]
+    return [
+        _failed(job, each) if each.error else outcome
+        for each, outcome in zip(fitted, _scored(job, fold, fitted, rows), strict=True)
+    ]
+
+
+def _rows_of(job: Job, fold: Fold, whole: Any, trained: list) -> tuple[Prepared, SharedRows | None]:
+    """The rows that candidates are trained on, and, where they can share these, what is known of them."""
+    shares = job.place.ends_pipeline and all(map(may_share, trained))
+    if shares and not job.place.path and set(job.fit_params) <= {"sample_weight"}:
+        weights = job.fit_params.get("sample_weight")
+        return Prepared(None, None, {}), SharedRows(trained[0], job.X, job.y, weights, fold.train)
+    X, y = _safe_split(job.estimator, job.X, job.y, fold.train)
+    fit_params = _check_method_params(job.X, params=job.fit_params, indices=fold.train)
+    rows = Prepared.of(whole, job.place, X, y, fit_params) if job.place.ends_pipeline else Prepared(X, y, fit_params)
+    if not (shares and set(rows.fit_params) <= {"sample_weight"}):
+        return rows, None
+    return rows, SharedRows(trained[0], rows.X, rows.y, rows.fit_params.get("sample_weight"))
+
+
+@contextmanager
+def _seen_by_callbacks(job: Job, estimators: Sequence[Any], contexts: Sequence[Any]) -> Iterator[None]:
+    """Callbacks of the search see the fits of its candidates as tasks of their own."""
+    with ExitStack() as stack:
+        for estimator, context in zip(estimators, contexts, strict=True):
+            stack.enter_context(context.propagate_callback_context(estimator))
+            context.call_on_fit_task_begin(estimator=job.search, X=job.X, y=job.y)
+        yield
+    for context in contexts:
+        context.call_on_fit_task_end(estimator=job.search, X=job.X, y=job.y)
+
+
+def _fitted(estimators: Sequence[Any], rows: Prepared, shared: SharedRows | None) -> list[Fitted]:
+    """The candidates, linear models in lockstep; others in turn."""
+    if shared is not None and isinstance(estimators[0], LinearEstimator):
+        began = time.perf_counter()
+        errors = together([shared.training(each) for each in estimators])
+        seconds = time.perf_counter() - began
+        work = np.array([0.0 if error else _work_of(each) for each, error in zip(estimators, errors, strict=True)])
+        shares = work / max(work.sum(), 1.0)
+        return [Fitted(*each, seconds * share) for *each, share in zip(estimators, errors, shares, strict=True)]
+    fitted = []
+    for estimator in estimators:
+        began, found = time.perf_counter(), None
+        try:
+            if shared is None:
+                estimator.fit(rows.X, *(() if rows.y is None else (rows.y,)), **rows.fit_params)
+            else:
+                carried_out(shared.training(estimator))
+        except Exception as error:
+            found = error
+        fitted.append(Fitted(estimator, found, time.perf_counter() - began))
+    return fitted
+
+
+def _work_of(estimator: Any) -> float:
+    """The rows and updates of a fit, by which candidates in lockstep share its seconds."""
+    return float(estimator.t_ + estimator.n_updates_)
+
+
+def _failed(job: Job, fitted: Fitted) -> Outcome:
+    """The outcome of a candidate whose fit has failed."""
+    assert fitted.error is not None
+    if job.error_score == "raise":
+        raise fitted.error
+    score = job.error_score
+    if isinstance(job.scorer, _MultimetricScorer):
+        score = dict.fromkeys(job.scorer._scorers, job.error_score)
+    return Outcome(score, score, fitted.seconds, 0.0, "".join(format_exception(fitted.error)))
+
+
+def _scored(job: Job, fold: Fold, fitted: Sequence[Fitted], rows: Prepared) -> Iterator[Outcome | None]:
+    """The outcome of each candidate whose fit has not failed."""
+    parts = [(fold.test, _safe_split(job.estimator, job.X, job.y, fold.test, fold.train))]
+    if job.return_train_score:
+        parts.append((fold.train, _safe_split(job.estimator, job.X, job.y, fold.train)))
+    # a scorer of scikit-learn reads predictions alone; a user's own function is given the whole pipeline
+    reads_whole = not isinstance(job.scorer, (_BaseScorer, _MultimetricScorer, _PassthroughScorer))
+    reached = [X if reads_whole else rows.reaching(X) for _, (X, _) in parts]
+    for each in fitted:
+        if each.error is not None:
+            yield None
+            continue
+        estimator = rows.whole(job.place, each.estimator) if reads_whole else each.estimator
+        began, scores = time.perf_counter(), []
+        for X, (numbers, (_, y)) in zip(reached, parts, strict=True):
+            params = _check_method_params(job.X, params=job.score_params, indices=numbers)
+            scores.append(_score(estimator, X, y, job.scorer, params, job.error_score))
+            seconds = time.perf_counter() - began if len(scores) == 1 else seconds
+        yield _outcome(job.place.inner(estimator) if not job.place.ends_pipeline else each.estimator, scores, each, seconds)
+
+
+def _outcome(estimator: Any, scores: list, fitted: Fitted, seconds: float) -> Outcome:
+    """With what the mini-batch estimator tells of its training, where it can be found fitted."""
+    outcome = Outcome(scores[0], scores[-1], fitted.seconds, seconds, None)
+    if not hasattr(estimator, "history_"):
+        return outcome
+    noise = estimator.history_["noise_scale"]
+    noise = noise[np.isfinite(noise)]
+    return outcome._replace(
+        n_epochs=float(estimator.n_iter_),
+        n_updates=float(estimator.n_updates_),
+        n_rows_read=float(estimator.t_),
+        noise_scale=float(noise[-1]) if noise.size else np.nan,
+        loss_curve=estimator.loss_curve_,
+    )

@@ -1,0 +1,73 @@
+"""What a candidate is trained on: the rows of a fold as they reach the last step of a pipeline."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, NamedTuple
+
+from sklearn.base import BaseEstimator, clone
+
+from skminibatch.model_selection.candidates import Place
+
+
+class Recorder(BaseEstimator):
+    """In place of the last step of a pipeline: remembers what this would be fitted to; `predict` gives the rows that reach it."""
+
+    def __init__(self, estimator):
+        self.estimator = estimator
+
+    def fit(self, X, y=None, **params):
+        self.fitted_to_ = X, y, params
+        return self
+
+    def predict(self, X):
+        return X
+
+    def get_metadata_routing(self):
+        return self.estimator.get_metadata_routing()
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "fitted_to_")
+
+
+class Prepared(NamedTuple):
+    """Rows as the mini-batch estimator gets them, and what is told to its `fit`.
+
+    ``pipeline`` has been fitted but for its last step, a `Recorder`; None: the rows are as they came.
+    """
+
+    X: Any
+    y: Any
+    fit_params: dict[str, Any]
+    pipeline: Any = None
+
+    @classmethod
+    def of(cls, estimator: Any, place: Place, X, y, fit_params: dict[str, Any]) -> Prepared:
+        """By the transformers of a pipeline, fitted to the rows."""
+        if not place.path:
+            return cls(X, y, fit_params)
+        pipeline = clone(estimator)
+        recorder = Recorder(place.inner(pipeline))
+        pipeline.set_params(**{place.path: recorder})
+        pipeline.fit(X, y, **fit_params)
+        X, y, fit_params = recorder.__dict__.pop("fitted_to_")
+        recorder.fitted_to_ = None
+        return cls(X, y, fit_params, pipeline)
+
+    def reaching(self, X) -> Any:
+        """Other rows as they reach the mini-batch estimator."""
+        return X if self.pipeline is None else self.pipeline.predict(X)
+
+    def whole(self, place: Place, fitted: Any) -> Any:
+        """The pipeline with a fitted mini-batch estimator at its end."""
+        if self.pipeline is None:
+            return fitted
+        return _with_last(self.pipeline, place.path.split("__"), fitted)
+
+
+def _with_last(pipeline: Any, path: list[str], last: Any) -> Any:
+    """A pipeline with the same fitted transformers and another last step."""
+    inner = last if len(path) == 1 else _with_last(pipeline.steps[-1][1], path[1:], last)
+    copied = copy.copy(pipeline)
+    copied.steps = [*pipeline.steps[:-1], (path[0], inner)]
+    return copied
