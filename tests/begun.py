@@ -15,7 +15,7 @@ from skminibatch.models.view import gradients_of
 from skminibatch.preparation.begin import Fitted
 from skminibatch.training.loop import training
 from skminibatch.training.state import Progress, Recipe, StageStart
-from skminibatch.training.work import carried_out
+from skminibatch.training.work import Training, carried_out
 
 STEPS, HALVINGS = 60, 40
 
@@ -37,6 +37,10 @@ class Begun(NamedTuple):
         used = self.data.rows_in_use
         data = self.data._replace(rows=np.unique(used), step_weights=None)
         return gradients_of(self.model, data, predictor)
+
+    def then(self, progress: Progress) -> StageStart:
+        """Where the second stage starts."""
+        return carried_out(self.recipe.then(progress))
 
     def progress(self, predictor) -> Progress:
         """As if an epoch had ended at a predictor."""
@@ -66,14 +70,15 @@ def trained(start: Begun, *on_epoch, **recipe) -> Progress:
     return carried_out(training(start.model, start.data, *begun, *on_epoch))
 
 
-def with_recipe(stage: StageStart, **changes) -> StageStart:
-    """The start of a second stage whose recipe has something changed."""
+def with_recipe(stage: Training[StageStart], **changes) -> Training[StageStart]:
+    """A second stage whose recipe has something changed."""
+    started = yield from stage
 
     def finish():
-        progress, data, recipe = stage.finish()
+        progress, data, recipe = started.finish()
         return progress, data, replace(recipe, **changes)
 
-    return stage._replace(finish=finish)
+    return started._replace(finish=finish)
 
 
 def gradient_of(at: LinearGradients) -> np.ndarray:

@@ -8,6 +8,7 @@ run_dual(task, plan) -> StepStats
 run_lockstep(tasks, plan) -> list of StepStats
 run_mlp(task, plan) -> StepStats
 gradient_dense(task) -> (sums, square_lengths, loss)
+gradients_dense(tasks) -> list of (sums, square_lengths, loss)
 loss_dense(loss, X, y, weights, rows, coef, intercept) -> float
 loss_csr(loss, X, y, weights, rows, coef, intercept) -> float
 residuals(loss, raw, y, weights) -> (n, K)
@@ -15,8 +16,8 @@ follow_csr(loss, X, y, weights, rows, state, terms) -> (weight, losses)
 coefficients_followed(state, terms, features, coef) -> float
 
 `task` is a `LinearTask` or, for a network, a `NetworkTask`, see `contract.task`: the rows, the parts, and the params, which
-the steps of the plan update in place; with several tasks, the plan is a `LockstepPlan`. The other arguments are the fields of a task of the same name; `rows` are numbers of
-rows, int64, empty for all of them, and `raw` are raw outputs (n, K).
+the steps of the plan update in place; with several tasks, the plan is a `LockstepPlan`. The other arguments are the fields of
+a task of the same name; `rows` are numbers of rows, int64, empty for all of them, and `raw` are raw outputs (n, K).
 
 The verbs of this module take any arrays that follow NumPy's dispatch: `X`, `y`, `weights`, `params`, `table` and the
 coordinates of one library and device, the rest on the host.
@@ -304,6 +305,11 @@ def gradient_dense(task: LinearTask):
         task.table[:, 1:] = of_rows
     sums = np.column_stack([of_rows.T.astype(np.float64) @ Z, of_rows.sum(axis=0, dtype=np.float64)])
     return sums, np.sum(Z * Z, axis=1, dtype=np.float64), float(np.sum(values, dtype=np.float64))
+
+
+def gradients_dense(tasks: Sequence[LinearTask]) -> list[tuple]:
+    """What `gradient_dense` gives for each of several models of the same rows."""
+    return [gradient_dense(task) for task in tasks]
 
 
 def _loss(loss, X, y, weights, rows, coef, intercept):

@@ -205,15 +205,15 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         self, checked: FitRows, given: tuple, previous: Fitted | None, init: tuple, separate: tuple, strata
     ) -> Training[None]:
         """The fit on rows that are checked; `given` are X, y and the sample weights as they came."""
-        (X, y, sample_weight, target, encoded, counts, weights, rows), report = (
+        (X, y, sample_weight, target, encoded, counts, weights, rows, memory), report = (
             checked,
-            Report(self.verbose >= 1, self.max_iter),
+            Report(self.verbose > 0, self.max_iter),
         )
         rng, device = check_random_state(self.random_state), backends.device_of(self.device, X, self.batch_size)
         with backends.rows_on_device(device, X) as X:
             validation, rows = validation_rows(self, target, (X, y, sample_weight), rows, rng, separate)
             X, present = self._of_present_features(self._unpacked(X), init)
-            data = Data(X, encoded, of_mean_one(weights, rows), rows)
+            data = Data(X, encoded, of_mean_one(weights, rows), rows, memory=memory)
             settings = self._settings(target, data, device, (given[0], strata), seed_of(rng), init, self.max_iter)
             settings.class_counts = counts
             if validation is not None:

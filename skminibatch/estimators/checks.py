@@ -31,6 +31,8 @@ class FitRows(NamedTuple):
         How y is encoded, y so encoded, and how often each class occurs where class weights need it.
     weights : ndarray of shape (n,) or (0,)
         Sample weights times class weights.
+    memory : dict or None
+        See `Data.memory`.
     """
 
     X: Any
@@ -41,6 +43,7 @@ class FitRows(NamedTuple):
     counts: np.ndarray | None
     weights: np.ndarray
     rows: np.ndarray | None
+    memory: dict | None = None
 
 
 def validated(estimator, X, y, reset, **checks):

@@ -45,6 +45,7 @@ class SharedRows:
         self._weights = None if sample_weight is None else np.asarray(on_host(sample_weight), np.float64)
         self._own_y = self.y if rows is None else self.y[rows]
         self.target = checked._target_of(self._own_y)
+        self._memory: dict = {}
         self._encoded = self._of_all(self.target.encode(self._own_y, np.dtype(self.X.dtype)))
 
     def training(self, estimator: Any) -> Training[None]:
@@ -58,7 +59,7 @@ class SharedRows:
             own = weights if weights is None or self._rows is None else weights[self._rows]
             found = self._of_all(estimator._weights(self.target, self._own_y, own, counts))
             rows = active_rows(found, "fit") if found.size else self._rows
-            checked = FitRows(self.X, self.y, weights, self.target, self._encoded, counts, found, rows)
+            checked = FitRows(self.X, self.y, weights, self.target, self._encoded, counts, found, rows, self._memory)
             yield from estimator._fitting(checked, self._seen(), None, (), (None, None, None), None)
 
     def _of_all(self, of_own: np.ndarray) -> np.ndarray:

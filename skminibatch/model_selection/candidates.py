@@ -57,7 +57,9 @@ class Place(NamedTuple):
         return estimator.get_params(deep=True)[self.path] if self.path else estimator
 
 
-def grid_of(place: Place, batch_sizes: Iterable, param_grid: Mapping | Sequence[Mapping] | None) -> list[dict[str, Any]]:
+def grid_of(
+    place: Place, batch_sizes: Iterable, param_grid: Mapping | Sequence[Mapping] | None
+) -> list[dict[str, Any]]:
     """The parameters of each candidate, in the order of `ParameterGrid`."""
     name, sizes = place.name("batch_size"), list(batch_sizes)
     if not sizes:

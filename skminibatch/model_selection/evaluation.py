@@ -197,17 +197,17 @@ def _scored(job: Job, fold: Fold, fitted: Sequence[Fitted], rows: Prepared) -> I
             yield None
             continue
         estimator = rows.whole(job.place, each.estimator) if reads_whole else each.estimator
-        began, scores = time.perf_counter(), []
+        scores, seconds = [], []
         for X, (numbers, (_, y)) in zip(reached, parts, strict=True):
-            params = _check_method_params(job.X, params=job.score_params, indices=numbers)
+            began, params = time.perf_counter(), _check_method_params(job.X, params=job.score_params, indices=numbers)
             scores.append(_score(estimator, X, y, job.scorer, params, job.error_score))
-            seconds = time.perf_counter() - began if len(scores) == 1 else seconds
-        yield _outcome(job.place.inner(estimator) if not job.place.ends_pipeline else each.estimator, scores, each, seconds)
+            seconds.append(time.perf_counter() - began)
+        yield _outcome(each, scores, seconds[0])
 
 
-def _outcome(estimator: Any, scores: list, fitted: Fitted, seconds: float) -> Outcome:
-    """With what the mini-batch estimator tells of its training, where it can be found fitted."""
-    outcome = Outcome(scores[0], scores[-1], fitted.seconds, seconds, None)
+def _outcome(fitted: Fitted, scores: list, seconds: float) -> Outcome:
+    """With what the mini-batch estimator tells of its training, where that was fitted by itself."""
+    outcome, estimator = Outcome(scores[0], scores[-1], fitted.seconds, seconds, None), fitted.estimator
     if not hasattr(estimator, "history_"):
         return outcome
     noise = estimator.history_["noise_scale"]

@@ -17,13 +17,16 @@ class Recorder(BaseEstimator):
         self.estimator = estimator
 
     def fit(self, X, y=None, **params):
+        """Remember."""
         self.fitted_to_ = X, y, params
         return self
 
     def predict(self, X):
+        """The rows themselves."""
         return X
 
     def get_metadata_routing(self):
+        """That of the estimator whose place this takes."""
         return self.estimator.get_metadata_routing()
 
     def __sklearn_is_fitted__(self):

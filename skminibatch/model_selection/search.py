@@ -216,9 +216,7 @@ class BatchSizeSearchCV(BaseSearchCV):
             scores = scores_of(self.cv_results_, metric, self.n_splits_)
             differences = differences_from(scores, self.best_index_, test_share)
             add_differences(self.cv_results_, differences)
-            self.indistinguishable_ = [
-                candidates[number] for number in np.flatnonzero(differences.indistinguishable)
-            ]
+            self.indistinguishable_ = [candidates[number] for number in np.flatnonzero(differences.indistinguishable)]
         if self.refit:
             self._refit(job, root, seen)
         self.scorer_ = scorer._scorers if isinstance(scorer, _MultimetricScorer) else scorer
@@ -244,7 +242,10 @@ class BatchSizeSearchCV(BaseSearchCV):
         task = root.subcontext(task_name="search", max_subtasks=n * len(folds), sequential_subtasks=False)
         task.call_on_fit_task_begin(estimator=self, X=job.X, y=job.y)
         contexts = [
-            [task.subcontext(task_name="candidate-split-evaluation", task_id=c * len(folds) + fold.number) for c in range(n)]
+            [
+                task.subcontext(task_name="candidate-split-evaluation", task_id=c * len(folds) + fold.number)
+                for c in range(n)
+            ]
             for fold in folds
         ]
         found = Parallel(n_jobs=self.n_jobs, prefer="threads")(

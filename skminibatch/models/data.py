@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from scipy import sparse
@@ -15,6 +15,7 @@ from skminibatch.backends.arrays import is_sparse, on_gpu, stays_on_gpu, take_on
 from skminibatch.contract.coordinates import AnyCoordinates, RoundCoordinates
 from skminibatch.statistics.random import EXAMINED
 
+T = TypeVar("T")
 ALL_ROWS = np.empty(0, np.int64)  # for the verbs of a backend
 NUMBERS_AT_ONCE = 1 << 22  # in the rows that are read at once on a GPU
 
@@ -39,6 +40,8 @@ class Data(NamedTuple):
         weight each time.
     written : ndarray or None
         The rows in the coordinates of the optimizer, where they are written out.
+    memory : dict or None
+        What several trainings on the same rows have found out, see `remembered`; None: this one is alone.
     """
 
     X: Any
@@ -48,6 +51,16 @@ class Data(NamedTuple):
     table: np.ndarray | None = None
     step_weights: np.ndarray | None = None
     written: np.ndarray | None = None
+    memory: dict[Hashable, Any] | None = None
+
+    def remembered(self, key_of: Callable[[], Hashable], found: Callable[[], T]) -> T:
+        """What `found` returns, which another training on these rows may know by the same key."""
+        if self.memory is None:
+            return found()
+        key = key_of()
+        if key not in self.memory:
+            self.memory[key] = found()
+        return self.memory[key]
 
     @property
     def n_rows(self) -> int:

@@ -211,15 +211,23 @@ class LinearModel:
 
     def stored(self, data: Data, predictor: Predictor) -> Stored:
         """What a ``per_row`` optimizer starts from, by one pass over the rows."""
-        table, weights = np.ones((data.X.shape[0], 1 + self.n_outputs), self.dtype), data.weights_in_use
-        if is_sparse(data.X):
-            (sums, lengths), loss = self._gradient_csr(data, weights, predictor, table), np.nan
-        else:
-            task = self.task(data._replace(weights=weights, table=table), self.start(predictor))
-            sums, lengths, loss = backends.choose(self.device).gradient_dense(task)
+        task = self.gradient_task(data, predictor)
+        if not is_sparse(data.X):
+            return self.stored_of(task, data, backends.choose(self.device).gradient_dense(task))
+        assert task.table is not None
+        return self.stored_of(task, data, (*self._gradient_csr(data, task.weights, predictor, task.table), np.nan))
+
+    def gradient_task(self, data: Data, predictor: Predictor) -> LinearTask:
+        """What the verb of a backend is handed that computes the gradients of all rows at a predictor."""
+        table = np.ones((data.X.shape[0], 1 + self.n_outputs), self.dtype)
+        data = data._replace(weights=data.weights_in_use, table=table, step_weights=None, written=None)
+        return self.task(data, self.start(predictor))
+
+    def stored_of(self, task: LinearTask, data: Data, found: tuple) -> Stored:
+        """The same, from what the verb returns."""
+        sums, lengths, loss = found
         sums[:, -1] *= self.fit_intercept
-        lengths = np.add(lengths, self.fit_intercept, out=lengths)
-        return Stored(table, sums / data.n_rows, lengths, loss)
+        return Stored(task.table, sums / data.n_rows, lengths + self.fit_intercept, loss)
 
     def _gradient_csr(self, data: Data, weights: np.ndarray, predictor: Predictor, table: np.ndarray):
         """What `gradient_dense` of a backend returns but the loss, of sparse rows, a few at a time."""

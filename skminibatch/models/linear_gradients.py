@@ -5,7 +5,7 @@ The gradient of a row is ``r_i (z_i, 1)`` with the residuals r_i, one for each o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -15,7 +15,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from skminibatch import backends
 from skminibatch.contract.kinds import declared
-from skminibatch.contract.verbs import hessian_product
+from skminibatch.contract.verbs import hessian_product, identity
 from skminibatch.models.curvature import (
     curvature_bounds,
     has_kink,
@@ -275,8 +275,18 @@ class LinearGradients(Gradients):
         and the pinball loss is of the order of ``f(0)``, and of one over the mean absolute deviation. That is what the rate
         follows, so that the unit in which y is measured does not matter.
         """
-        Z, curvatures, unit = self.bounded_rows()
-        return smoothness(Z, curvatures, self.model.ridge(), self.model.fit_intercept)._replace(unit=unit)
+
+        def found() -> SmoothnessConstants:
+            Z, curvatures, unit = self.bounded_rows()
+            return smoothness(Z, curvatures, self.model.ridge(), self.model.fit_intercept)._replace(unit=unit)
+
+        model = self.model
+
+        def parts() -> tuple[Hashable, ...]:
+            known = identity(model.loss), identity(model.penalty), model.fit_intercept, self.intercept.tobytes()
+            return "smoothness", *known, self.data.weights_of(self.rows).tobytes(), *self._rows_inside()
+
+        return self.data.remembered(parts, found)
 
     def bounded_rows(self) -> tuple:
         """The rows as the optimizer sees them, the bounds of the curvature of their losses, and the unit of these."""
@@ -309,8 +319,18 @@ class LinearGradients(Gradients):
 
     def row_bounds(self) -> np.ndarray:
         """Bounds ``s_i curvature_i (|z_i|^2 + 1)`` of the smoothness of the losses of the rows, without the penalty."""
-        lengths = [square_lengths_inside(X, self.model.axes) for _, X in self.data.portions_to_compute(self.rows)]
-        return self.loss_bounds() * (np.concatenate(lengths) + self.model.fit_intercept)
+
+        def found() -> np.ndarray:
+            portions = self.data.portions_to_compute(self.rows)
+            return np.concatenate([square_lengths_inside(X, self.model.axes) for _, X in portions])
+
+        lengths = self.data.remembered(lambda: ("lengths", *self._rows_inside()), found)
+        return self.loss_bounds() * (lengths + self.model.fit_intercept)
+
+    def _rows_inside(self) -> tuple[Hashable, ...]:
+        """What rows and coordinates there are, as a key."""
+        axes = self.model.plain_axes
+        return self.rows.tobytes(), axes.center.tobytes(), axes.scale.tobytes()
 
     # -- rows, a few at a time
 

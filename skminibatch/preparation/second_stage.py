@@ -6,8 +6,9 @@ its rate follows the curvature that the losses have there, in coordinates in whi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -36,12 +37,17 @@ from skminibatch.statistics.random import EXAMINED, OF_SCALE, sample_rows, strea
 from skminibatch.statistics.smoothness import QUANTILE, SmoothnessConstants, smoothness
 from skminibatch.statistics.visits import repeated, visits_of_rows
 from skminibatch.training.state import Progress, Recipe, StageStart
+from skminibatch.training.work import GradientOfAll, Training, carried_out
 
 # of what a step along the gradient should gain by the curvature: twice as much is right where all of it was a floor
 LEAST_GAIN, MOST_GAIN = 0.7, 2.2
 SAMPLED, SAMPLED_PER_FEATURE = 16_384, 128  # rows of which the curvature is measured for a step
 FEWEST_SAMPLED = 4  # times as many rows, from which on not all are read for that
 LONG = 4.0  # times the mean
+SAME, NEAR = (
+    0.1,
+    1e-4,
+)  # the curvature is not measured anew: a gain is about what it says, or a small share of the objective
 NOTHING = 1e-10  # relative size of a gain in which rounding counts
 FIRST_EPOCHS = 1  # before the table is made, where the rate is automatic
 
@@ -142,12 +148,12 @@ class SecondStage(NamedTuple):
     seed: int
     by_full_steps: bool
 
-    def start(self, progress: Progress, least: float = LEAST) -> StageStart:
+    def start(self, progress: Progress, least: float = LEAST) -> Training[StageStart]:
         """Where it starts; at the minimum, where that is sooner found than epochs are prepared."""
         tol, is_automatic = self.recipe.tol_of_objective, self.recipe.smoothness is not None
         if tol is not None and is_automatic and self._is_small():
             return self._at_minimum(progress, tol, least)
-        return self._after_a_step(progress, least)
+        return (yield from self._after_a_step(progress, least))
 
     def _is_small(self) -> bool:
         return suits_rounding(self.first, self.data) and takes_full_steps(self.first, self.data)
@@ -158,9 +164,9 @@ class SecondStage(NamedTuple):
         state = progress.state._replace(coefficients=None, optimizer_memory=None)
         entered = replace(progress, params=self.first.start(found.predictor), state=state, predictor=found.predictor)
         entered.loss, entered.penalty, entered.distance = found.loss, found.penalty, Distance(estimate=found.above)
-        return StageStart(entered, lambda: self._after_a_step(entered, least).finish())
+        return StageStart(entered, lambda: carried_out(self._after_a_step(entered, least)).finish())
 
-    def _after_a_step(self, progress: Progress, least: float, before: Begun | None = None) -> StageStart:
+    def _after_a_step(self, progress: Progress, least: float, before: Begun | None = None) -> Training[StageStart]:
         """After a full step from the progress; `before` is what is known where it begins."""
         recipe, data = self.recipe, self.data
         given = self.first.with_optimizer(declared(self.solver).for_rows(data.n_rows))
@@ -168,13 +174,15 @@ class SecondStage(NamedTuple):
         if not recipe.keep_best:
             second = replace(second, evaluation_rows=data.evaluated_rows, checks=1)
         if recipe.smoothness is None:
-            begun = Begun.at(given, data, progress.predictor)
+            begun = yield from Begun.at(given, data, progress.predictor)
             prepare = partial(_at_given_rate, begun, data, second)
         else:
+            curved = cache(partial(RowCurvatures.of, given, data, progress.predictor, least))
+            begun = before or (yield from Begun.at(given, data, progress.predictor))
             with one_of_blas():  # the bits of a product depend on its threads
-                curvatures = RowCurvatures.of(given, data, progress.predictor, least)
-                begun = _after_a_full_step(before or Begun.at(given, data, progress.predictor), data, curvatures)
-            prepare = partial(_at_automatic_rate, begun, data, second, curvatures, min(recipe.sizes.start, data.n_rows))
+                begun = _in_suitable_coordinates(begun, data, curved)
+            begun = yield from _after_a_full_step(begun, data)
+            prepare = partial(_at_automatic_rate, begun, data, second, curved, min(recipe.sizes.start, data.n_rows))
         entered = begun.entered(progress)
         entered.distance = begun.model.distance(entered.params, data, np.nan)
         if second.evaluation_rows is data.evaluated_rows and np.isfinite(begun.loss):
@@ -188,18 +196,36 @@ class SecondStage(NamedTuple):
             progress = begun.entered(entered)
             return replace(progress, state=progress.state._replace(sampler_memory=memory)), rows, recipe
 
-        if not (self.by_full_steps and begun.as_expected):
+        if not (self.by_full_steps and begun.gained.as_expected):
             return StageStart(entered, finish)
-        there = begun._replace(model=given)
-        return StageStart(entered, finish, lambda: self._after_a_step(entered, least, there))
+        return StageStart(entered, finish, lambda: self._after_a_step(entered, least, begun))
+
+
+class Gained(NamedTuple):
+    """What the full step that led to a start gained, over what the curvature says, and this over the objective."""
+
+    ratio: float
+    share: float
+
+    @property
+    def as_expected(self) -> bool:
+        """Whether another one is worth as much, or next to nothing was left to gain."""
+        return bool(self.share <= NOTHING or LEAST_GAIN < self.ratio < MOST_GAIN)
+
+    @property
+    def as_measured(self) -> bool:
+        """Whether the curvature is still what it was measured to be."""
+        return bool(self.as_expected and (abs(self.ratio - 1.0) < SAME or self.share <= NEAR))
+
+
+NO_STEP = Gained(0.0, 1.0)
 
 
 class Begun(NamedTuple):
     """Where the stage starts: a predictor, what is stored of the rows there, and the model that goes on.
 
     ``stored`` is in the coordinates of ``given``, the model of the first stage; loss and objective are those of all rows in use
-    (NaN of sparse ones). ``by_sample``: the coordinates of ``model`` are those that suit a sample of the rows. ``as_expected``: the
-    full step that led here gained what the curvature says, or next to nothing was left to gain.
+    (NaN of sparse ones). ``by_sample``: the coordinates of ``model`` are those that suit a sample of the rows.
     """
 
     model: LinearModel
@@ -209,12 +235,12 @@ class Begun(NamedTuple):
     loss: float
     objective: float
     by_sample: bool = False
-    as_expected: bool = False
+    gained: Gained = NO_STEP
 
     @classmethod
-    def at(cls, given: LinearModel, data: Data, predictor: Predictor) -> Begun:
+    def at(cls, given: LinearModel, data: Data, predictor: Predictor) -> Training[Begun]:
         """At a predictor, in the coordinates of the first stage."""
-        stored = given.stored(data, predictor)
+        stored = yield GradientOfAll(given, data, predictor)
         weight = data.weights_in_use.sum() if data.weights.size else data.n_rows
         loss = float(stored.loss / weight)
         return cls(given, given, predictor, stored, loss, loss + given.penalty_value(predictor))
@@ -234,34 +260,42 @@ class Begun(NamedTuple):
         return replace(progress, model=self.model, params=self.params, predictor=self.predictor, state=state)
 
 
-def _after_a_full_step(begun: Begun, data: Data, curvatures: RowCurvatures) -> Begun:
-    """In coordinates that suit the rows: after a full step, if the objective falls.
+def _in_suitable_coordinates(begun: Begun, data: Data, curved: Callable[[], RowCurvatures]) -> Begun:
+    """In coordinates that suit the rows; after a full step as the curvature says, those of this one."""
+    given = begun.given
+    if not suits_rounding(given, data) or begun.gained.as_measured:
+        return begun
+    curvatures = curved()
+    rows, of_rows = curvatures.of_sample(data.rows_in_use, begun.stored.lengths, given.n_features)
+    model = in_round_coordinates(given, data, rows, of_rows.near, of_rows.lifts, of_rows.flatness)
+    return begun._replace(model=model, by_sample=of_rows is not curvatures)
+
+
+def _after_a_full_step(begun: Begun, data: Data) -> Training[Begun]:
+    """After a full step, if the objective falls.
 
     The table needs the mean gradient, and in round coordinates a step along it is Newton's. Where the objective falls by much
     less or more than the curvature says, this tells no distance from the optimum.
     """
-    given, predictor = begun.given, begun.predictor
-    if not suits_rounding(given, data):
+    model, axes = begun.model, begun.model.axes
+    if not isinstance(axes, RoundCoordinates) or has_kink(model.loss):
         return begun
-    rows, of_rows = curvatures.of_sample(data.rows_in_use, begun.stored.lengths, given.n_features)
-    model = in_round_coordinates(given, data, rows, of_rows.near, of_rows.lifts, of_rows.flatness)
-    begun, axes = begun._replace(model=model, by_sample=of_rows is not curvatures), model.axes
-    if has_kink(model.loss):
-        return begun
-    assert isinstance(axes, RoundCoordinates)
     w, mean = begun.params[:2]
     gradient = model.gradient_with_penalty(w, mean)
-    step, expected = newton_step(model, data, predictor, gradient)
-    params = model.start(predictor)
+    with one_of_blas():
+        step, expected = newton_step(model, data, begun.predictor, gradient)
+    params = model.start(begun.predictor)
     params[0] -= step
-    stepped = Begun.at(given, data, model.predictor(params, None))
-    gain, as_expected = begun.objective - stepped.objective, True
-    if expected > NOTHING * abs(begun.objective):
-        as_expected = bool(LEAST_GAIN < gain / expected < MOST_GAIN)
+    stepped = yield from Begun.at(begun.given, data, model.predictor(params, None))
+    gain = begun.objective - stepped.objective
+    gained = Gained(
+        gain / max(expected, np.finfo(float).tiny), expected / max(abs(begun.objective), np.finfo(float).tiny)
+    )
+    if gained.share > NOTHING:
         flatness = max(axes.flatness, expected / (np.sum(gradient**2) / (2.0 * axes.curvature)))
-        model = replace(model, coordinates=axes._replace(flatness=flatness if as_expected else np.nan))
-    begun, by_sample = stepped if gain > 0 else begun, begun.by_sample
-    return begun._replace(model=model, by_sample=by_sample, as_expected=as_expected)
+        model = replace(model, coordinates=axes._replace(flatness=flatness if gained.as_expected else np.nan))
+    best = stepped if gain > 0 else begun
+    return best._replace(model=model, by_sample=begun.by_sample, gained=gained)
 
 
 def _at_given_rate(begun: Begun, data: Data, recipe: Recipe) -> tuple[Begun, Data, Recipe]:
@@ -270,13 +304,13 @@ def _at_given_rate(begun: Begun, data: Data, recipe: Recipe) -> tuple[Begun, Dat
 
 
 def _at_automatic_rate(
-    begun: Begun, data: Data, recipe: Recipe, curvatures: RowCurvatures, batch_size: float
+    begun: Begun, data: Data, recipe: Recipe, curved: Callable[[], RowCurvatures], batch_size: float
 ) -> tuple[Begun, Data, Recipe]:
     """The start, the rows as the stage visits them, with a table, and the recipe at their rate.
 
     Epochs need coordinates that suit each row, not those of a sample alone.
     """
-    (table, _, lengths, _), model, axes = begun.stored, begun.model, begun.model.axes
+    (table, _, lengths, _), model, axes, curvatures = begun.stored, begun.model, begun.model.axes, curved()
     if isinstance(axes, RoundCoordinates):
         with one_of_blas():
             if begun.by_sample:

@@ -1,9 +1,10 @@
-"""Several trainings side by side: plans that read the same rows in the same order are carried out together."""
+"""Several trainings side by side: what reads the same rows in the same order is carried out at once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -12,9 +13,9 @@ from skminibatch.backends import base
 from skminibatch.backends.arrays import is_sparse
 from skminibatch.contract.kinds import declared
 from skminibatch.contract.orders import RowOrder
-from skminibatch.contract.plan import LockstepPlan, StepStats
+from skminibatch.contract.plan import LockstepPlan
 from skminibatch.models.linear import LinearModel
-from skminibatch.training.work import T, Training, Work
+from skminibatch.training.work import GradientOfAll, Steps, T, Training, Work
 
 FEWEST_PRODUCTS = 1 << 22  # below, trainings one after another take milliseconds, and compile nothing
 FEWEST_ROWS = 8  # of a batch in the mean: the batches of all models end where one of them does
@@ -39,49 +40,69 @@ def together(trainings: Sequence[Training[T]]) -> list[T | Exception]:
     while works:
         asked = works.copy()
         works.clear()
-        for number, stats in _carried_out(asked):
-            advance(number, partial(trainings[number].send, stats))
+        for number, answer, error in _carried_out(asked):
+            training = trainings[number]
+            advance(number, partial(training.send, answer) if error is None else partial(training.throw, error))
     return results  # type: ignore[return-value]
 
 
-def _carried_out(works: dict[int, Work]) -> Iterator[tuple[int, StepStats]]:
-    """The statistics of each plan, by its number, in an order that is always the same."""
+def _carried_out(works: dict[int, Work]) -> Iterator[tuple[int, Any, Exception | None]]:
+    """What comes of each work, or its error, by its number, in an order that is always the same."""
     groups: dict[Hashable, list[int]] = {}
     for number, work in works.items():
         groups.setdefault(number if (key := kind(work)) is None else key, []).append(number)
     for numbers in groups.values():
         members = [works[number] for number in numbers]
         if len(members) > 1 and len(members) * _products(members[0]) >= FEWEST_PRODUCTS:
-            yield from zip(numbers, in_lockstep(members), strict=True)
+            yield from ((*each, None) for each in zip(numbers, at_once(members), strict=True))
         else:
-            yield from ((number, works[number].carried_out()) for number in numbers)
+            yield from (_by_itself(*each) for each in zip(numbers, members, strict=True))
 
 
-def _products(work: Work) -> float:
-    """The numbers that a plan multiplies."""
-    return float(work.plan.offsets[-1]) * work.model.n_parameters
+def _by_itself(number: int, work: Work) -> tuple[int, Any, Exception | None]:
+    try:
+        return number, work.carried_out(), None
+    except Exception as error:
+        return number, None, error
 
 
-def in_lockstep(works: Sequence[Work]) -> list[StepStats]:
-    """The statistics of works of one `kind`."""
-    tasks = [work.model.task(work.data, work.params) for work in works]
-    plan = LockstepPlan(tuple(work.plan for work in works))
-    return backends.choose(works[0].model.device).run_lockstep(tasks, plan)
+def at_once(works: Sequence[Work]) -> list[Any]:
+    """What comes of works of one `kind`."""
+    backend = backends.choose(works[0].model.device)
+    if isinstance(works[0], Steps):
+        steps = [work for work in works if isinstance(work, Steps)]
+        plan = LockstepPlan(tuple(work.plan for work in steps))
+        return backend.run_lockstep([work.model.task(work.data, work.params) for work in steps], plan)
+    gradients = [work for work in works if isinstance(work, GradientOfAll)]
+    tasks = [work.model.gradient_task(work.data, work.predictor) for work in gradients]
+    found = backend.gradients_dense(tasks)
+    each = zip(gradients, tasks, found, strict=True)
+    return [work.model.stored_of(task, work.data, sums) for work, task, sums in each]
 
 
 def kind(work: Work) -> Hashable | None:
-    """What works have in common that can be carried out together; None: this one is for itself."""
-    model, plan, _, data = work
-    if not isinstance(model, LinearModel) or plan.offsets[-1] < FEWEST_ROWS * plan.n_steps:
-        return None
-    if declared(model.optimizer).dual or data.written is not None:
+    """What works have in common that can be carried out at once; None: this one is for itself."""
+    model, data = work.model, work.data
+    if not isinstance(model, LinearModel) or declared(model.optimizer).dual or data.written is not None:
         return None
     if is_sparse(data.X) and (model.n_features > WIDEST or base.is_lazy(model.optimizer, model.penalty)):
         return None
     axes = model.axes.in_kernels
     seen = () if axes is None else (axes.center.tobytes(), axes.scale.tobytes())
     shape = model.n_outputs, model.n_features, model.fit_intercept, model.dtype.str
-    return id(data.X), model.device, *shape, *seen, int(plan.offsets[-1]), *_order(plan.rows)
+    alike = id(data.X), model.device, *shape, *seen
+    if isinstance(work, GradientOfAll):
+        return None if is_sparse(data.X) else (GradientOfAll, *alike)
+    plan = work.plan
+    if plan.offsets[-1] < FEWEST_ROWS * plan.n_steps:
+        return None
+    return Steps, *alike, int(plan.offsets[-1]), *_order(plan.rows)
+
+
+def _products(work: Work) -> float:
+    """The numbers that a pass over the rows of a work multiplies."""
+    n_rows = work.plan.offsets[-1] if isinstance(work, Steps) else work.data.X.shape[0]
+    return float(n_rows) * work.model.n_parameters
 
 
 def _order(order: RowOrder) -> tuple:

@@ -34,7 +34,7 @@ from skminibatch.training.state import (
     Verdict,
 )
 from skminibatch.training.stopping import ROUNDING, Watch
-from skminibatch.training.work import Training, Work
+from skminibatch.training.work import Steps, Training
 
 ATTEMPTS, FALL = 8, 2  # at an epoch, and the powers of two by which the rate falls after each
 
@@ -89,7 +89,7 @@ def run_part(
         state = state._replace(sampler_memory=recipe.sampler.observe(state.sampler_memory, gradients))
     while n_done < n_part:
         plan, after = next_chunk(model, recipe, state, n_left - n_done, n_part - n_done)
-        stats = yield Work(model, plan, params, data)
+        stats = yield Steps(model, plan, params, data)
         if stats.failed >= 0 or not np.isfinite(params).all():
             raise Diverged(state.epoch, plan.rates[max(stats.failed, 0)])
         sizes, rates = plan.sizes, plan.rates.copy()
@@ -133,11 +133,11 @@ def training(
     stage = Stage(data, recipe, Watch(_objective_of_constant(progress, data, recipe)), _checks_per_epoch(data, recipe))
     renewals, best, entered = Renewals(recipe), None, None
     if recipe.then is not None and recipe.first_epochs == 0:
-        progress, stage = _entered(recipe.then(progress, LEAST), stage, recipe.then)
+        progress, stage = _entered((yield from recipe.then(progress, LEAST)), stage, recipe.then)
         stage.watch.measure_anew(_objective_of_constant(progress, stage.data, stage.recipe))
     for number in range(1, recipe.max_epochs + 1):
         if entered is not None and entered.full_step is not None:
-            entered = _stepped_fully(entered.full_step(), stage, clock)
+            entered = _stepped_fully((yield from entered.full_step()), stage, clock)
             progress, renewals.next = entered.progress, number + 1
         else:
             is_first = entered is not None and stage.then is None
@@ -150,7 +150,7 @@ def training(
         if recipe.keep_best and (best is None or progress.validated.score > best.validated.score):
             best = replace(progress)
         if recipe.then and renewals.next == number < recipe.max_epochs and not progress.verdict.reason:
-            entered = recipe.then(progress, stage.least)
+            entered = yield from recipe.then(progress, stage.least)
             renewals.happened(progress.objective, entered.progress.objective)
             if _is_at_optimum(entered.progress, stage):
                 progress = entered.progress
@@ -191,7 +191,7 @@ class Stage(NamedTuple):
     recipe: Recipe
     watch: Watch
     n_checks: int
-    then: Callable[..., StageStart] | None = None
+    then: Callable[..., Training[StageStart]] | None = None
     least: float = LEAST
 
     def has_risen(self, before: Progress, after: Progress) -> bool:
@@ -200,7 +200,9 @@ class Stage(NamedTuple):
         return self.recipe.follows_curvature and self.least < CAUTIOUS and after.objective > before.objective + tiny
 
 
-def _entered(entry: StageStart, stage: Stage, then: Callable[..., StageStart] | None) -> tuple[Progress, Stage]:
+def _entered(
+    entry: StageStart, stage: Stage, then: Callable[..., Training[StageStart]] | None
+) -> tuple[Progress, Stage]:
     """The second stage, or its next part, as it starts."""
     progress, data, recipe = entry.finish()
     return progress, Stage(data, recipe, stage.watch, 1, then, stage.least)
@@ -263,7 +265,7 @@ def _secured_epoch(progress: Progress, stage: Stage, clock: Clock) -> Training[t
         else:
             reductions += FALL
         if stage.then is not None:
-            progress, stage = _entered(stage.then(before, stage.least), stage, stage.then)
+            progress, stage = _entered((yield from stage.then(before, stage.least)), stage, stage.then)
         else:
             before.params[...] = params
         stage.watch.forget_last()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -87,7 +87,7 @@ class Recipe:
     over its batches, each before its step. ``tol`` and ``patience``: see `Watch`; ``constant`` is the predictor that the gain
     is measured from (None: that of the start). With ``keep_best``: stop after `patience` checks in a row at which the score
     rose by less than `tol`. ``then``, called after ``first_epochs`` and now and then again, starts the second stage:
-    ``then(progress, least) -> StageStart``.
+    ``then(progress, least)``, a coroutine as training is one, gives a `StageStart`.
     """
 
     sampler: AnyPart
@@ -111,7 +111,7 @@ class Recipe:
     follows_curvature: bool = False
     checks: int = CHECKS
     first_epochs: int = 0
-    then: Callable[..., StageStart] | None = None
+    then: Callable[..., Generator[Any, Any, StageStart]] | None = None
     seed: int = 0
 
     @property
@@ -254,7 +254,7 @@ class StageStart(NamedTuple):
 
     progress: Progress
     finish: Callable[[], tuple[Progress, Data, Recipe]]
-    full_step: Callable[[], StageStart] | None = None
+    full_step: Callable[[], Generator[Any, Any, StageStart]] | None = None
 
 
 class Diverged(ValueError):

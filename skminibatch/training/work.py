@@ -1,4 +1,4 @@
-"""What a training asks for, and who carries it out: it is a coroutine that yields plans and goes on from their statistics.
+"""What a training asks for, and who carries it out: it is a coroutine that yields work and goes on from what came of it.
 
 So the loop does not know whether its steps are made alone or together with those of other trainings.
 """
@@ -6,16 +6,17 @@ So the loop does not know whether its steps are made alone or together with thos
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
 from skminibatch.contract.plan import Plan, StepStats
 from skminibatch.models.data import Data
-from skminibatch.models.protocol import Model
+from skminibatch.models.linear import LinearModel, Stored
+from skminibatch.models.protocol import Model, Predictor
 
 
-class Work(NamedTuple):
+class Steps(NamedTuple):
     """A plan to be carried out on a model; `params` is updated in place."""
 
     model: Model
@@ -28,8 +29,21 @@ class Work(NamedTuple):
         return self.model.run(self.plan, self.params, self.data)
 
 
+class GradientOfAll(NamedTuple):
+    """What a ``per_row`` optimizer starts from at a predictor, by one pass over the rows: the answer is a `Stored`."""
+
+    model: LinearModel
+    data: Data
+    predictor: Predictor
+
+    def carried_out(self) -> Stored:
+        """By itself."""
+        return self.model.stored(self.data, self.predictor)
+
+
+Work: TypeAlias = Steps | GradientOfAll
 T = TypeVar("T")
-Training: TypeAlias = Generator[Work, StepStats, T]
+Training: TypeAlias = Generator[Work, Any, T]
 
 
 def carried_out(training: Training[T]) -> T:
@@ -38,10 +52,10 @@ def carried_out(training: Training[T]) -> T:
         work = next(training)
         while True:
             try:
-                stats = work.carried_out()
+                answer = work.carried_out()
             except BaseException as error:
                 work = training.throw(error)
             else:
-                work = training.send(stats)
+                work = training.send(answer)
     except StopIteration as end:
         return end.value

@@ -116,7 +116,8 @@ def test_fit_says_what_it_chose_and_why(solver, storage, rng):
     assert f"; batch_size='auto' took {first.batch_size_} rows: {why}" in first.stop_reason_
     assert first.stop_reason_.startswith("reached max_iter=3 epochs")
     np.testing.assert_array_equal(first.coef_, second.coef_)
-    np.testing.assert_allclose(first.history_["batch_size"], first.batch_size_, rtol=0.1)
+    sizes = first.history_["batch_size"]  # later epochs of the default may be full steps
+    np.testing.assert_allclose(sizes[sizes < len(y)], first.batch_size_, rtol=0.1)
     explicit = MiniBatchSGDRegressor(batch_size=first.batch_size_, **settings)
     np.testing.assert_array_equal(explicit.fit(storage(X), y).coef_, first.coef_)
 

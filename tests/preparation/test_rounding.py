@@ -106,7 +106,7 @@ def test_the_distance_is_what_the_objective_can_fall_by(name, monkeypatch):
     best = optimum_of(start.gradients())
     rng = np.random.default_rng(3)
     near = best.at(best.point + 1e-3 * rng.standard_normal(best.point.shape) * np.abs(best.point))
-    progress, _, _ = start.recipe.then(start.progress(near.predictor)).finish()
+    progress, _, _ = start.then(start.progress(near.predictor)).finish()
     distance, excess = (
         progress.model.distance(progress.params, start.data, np.nan).estimate,
         near.smooth_objective() - best.smooth_objective(),
@@ -117,7 +117,7 @@ def test_the_distance_is_what_the_objective_can_fall_by(name, monkeypatch):
         assert (
             0.5 * excess < distance < 60 * excess
         )  # curvatures are those of the stiffest output, and at least a share
-    at_best, _, _ = start.recipe.then(start.progress(best.predictor)).finish()
+    at_best, _, _ = start.then(start.progress(best.predictor)).finish()
     assert at_best.model.distance(at_best.params, start.data, np.nan).estimate < 1e-6 * distance
 
 
@@ -125,7 +125,7 @@ def test_the_distance_is_known_with_a_table_in_round_coordinates_alone():
     start = problem("squared_error")
     assert np.all(np.isnan(start.model.distance(start.fitted.params, start.data, np.nan)))
     kink = problem("hinge")
-    progress, _, _ = kink.recipe.then(kink.progress(predictor_of(kink))).finish()
+    progress, _, _ = kink.then(kink.progress(predictor_of(kink))).finish()
     assert isinstance(progress.model.axes, RoundCoordinates)
     assert np.all(np.isnan(progress.model.distance(progress.params, start.data, np.nan)))
 
@@ -165,7 +165,7 @@ def test_what_suits(change, suits, monkeypatch):
     # and in a fit
     start = start._replace(fitted=replace(start.fitted, model=model), data=data)
     if "penalty" not in change and "storage" not in change:
-        progress, rows, _ = start.recipe.then(start.progress(predictor_of(start))).finish()
+        progress, rows, _ = start.then(start.progress(predictor_of(start))).finish()
         assert isinstance(progress.model.axes, RoundCoordinates) == suits
         assert (rows.written is not None) == suits
 
@@ -176,13 +176,13 @@ def test_a_fit_with_other_penalties_keeps_its_coordinates(settings, monkeypatch)
     start = problem("squared_error")
     estimator = MiniBatchSGDRegressor(**{**SETTINGS, **settings})
     start = begun(estimator, start.data.X, start.data.y)
-    progress, _, _ = start.recipe.then(start.progress(predictor_of(start))).finish()
+    progress, _, _ = start.then(start.progress(predictor_of(start))).finish()
     assert isinstance(progress.model.axes, RoundCoordinates) == (settings["penalty"] == "l2")
 
 
 def test_single_precision_stays():
     start = problem("log_loss", dtype=np.float32)
-    progress, data, _ = start.recipe.then(start.progress(predictor_of(start))).finish()
+    progress, data, _ = start.then(start.progress(predictor_of(start))).finish()
     assert data.written.dtype == data.table.dtype == progress.params.dtype == np.float32
     coef, intercept = progress.model.predictor(progress.params, None)
     assert coef.dtype == intercept.dtype == np.float32
@@ -229,11 +229,11 @@ def test_a_step_by_a_sample_of_the_rows_is_nearly_that_of_all(monkeypatch):
     X, y = rows_with_rare_features()
     start = begun(MiniBatchSGDClassifier(device="base", random_state=0, tol=None), X, y)
     predictor = predictor_of(start)
-    exact = start.recipe.then(start.progress(predictor))
+    exact = start.then(start.progress(predictor))
     of_all, rows_of_all, _ = exact.finish()
     monkeypatch.setattr(second_stage, "SAMPLED", 500)
     monkeypatch.setattr(second_stage, "SAMPLED_PER_FEATURE", 1)
-    sampled = start.recipe.then(start.progress(predictor))
+    sampled = start.then(start.progress(predictor))
     before = sum(start.model.objective(start.data, rows_of_all.evaluated_rows, predictor))
     gains = [before - entry.progress.objective for entry in (exact, sampled)]
     assert 0.9 * gains[0] < gains[1] != gains[0]

@@ -189,7 +189,7 @@ def test_a_stale_table_does_not_move_the_optimum(weighted, storage):
     start = problem("log_loss", False, weighted, storage, solver="saga")
     best = optimum_of(start.gradients())
     elsewhere = best.at(best.point + 0.3).predictor
-    progress, data, _ = start.recipe.then(start.progress(elsewhere)).finish()
+    progress, data, _ = start.then(start.progress(elsewhere)).finish()
     model = progress.model
     rates = np.full(1, 0.1)
     coefficients = model.optimizer.coefficients(rates, np.array([BATCH]), None)[0]
@@ -211,7 +211,7 @@ def test_no_step_of_the_second_stage_leaves_the_optimum(loss, weighted, storage)
     """With the residuals of the optimum, every batch has a step of zero: stiff rows too."""
     start = problem(loss, True, weighted, storage, solver="saga")
     best = optimum_of(start.gradients())
-    progress, data, recipe = start.recipe.then(start.progress(best.predictor)).finish()
+    progress, data, recipe = start.then(start.progress(best.predictor)).finish()
     params, table = progress.params, data.table.copy()
     plan, _ = next_chunk(progress.model, recipe, progress.state, data.n_rows, data.n_rows)
     moved = params.copy()

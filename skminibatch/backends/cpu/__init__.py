@@ -177,6 +177,13 @@ def gradient_dense(task: LinearTask):
     return sums, lengths, loss
 
 
+def gradients_dense(tasks: Sequence[LinearTask]) -> list[tuple]:
+    """What `gradient_dense` gives for each of several models of the same rows, coordinates and shape."""
+    from skminibatch.backends.cpu.linear.lockstep_gradients import of_tasks
+
+    return of_tasks(tasks, *_axes(tasks[0].coordinates, tasks[0].params.dtype)[:2])
+
+
 def _sums_dense(loss, data, axes, w, results) -> float:
     """The sum of the losses; the sums of the gradients, and what belongs to them, where `results` have room for them."""
     from skminibatch.backends.cpu.linear.losses import dense, dense_scratch

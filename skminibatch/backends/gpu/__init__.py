@@ -144,6 +144,11 @@ def gradient_dense(task: LinearTask):
     return sums, lengths, loss
 
 
+def gradients_dense(tasks: Sequence[LinearTask]) -> list[tuple]:
+    """What `gradient_dense` gives for each of several models of the same rows, one model after another."""
+    return [gradient_dense(task) for task in tasks]
+
+
 def _carried_out(run: Callable[..., StepStats], rows: Rows, task: LinearTask | NetworkTask, plan: Plan) -> StepStats:
     """Carry out a plan by ``run(task, plan, subset)`` on the device; the params come back in place.
 

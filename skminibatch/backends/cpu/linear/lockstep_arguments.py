@@ -82,7 +82,7 @@ class WorkSpace(NamedTuple):
     def of(cls, tasks: Sequence[LinearTask], n_steps: int, n_rows: int, in_tile: bool) -> WorkSpace:
         """For models of one shape, with that many steps in all."""
         (_, K, width), dtype, M = tasks[0].params.shape, tasks[0].params.dtype, len(tasks)
-        full, d = _full(width, dtype), width - 1
+        full, d = full_width(width, dtype), width - 1
         *arrays, block, rows, tile, cursor, ring, burst, way, steps = side_by_side(
             (dtype, (M * K, full)),
             (dtype, (M * K, full)),
@@ -152,6 +152,7 @@ class Ensemble(NamedTuple):
         return cls(members, space, params, kept)
 
 
-def _full(width: int, dtype: np.dtype) -> int:
+def full_width(width: int, dtype: np.dtype) -> int:
+    """Numbers of a row of full cache lines that has `width` of them."""
     line = LINE // dtype.itemsize
     return -(-width // line) * line
