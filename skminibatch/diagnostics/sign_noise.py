@@ -39,7 +39,7 @@ class SignNoiseScale(Record):
 class _Moments(NamedTuple):
     """Observations, their mean gradient (p,), and the sums (p,) of the squared distances from it."""
 
-    count: int
+    n_observations: int
     mean: np.ndarray
     squares: np.ndarray
 
@@ -56,14 +56,14 @@ class _Moments(NamedTuple):
 
     def without(self, some: Self) -> Self:
         """Those of the others."""
-        left = self.count - some.count
-        shift = (some.mean - self.mean) * some.count / left
-        squares = self.squares - some.squares - shift**2 * left * self.count / some.count
+        left = self.n_observations - some.n_observations
+        shift = (some.mean - self.mean) * some.n_observations / left
+        squares = self.squares - some.squares - shift**2 * left * self.n_observations / some.n_observations
         return type(self)(left, self.mean - shift, np.maximum(squares, 0.0))
 
     def norms(self, sample: Sample, penalty: np.ndarray) -> tuple[float, float]:
         """``(|G|_1, |sigma|_1)``."""
-        per_row = sample.model.observation_size * (1.0 - 1.0 / sample.n_rows) / (self.count - 1.0)
+        per_row = sample.model.observation_size * (1.0 - 1.0 / sample.n_rows) / (self.n_observations - 1.0)
         return float(np.abs(self.mean + penalty).sum()), float(np.sqrt(per_row * self.squares).sum())
 
 
