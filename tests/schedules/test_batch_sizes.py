@@ -46,12 +46,12 @@ REFERENCES = {
     Logarithmic(16.0): lambda k, e: 16.0 * np.log(k + 2) / np.log(2),
 }
 ADAPTIVE = [AutoSize(), AdaDamp(), NormTest(), NormTest(debias=True), InnerProductTest(), CABS(), NoiseScaleSize()]
-MEASURED = ((0, 10), (100, 40), (700, 64), (1500, 50), (3000, 128))
+MEASURED = ((0, 10), (96, 40), (704, 64), (1500, 50), (3000, 128))
 # schedule -> its size after so many rows, from the formula in the literature; the rate is that of RATE
 RATE = Cosine(0.4, 6000.0)
 BY_ROWS = {
-    CriticalSize(MEASURED, 16.0): lambda s: 16.0 * 2 ** (int(s >= 100) + int(s >= 700) + int(s >= 3000)),
-    CriticalSize(MEASURED, 16.0, largest=40.0): lambda s: [16.0, 32.0, 40.0][int(s >= 100) + int(s >= 700)],
+    CriticalSize(MEASURED, 16.0): lambda s: 16.0 * 2 ** (int(s >= 96) + int(s >= 704) + int(s >= 3000)),
+    CriticalSize(MEASURED, 16.0, largest=40.0): lambda s: [16.0, 32.0, 40.0][int(s >= 96) + int(s >= 704)],
     Seesaw(16.0): lambda s: 16.0 * 2 ** np.floor(np.log2(2 / (1 + np.cos(np.pi * s / 6000))) + 1e-9),
     Seesaw(16.0, 4.0): lambda s: 16.0 * 4 ** np.floor(np.log2(2 / (1 + np.cos(np.pi * s / 6000))) / 2 + 1e-9),
 }
