@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from numbers import Integral, Real
 from os import PathLike
 from typing import NamedTuple
@@ -77,6 +78,15 @@ class Satisfying(NamedTuple):
         return self.words
 
 
+def _is_measured(pairs) -> bool:
+    """Whether these are pairs of a number of rows seen, ascending, and a batch size."""
+    if not (isinstance(pairs, (tuple, list)) and pairs and all(isinstance(pair, (tuple, list)) for pair in pairs)):
+        return False
+    if not all(len(pair) == 2 and AT_LEAST_ZERO.includes(pair[0]) and BATCH.includes(pair[1]) for pair in pairs):
+        return False
+    return all(before[0] < after[0] for before, after in pairwise(pairs))
+
+
 SHARE = Interval(0, 1)
 INSIDE = Interval(0, 1, "neither")
 POSITIVE = Interval(0, closed="neither")
@@ -85,8 +95,10 @@ AT_LEAST_ONE = Interval(1)
 SEVERAL = Interval(2)  # one row does not show how far rows differ
 ABOVE_ONE = Interval(1, closed="neither")
 FINITE = Interval(closed="neither")
+BATCH = Interval(1, closed="left")
 LIMIT = Interval(1, closed="both")  # infinity included
 WHOLE = Interval(1, whole=True)
 BOOLEAN = Satisfying(lambda value: isinstance(value, (bool, np.bool_)), "a bool")
 CALLABLE = Satisfying(callable, "a callable")
+MEASURED = Satisfying(_is_measured, "a tuple of pairs (rows seen, rows of a batch) in ascending order of the first")
 PATH = Satisfying(lambda value: isinstance(value, (str, PathLike)), "a path")

@@ -211,9 +211,9 @@ OPTIMIZER = Kind(
         "forget": Ability(None, "forget(memory): that of an average that begins anew at the parameters"),
         "for_rows": Ability(neutral.unchanged_by_rows, "for_rows(n_rows): the optimizer for this number of rows"),
         "for_batches": Ability(
-            None,
-            "for_batches(k): on batches k times as large, as close to the same path; the rules of Adam hold for it",
+            None, "for_batches(k): on batches k times as large, close to the same path; the rules of Adam hold for it"
         ),
+        "in_rows": Ability(None, "in_rows(base): with the half-life in rows that it has on batches of `base` rows"),
     },
 )
 RATE_SCHEDULE = Kind(
@@ -247,6 +247,7 @@ SIZE_SCHEDULE = Kind(
             "what the state has to show after each chunk: 'loss' and 'variance' (of rows) in ``state.batches``, 'rows' (those of "
             "the last batch) in ``state.row_products``",
         ),
+        "follows_rate": Ability(False, "whether sizes follow the schedule of rates, which is ``state.rates(samples)``"),
     },
 )
 SIZE_CHOICE = Kind(
@@ -263,7 +264,7 @@ SCALING_RULE = Kind(
     {
         "reads": Ability(None, "the statistic in the state of training: 'noise_scale', 'peak_batch_size' or None"),
         "for_adam": Ability(False, "whether it is for the steps of Adam"),
-        "moves_optimizer": Ability(False, "whether the optimizer changes with the batch size, by its `for_batches`"),
+        "moves_optimizer": Ability(None, "by which of its abilities an optimizer changes: 'for_batches' or 'in_rows'"),
     },
 )
 SAMPLER = Kind(

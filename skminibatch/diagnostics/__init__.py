@@ -24,6 +24,7 @@ from skminibatch.diagnostics.noise import (
     intra_batch_correlation,
 )
 from skminibatch.diagnostics.sharpness import Sharpness, sharpness
+from skminibatch.diagnostics.sign_noise import SignNoiseScale, sign_noise_scale
 from skminibatch.diagnostics.stationary import (
     NoiseAnisotropy,
     StationaryCovariance,
@@ -42,6 +43,7 @@ __all__ = [
     "NoiseAnisotropy",
     "NoiseScale",
     "Sharpness",
+    "SignNoiseScale",
     "Smoothness",
     "StationaryCovariance",
     "adam_signal_to_noise",
@@ -54,6 +56,7 @@ __all__ = [
     "inverse_hessian_bias",
     "noise_anisotropy",
     "sharpness",
+    "sign_noise_scale",
     "smoothness",
     "stationary_covariance",
 ]

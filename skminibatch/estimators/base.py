@@ -312,6 +312,8 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         model = self._checked_model(target, data.X, device, sampler, partial=epochs is None)
         sizes = parts.batch_sizes(self.batch_size, data.n_rows)
         pairs.check_batch_sizes(sizes, self.batch_size, data.n_rows, sampler, model)
+        scaling = parts.scaling_rule(self.lr_scaling, self.learning_rate, model.optimizer)
+        pairs.check_growth(sizes, self.batch_size, scaling)
         assigned = None
         if (epochs is None or self.warm_start) and all(array is None for array in init or ()):
             fitted = self._before
@@ -338,7 +340,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
                 eta0=self._first_rate(),
                 power_t=self.power_t,
             ),
-            scaling=parts.scaling_rule(self.lr_scaling, self.learning_rate, model.optimizer),
+            scaling=scaling,
             scaled_optimizer=lambda optimizer, sizes: parts.scaled_optimizer(
                 optimizer, self.lr_scaling, sizes, self.base_batch_size
             ),

@@ -199,3 +199,15 @@ def check_batch_sizes(part, value, n_rows: int, sampler, model) -> None:
             f"A normalization over the rows of a batch needs batches of {smallest} rows at least: one row is its own mean. "
             f"Got {given}; use normalization='layer' for single rows."
         )
+
+
+def check_growth(part, value, rule) -> None:
+    """Refuse, by name, batches that follow a falling rate where no scaling rule raises the rate with the batch."""
+    sizes = declared(part)
+    if sizes.kind is SIZE_CHOICE or not sizes.follows_rate:
+        return
+    if rule is None or not np.all(rule.factor(np.array([4.0]), 1, np.inf) > 1.0):
+        raise ValueError(
+            f"batch_size={value!r} grows as the rate falls, and needs an lr_scaling that raises the rate with the batch: 'sqrt' "
+            "with solver='adam' or 'adamw', 'linear' with solver='sgd'."
+        )

@@ -44,16 +44,19 @@ def named(registry: dict, name: str, parameter: str):
 
 def part_of(value, registry: dict, kind: kinds.Kind, parameter: str):
     """The part of a name, or the given one."""
-    if isinstance(value, str):
-        cls = named(registry, value, parameter)
-        needed = [name for name in cls._fields if name not in cls._field_defaults]
-        if needed:
-            raise ValueError(
-                f"{parameter}={value!r} leaves {needed[0]!r} open, which has no default: use {parameter}={cls.__name__}("
-                f"{needed[0]}=...)."
-            )
-        value = cls()
-    return checked(value, kind, parameter)
+    return checked(_by_name(value, registry, parameter) if isinstance(value, str) else value, kind, parameter)
+
+
+def _by_name(name: str, registry: dict, parameter: str):
+    """The part of a name, with the defaults of its hyper-parameters."""
+    cls = named(registry, name, parameter)
+    needed = [field for field in cls._fields if field not in cls._field_defaults]
+    if needed:
+        raise ValueError(
+            f"{parameter}={name!r} leaves {needed[0]!r} open, which has no default: use {parameter}={cls.__name__}("
+            f"{needed[0]}=...)."
+        )
+    return cls()
 
 
 def loss(value, **fields):
@@ -207,23 +210,27 @@ def scaling_rule(value, learning_rate, optimizer):
             f"lr_scaling={value!r} needs an explicit learning rate: learning_rate='auto' follows the batch size already."
         )
     rule = named(SCALING_RULES, value, "lr_scaling")()
-    if declared(rule).for_adam and not declared(optimizer).brings("for_batches"):
+    needed = declared(rule).moves_optimizer or "for_batches"
+    if declared(rule).for_adam and not declared(optimizer).brings(needed):
         raise ValueError(f"lr_scaling={value!r} is a rule for the steps of Adam: solver must be 'adam' or 'adamw'.")
     return rule
 
 
 def scaled_optimizer(optimizer, value, sizes, base_batch_size: int):
-    """The optimizer with what a scaling rule makes of its hyper-parameters for a batch size."""
-    if value is None or not declared(named(SCALING_RULES, value, "lr_scaling")()).moves_optimizer:
+    """The optimizer with what a scaling rule makes of its hyper-parameters for the batch sizes."""
+    means = None if value is None else declared(named(SCALING_RULES, value, "lr_scaling")()).moves_optimizer
+    if means is None:
         return optimizer
     within = kinds.inside(optimizer)
     if within is not None:
         return kinds.around(optimizer, scaled_optimizer(within, value, sizes, base_batch_size))
-    if not declared(optimizer).brings("for_batches"):
+    if not declared(optimizer).brings(means):
         return optimizer  # refused by `scaling_rule`
-    if not declared(sizes).constant:
+    if means == "for_batches" and not declared(sizes).constant:
         raise ValueError(f"lr_scaling={value!r} needs one batch_size: it moves the betas with it. Got {sizes!r}.")
     try:
+        if means == "in_rows":
+            return optimizer.in_rows(base_batch_size)
         return optimizer.for_batches(sizes.start / base_batch_size)
     except kinds.InvalidPart as error:
         raise ValueError(f"lr_scaling={value!r} {error}") from None
@@ -232,7 +239,7 @@ def scaled_optimizer(optimizer, value, sizes, base_batch_size: int):
 def batch_sizes(value, n_rows: int) -> tuple:
     """The schedule of batch sizes: an int, a fraction of the rows, 'full', a name, or an instance."""
     if isinstance(value, str) and value != "full":
-        value = named(SIZE_SCHEDULES, value, "batch_size")()
+        value = _by_name(value, SIZE_SCHEDULES, "batch_size")
     if isinstance(value, tuple):
         is_choice = kinds.fits(type(value), kinds.SIZE_CHOICE)
         return checked(value, kinds.SIZE_CHOICE if is_choice else kinds.SIZE_SCHEDULE, "batch_size")

@@ -15,12 +15,14 @@ from skminibatch.schedules.sizes import (
     SIZE_SCHEDULES,
     AdaDamp,
     ConstantSize,
+    CriticalSize,
     Geometric,
     InnerProductTest,
     LinearSize,
     Logarithmic,
     NoiseScaleSize,
     NormTest,
+    Seesaw,
 )
 
 SCHEDULES = {
@@ -44,6 +46,7 @@ __all__ = [
     "Constant",
     "ConstantSize",
     "Cosine",
+    "CriticalSize",
     "Geometric",
     "InnerProductTest",
     "InverseScaling",
@@ -52,6 +55,7 @@ __all__ = [
     "NoiseScaleSize",
     "NormTest",
     "Optimal",
+    "Seesaw",
 ]
 
 __getattr__ = renamed(__name__, {"NoiseScale": "NoiseScaleSize"}, since="0.2", until="0.4")

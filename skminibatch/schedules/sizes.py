@@ -5,7 +5,8 @@
 ``reads`` of them: their statistics in ``state.batches`` (see `skminibatch.statistics.batches.BatchStatistics`) and, of the
 gradients of the rows of the last batch, ``state.row_products``. The first size is `start`. Sizes are rounded up and end at
 `largest` and at the number of rows; where a schedule ``anneals``, a growing batch replacing a falling rate, the rate falls
-from `largest` on.
+from `largest` on. One that ``follows_rate`` finds in ``state.rates(samples)`` the rates of the steps to come, without those of
+a scaling rule.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from skminibatch.contract.domains import (
     BOOLEAN,
     FINITE,
     LIMIT,
+    MEASURED,
     POSITIVE,
     SEVERAL,
 )
@@ -30,6 +32,7 @@ from skminibatch.schedules.auto import AutoSize
 SIZES = {"start": AT_LEAST_ONE, "largest": LIMIT}
 ADAPTIVE = {"start": SEVERAL, "largest": LIMIT, "every": AT_LEAST_ONE, "growth": ABOVE_ONE}
 LARGEST_LOGARITHM = 600.0  # of a growth: more would be no number
+ROUNDING = 1e-9  # of the number of times that a rate has fallen by a factor
 
 
 def needed_by_norm_test(variance, square_norm, theta, n_rows=np.inf):
@@ -65,6 +68,26 @@ def _count(size, n_rows, n_steps):
 
 def _steady(size, n_rows, n_steps):
     return np.full(_count(size, n_rows, n_steps), float(size))
+
+
+def _ahead(finest, state, n_rows, n_steps):
+    """The rows before each step to come, if all of them had the finest size."""
+    return state.samples + finest * np.arange(_count(finest, n_rows, n_steps))
+
+
+def _in_turn(sizes, finest, n_rows):
+    """The sizes of steps one after another, from those of a step that begins after each `finest` rows.
+
+    A batch that is larger than the rows left does not begin: the others would have to be smaller for it.
+    """
+    begins = np.append(0, np.flatnonzero(np.diff(sizes)) + 1)
+    steps, done, last = [], 0.0, np.inf
+    for size, end in zip(sizes[begins], np.minimum(finest * np.append(begins[1:], len(sizes)), n_rows), strict=True):
+        if end > done:
+            last = size if size <= n_rows - done else min(size, last)
+            steps.append(np.full(int(np.ceil((end - done) / last)), last))
+            done += last * len(steps[-1])
+    return np.concatenate(steps)
 
 
 @declares(domains=SIZES, constant=True)
@@ -122,6 +145,99 @@ class Logarithmic(NamedTuple):
     def sizes(self, memory, state, n_rows, n_steps):
         k = state.step + np.arange(_count(self.start, n_rows, n_steps))
         return self.start * np.log(k + 2.0) / np.log(2.0), memory
+
+
+@declares(domains=SIZES | {"measured": MEASURED})
+class CriticalSize(NamedTuple):
+    """`start`, doubled when the measured critical batch size allows it (Merrill et al. 2025, arXiv:2505.23971).
+
+    The size is ``start 2^floor(log2(B / start))``, where B is the largest critical batch size measured so far. It never falls,
+    and exceeds B only where `start` does.
+
+    The paper measures B by branches. At some point of a run, copies of the model continue with 1, 2, 4, ... times the batch,
+    each with the rate that the scaling rule gives it. B is the largest size whose smoothed loss, after the same number of
+    rows, is at most a tolerance above that of every smaller size. The rate has to grow with the batch: use
+    ``lr_scaling='sqrt'`` for Adam and ``'linear'`` for SGD, with ``base_batch_size=start``.
+
+    Parameters
+    ----------
+    measured : tuple of (float, float)
+        Pairs (rows seen, critical batch size), in ascending order of the rows. Each counts once so many rows have been seen.
+    start : float, default=64.0
+        The first size.
+    largest : float, default=inf
+        The size at which the growth ends.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> from skminibatch.schedules import CriticalSize
+    >>> schedule = CriticalSize(measured=((0, 10), (100, 40), (160, 70)), start=16)
+    >>> schedule.sizes(None, SimpleNamespace(samples=0), 300, 100)[0]
+    array([16., 16., 16., 16., 16., 16., 16., 32., 32., 64., 64.])
+    """
+
+    measured: tuple[tuple[float, float], ...]
+    start: float = 64.0
+    largest: float = np.inf
+
+    def sizes(self, memory, state, n_rows, n_steps):
+        rows, critical = np.array(self.measured, float).T
+        latest = np.searchsorted(rows, _ahead(self.start, state, n_rows, n_steps), side="right")
+        highest = np.maximum.accumulate(np.append(self.start, critical))[latest]
+        doubled = self.start * 2.0 ** np.floor(np.log2(highest / self.start))
+        return _in_turn(np.minimum(doubled, self.largest), self.start, n_rows), memory
+
+
+@declares(domains=SIZES | {"factor": ABOVE_ONE}, follows_rate=True)
+class Seesaw(NamedTuple):
+    """`factor` times as many rows each time the rate has fallen by `factor` (Meterez et al. 2025, arXiv:2510.14717).
+
+    The size is ``start factor^k`` with ``k = floor(log(peak / rate) / log(factor))``, where the rate is that of the schedule
+    and the peak is the largest one so far.
+
+    A scaling rule with ``base_batch_size=start`` has to raise the rate with the batch. With ``lr_scaling='sqrt'``, where the
+    schedule would halve the rate, the rate is divided by ``sqrt(2)`` and the batch is doubled. ``rate / sqrt(b)`` stays that
+    of the schedule, and so does the progress of Adam per row, as long as the noise of a batch is larger than its gradient. For
+    SGD, this holds for ``rate / b`` and ``lr_scaling='linear'``: the batch is doubled and the rate is not changed.
+
+    The paper turns a cosine into steps, so that the rate changes at the cuts only. Here it also falls between them, and what
+    stays the same is that of the cosine itself.
+
+    Parameters
+    ----------
+    start : float, default=64.0
+        The first size.
+    factor : float, default=2.0
+        Growth of the batch at a cut.
+    largest : float, default=inf
+        The size at which the growth ends. From there on, the rate falls as the schedule says.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> import numpy as np
+    >>> from skminibatch.schedules import Seesaw
+    >>> halved = SimpleNamespace(samples=0, rates=lambda samples: 0.1 * 0.5 ** (samples // 100))
+    >>> Seesaw(start=25).sizes(None, halved, 300, 100)[0]
+    array([ 25.,  25.,  25.,  25.,  50.,  50., 100.])
+    """
+
+    start: float = 64.0
+    factor: float = 2.0
+    largest: float = np.inf
+
+    def sizes(self, memory, state, n_rows, n_steps):
+        peak, seen = memory or (0.0, state.samples)
+        ahead = _ahead(self.start, state, n_rows, n_steps)
+        behind = np.arange(seen, state.samples, self.start)  # a peak may be among the last steps
+        rates = np.asarray(state.rates(np.concatenate([behind, ahead]).astype(float)), float)
+        peaks = np.maximum.accumulate(np.append(peak, rates))[1 + len(behind) :]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            falls = np.log(np.where(peaks > 0, peaks / rates[len(behind) :], 1.0))
+        cuts = np.floor(np.minimum(falls, LARGEST_LOGARITHM) / np.log(self.factor) + ROUNDING)
+        sizes = np.minimum(self.start * self.factor**cuts, self.largest)
+        return _in_turn(sizes, self.start, n_rows), (float(peaks[0]), state.samples)
 
 
 @declares(domains=SIZES | {"optimum": FINITE, "every": AT_LEAST_ONE}, anneals=True, reads=("loss",))
@@ -284,6 +400,8 @@ SIZE_SCHEDULES = {
     "linear": LinearSize,
     "geometric": Geometric,
     "logarithmic": Logarithmic,
+    "critical": CriticalSize,
+    "seesaw": Seesaw,
     "adadamp": AdaDamp,
     "norm_test": NormTest,
     "inner_product_test": InnerProductTest,

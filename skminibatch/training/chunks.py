@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -68,8 +68,10 @@ def next_sizes(recipe: Recipe, state: TrainState, n_left: int, n_part: int, smal
     Returns (sizes, memory). A step has a share of the rate where it is a part of a batch, or stands for a larger one. Where
     rates depend on the nominal sizes, these stay within `SPREAD` in one chunk.
     """
-    wanted, memory = recipe.sizes.sizes(state.sizes_memory, state, n_left, LONGEST_CHUNK)
     schedule = recipe.declared.sizes
+    if schedule.follows_rate:
+        state = state._replace(rates=partial(recipe.schedule.rates, state=state))
+    wanted, memory = recipe.sizes.sizes(state.sizes_memory, state, n_left, LONGEST_CHUNK)
     limits = Limits(
         n_left, n_part, smallest, recipe.declared.sampler.smallest_batch(state.sampler_memory),
         float(min(schedule.largest, state.population)), recipe.repeats, recipe.most_rows, recipe.smoothness is not None,

@@ -48,7 +48,8 @@ class TrainState(NamedTuple):
     step; ``noise_scale`` is that of the last epoch in which it was measured, ``peak_batch_size`` that of the start. For the
     schedule of batch sizes, ``population`` is the number of rows, ``batches`` the statistics of the last chunk, where the
     schedule reads them, and ``row_products`` ``(tr Sigma, Var(g_i . g), |g|^2)`` of the rows of its last batch, each given
-    once. ``drift`` is that of a stream.
+    once; ``rates(samples)`` is the schedule of rates, while a schedule of sizes that follows it is asked. ``drift`` is that of a
+    stream.
     """
 
     step: int = 0
@@ -64,6 +65,7 @@ class TrainState(NamedTuple):
     period: float = np.inf
     batches: BatchStatistics | None = None
     row_products: tuple[float, float, float] | None = None
+    rates: Callable[[np.ndarray], np.ndarray] | None = None
     coefficients: np.ndarray | None = None
     optimizer_memory: object = None
     drift: Drift = Drift()

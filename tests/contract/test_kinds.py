@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from skminibatch.contract.check import checked
-from skminibatch.contract.domains import AT_LEAST_ZERO, FINITE, LIMIT, POSITIVE, SHARE, WHOLE, Interval, OneOf
+from skminibatch.contract.domains import AT_LEAST_ZERO, FINITE, LIMIT, MEASURED, POSITIVE, SHARE, WHOLE, Interval, OneOf
 from skminibatch.contract.kinds import (
     ACTIVATION,
     KINDS,
@@ -178,7 +178,8 @@ def outside(domain):
     ],
 )
 def test_a_hyper_parameter_outside_its_domain_is_named(cls, kind, field, value):
-    others = {name: 1.0 for name in cls._fields if name not in cls._field_defaults}
+    needed = [name for name in cls._fields if name not in cls._field_defaults]
+    others = {name: ((0, 8),) if domains_of(cls).get(name) is MEASURED else 1.0 for name in needed}
     part = cls(**{**others, field: value}) if field_inside(cls) is None else cls(SGD(), value)
     with pytest.raises(InvalidPart, match=f"The '{field}' of {cls.__name__} in the 'x' parameter must be .* Got "):
         checked(part, kind, "x")
@@ -206,6 +207,12 @@ def test_numbers_become_floats_unless_they_are_whole():
         (LIMIT, [1, np.inf], [0.5], "a float in the range [1.0, inf]"),
         (WHOLE, [1, np.int64(7)], [0, 1.0], "an int in the range [1, inf)"),
         (OneOf(("b", "a")), ["a"], ["c", 1], "a str among {'a', 'b'}"),
+        (
+            MEASURED,
+            [((0, 1),), [(0, 8), (2.5, 1e9)]],
+            [(), 5, "ab", ((0, 8), (0, 9)), ((0, 8, 1),), ((-1, 8),), ((0, 0.5),), ((0, np.inf),), ((0, "8"),), (0, 8)],
+            "a tuple of pairs (rows seen, rows of a batch) in ascending order of the first",
+        ),
     ],
 )
 def test_domains(domain, within, without, words):

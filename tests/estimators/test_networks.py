@@ -313,7 +313,7 @@ def test_schedules_serve_every_solver(schedule, solver, regression):
 def test_the_rate_follows_the_batch_size(rule, regression):
     settings = {**QUICK, "learning_rate_init": 0.001, "lr_scaling": rule, "base_batch_size": 4}
     rates = MiniBatchMLPRegressor(**settings).fit(*regression).history_["rate"]
-    np.testing.assert_allclose(rates, 0.004 if rule == "linear" else 0.002, rtol=1e-9)
+    np.testing.assert_allclose(rates, {"linear": 0.004, "adam_half_life": 0.001}.get(rule, 0.002), rtol=1e-9)
 
 
 @pytest.mark.parametrize("solver", ["adam", "adamw", "rmsprop", "adagrad"])

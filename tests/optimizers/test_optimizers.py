@@ -32,6 +32,7 @@ VARIANTS = [
     OPTIMIZERS["rmsprop"](0.8, 1e-3),
     Adam(0.8, 0.95, 1e-3),
     AdamW(0.8, 0.95, 1e-3),
+    Adam(0.8, 0.95, 1e-3, 24.0),
     SAGA(200.0),
 ]
 PLAIN = [cls() for cls in OPTIMIZERS.values()] + VARIANTS
@@ -122,13 +123,14 @@ def rmsprop(part, w):
 
 
 def adam(part, w):
-    """Kingma and Ba 2015, algorithm 1."""
+    """Kingma and Ba 2015, algorithm 1; Marek et al. 2025: with a decay of the second moment by the rows of each step."""
     m = v = 0
+    left = 1.0  # of the start of the second moment, which is zero
     for t, rate in enumerate(RATES):
-        g = gradient(w, t)
+        g, beta_2 = gradient(w, t), part.beta_2 ** (SIZES[t] / part.rows if part.rows else 1)
         m = part.beta_1 * m + (1 - part.beta_1) * g
-        v = part.beta_2 * v + (1 - part.beta_2) * g**2
-        m_hat, v_hat = m / (1 - part.beta_1 ** (t + 1)), v / (1 - part.beta_2 ** (t + 1))
+        v, left = beta_2 * v + (1 - beta_2) * g**2, beta_2 * left
+        m_hat, v_hat = m / (1 - part.beta_1 ** (t + 1)), v / (1 - left)
         w = w - rate * m_hat / (np.sqrt(v_hat) + part.epsilon)
         yield w, rate / (np.sqrt(v_hat) + part.epsilon)
 

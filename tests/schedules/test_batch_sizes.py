@@ -19,14 +19,18 @@ from skminibatch.schedules import (
     SCALING_RULES,
     SIZE_SCHEDULES,
     AdaDamp,
+    Adaptive,
     AutoSize,
     ConstantSize,
+    Cosine,
+    CriticalSize,
     Geometric,
     InnerProductTest,
     LinearSize,
     Logarithmic,
     NoiseScaleSize,
     NormTest,
+    Seesaw,
 )
 from skminibatch.schedules.sizes import needed_by_inner_product_test, needed_by_norm_test
 from skminibatch.statistics.batches import BatchStatistics
@@ -42,11 +46,29 @@ REFERENCES = {
     Logarithmic(16.0): lambda k, e: 16.0 * np.log(k + 2) / np.log(2),
 }
 ADAPTIVE = [AutoSize(), AdaDamp(), NormTest(), NormTest(debias=True), InnerProductTest(), CABS(), NoiseScaleSize()]
+MEASURED = ((0, 10), (96, 40), (704, 64), (1500, 50), (3000, 128))
+# schedule -> its size after so many rows, from the formula in the literature; the rate is that of RATE
+RATE = Cosine(0.4, 6000.0)
+BY_ROWS = {
+    CriticalSize(MEASURED, 16.0): lambda s: 16.0 * 2 ** (int(s >= 96) + int(s >= 704) + int(s >= 3000)),
+    CriticalSize(MEASURED, 16.0, largest=40.0): lambda s: [16.0, 32.0, 40.0][int(s >= 96) + int(s >= 704)],
+    Seesaw(16.0): lambda s: 16.0 * 2 ** np.floor(np.log2(2 / (1 + np.cos(np.pi * s / 6000))) + 1e-9),
+    Seesaw(16.0, 4.0): lambda s: 16.0 * 4 ** np.floor(np.log2(2 / (1 + np.cos(np.pi * s / 6000))) / 2 + 1e-9),
+}
+# what a schedule needs that has no default, by its name, and the settings that go with it
+GIVEN = {"critical": CriticalSize(MEASURED)}
+SETTINGS = {"seesaw": {"solver": "sgd", "learning_rate": "invscaling", "eta0": 0.3, "power_t": 0.3}}
+SETTINGS["seesaw"]["lr_scaling"] = "linear"
 each = pytest.mark.parametrize("name", SIZE_SCHEDULES)
 
 
-def state(step=0, epoch=0, batches=None, row_products=None, population=np.inf):
-    return SimpleNamespace(step=step, epoch=epoch, batches=batches, row_products=row_products, population=population)
+def part_of(name):
+    return GIVEN[name] if name in GIVEN else SIZE_SCHEDULES[name]()
+
+
+def state(step=0, epoch=0, batches=None, row_products=None, population=np.inf, samples=0, rates=None):
+    look = {"step": step, "epoch": epoch, "samples": samples, "batches": batches, "row_products": row_products}
+    return SimpleNamespace(**look, population=population, rates=rates or (lambda samples: RATE.rates(samples, None)))
 
 
 def batches(loss=1.0, square_norm=1.0, variance=1.0, signal=1.0, rate=0.1):
@@ -62,7 +84,7 @@ def last_size(part, *looks):
 
 
 def test_every_schedule_is_tested():
-    assert {type(part) for part in (*REFERENCES, *ADAPTIVE)} == set(SIZE_SCHEDULES.values())
+    assert {type(part) for part in (*REFERENCES, *BY_ROWS, *ADAPTIVE)} == set(SIZE_SCHEDULES.values())
 
 
 @pytest.mark.parametrize("part", REFERENCES, ids=repr)
@@ -74,7 +96,55 @@ def test_sizes_are_those_of_the_formula(part):
         assert sizes.sum() >= 5000
 
 
-@pytest.mark.parametrize("part", [*REFERENCES, *ADAPTIVE], ids=repr)
+def begins(sizes, samples=0):
+    """The rows before each step."""
+    return samples + np.append(0, np.cumsum(sizes)[:-1])
+
+
+@pytest.mark.parametrize("part", BY_ROWS, ids=repr)
+def test_sizes_are_those_of_the_formula_after_so_many_rows(part):
+    for samples, n_rows in ((0, 5000), (688, 3000), (3200, 100), (4000, 5)):
+        sizes, _ = part.sizes(None, state(samples=samples, rates=None), n_rows, 10**4)
+        if isinstance(part, Seesaw) and samples:
+            sizes, _ = part.sizes((RATE.eta0, samples), state(samples=samples), n_rows, 10**4)
+        seen = begins(sizes, samples)
+        np.testing.assert_allclose(sizes, [BY_ROWS[part](s) for s in seen], rtol=1e-12)
+        assert sizes[:-1].sum() < n_rows <= sizes.sum()
+
+
+@pytest.mark.parametrize("part", BY_ROWS, ids=repr)
+def test_sizes_after_so_many_rows_depend_on_no_chunks(part):
+    whole, _ = part.sizes(None, state(), 5000, 10**4)
+    memory, samples, sizes = None, 0, []
+    while samples < 5000:
+        some, memory = part.sizes(memory, state(samples=samples), 5000 - samples, 23)
+        sizes += some[:11].tolist()
+        samples += int(some[:11].sum())
+    np.testing.assert_array_equal(sizes, whole)
+
+
+def test_a_peak_of_the_rate_is_where_seesaw_begins():
+    """A rate that rises first: no cut before its peak, which may be among the steps of an earlier chunk."""
+    rates = lambda samples: np.minimum(samples / 1000, np.exp2(1 - samples / 1000))  # noqa: E731
+    part, memory, samples, sizes = Seesaw(10.0), None, 0, []
+    while samples < 4000:
+        some, memory = part.sizes(memory, state(samples=samples, rates=rates), 4000 - samples, 30)
+        sizes += some.tolist()
+        samples += int(some.sum())
+    seen = begins(sizes)
+    np.testing.assert_array_equal(sizes, 10.0 * 2 ** np.maximum(0, seen // 1000 - 1))
+    whole, _ = part.sizes(None, state(rates=rates), 4000, 10**4)
+    np.testing.assert_array_equal(whole, sizes)
+
+
+def test_the_last_batch_does_not_shrink_the_others():
+    """A rate that ends at zero asks for any number of rows in its last steps."""
+    sizes, _ = Seesaw(8.0).sizes(None, state(rates=lambda s: 0.5 * (1 + np.cos(np.pi * s / 4000))), 4000, 10**4)
+    assert sizes.sum() < 1.1 * 4000
+    assert np.all(np.isfinite(sizes))
+
+
+@pytest.mark.parametrize("part", [*REFERENCES, *BY_ROWS, *ADAPTIVE], ids=repr)
 def test_pickle_and_repr(part):
     copy = pickle.loads(pickle.dumps(part))
     assert type(copy) is type(part)
@@ -209,12 +279,13 @@ def fitted(batch_size, X, y, **parameters):
 def test_every_schedule_trains(name, storage, regression):
     """By its name and as an instance, every epoch being all rows; the same on both backends."""
     X, y = storage(regression.X), regression.y
-    model = fitted(name, X, y)
+    given, settings = GIVEN.get(name, name), SETTINGS.get(name, {})
+    model = fitted(given, X, y, **settings)
     np.testing.assert_array_equal(np.diff(model.history_["samples"], prepend=0), len(y))
-    np.testing.assert_array_equal(fitted(SIZE_SCHEDULES[name](), X, y).coef_, model.coef_)
+    np.testing.assert_array_equal(fitted(part_of(name), X, y, **settings).coef_, model.coef_)
     assert 1 <= model.batch_size_ <= len(y)
     assert model.score(X, y) > 0.9
-    compiled = fitted(name, X, y, device="cpu")
+    compiled = fitted(given, X, y, device="cpu", **settings)
     assert compiled.n_updates_ == model.n_updates_
     np.testing.assert_allclose(compiled.coef_, model.coef_, rtol=1e-7)
 
@@ -232,7 +303,7 @@ def test_schedules_in_a_grid_search(regression):
 @each
 def test_every_schedule_goes_on_in_partial_fit(name, regression):
     X, y = regression
-    model = MiniBatchSGDRegressor(batch_size=name, device="base", random_state=0)
+    model = MiniBatchSGDRegressor(batch_size=part_of(name), **SETTINGS.get(name, {}), device="base", random_state=0)
     for _ in range(10):
         for rows in np.array_split(np.arange(len(y)), 3):
             model.partial_fit(X[rows], y[rows])
@@ -244,7 +315,7 @@ def test_every_schedule_goes_on_in_partial_fit(name, regression):
 def test_chunks_of_one_row_are_steps_of_one_row(name, regression):
     """They say nothing of the noise, and break nothing. A row that is stiff beside those before comes several times."""
     X, y = regression
-    model = MiniBatchSGDRegressor(batch_size=name, device="base", random_state=0)
+    model = MiniBatchSGDRegressor(batch_size=part_of(name), **SETTINGS.get(name, {}), device="base", random_state=0)
     for i in range(5):
         model.partial_fit(X[i : i + 1], y[i : i + 1])
     assert model.t_ == 5 <= model.n_updates_ < 50
@@ -310,6 +381,39 @@ def test_rates_follow_the_batch_size(regression, rng):
     np.testing.assert_allclose(scaled["rate"], 0.001 * sizes / 8)
 
 
+@pytest.mark.parametrize(("rule", "power", "solver"), [("sqrt", 0.5, "adam"), ("linear", 1.0, "sgd")])
+def test_seesaw_trades_the_rate_for_the_batch(rule, power, solver, regression):
+    """With the batch b after some rows, the rate is that of the cosine times ``(b / start)^power``; fewer steps."""
+    settings = {"solver": solver, "learning_rate": "cosine", "eta0": 0.01, "max_iter": 10}
+    growing = {"lr_scaling": rule, "base_batch_size": 4}
+    plain = fitted(4, *regression, **settings)
+    model = fitted(Seesaw(start=4), *regression, **settings, **growing)
+    last = model.history_["samples"] - model.history_["batch_size"]  # about what is before the last step of an epoch
+    shares = 0.5 * (1 + np.cos(np.pi * last / 2400))
+    batches = 4 * 2 ** np.floor(-np.log2(shares))
+    expected = 0.01 * shares * (batches / 4) ** power
+    np.testing.assert_allclose(model.history_["rate"][:8], expected[:8], rtol=0.06)
+    assert model.n_updates_ < 0.7 * plain.n_updates_
+    stream = MiniBatchSGDRegressor(batch_size=Seesaw(start=4), learning_rate="invscaling", eta0=0.1, solver=solver)
+    stream.set_params(device="base", random_state=0, **growing)
+    for _ in range(3):
+        stream.partial_fit(*regression)
+    assert stream.batch_size_ == 4 * 2 ** np.floor(np.log2((stream.t_ - 50) ** 0.5))
+
+
+def test_seesaw_follows_a_rate_that_is_divided_by_five(rng):
+    """Training that improves no more: the batch is 4 times as large, and the rate four fifths of what it was."""
+    X = rng.standard_normal((60, 3))
+    settings = {"learning_rate": Adaptive(0.1, smallest=1e-3), "solver": "sgd", "n_iter_no_change": 2, "tol": 1e-3}
+    settings |= {"lr_scaling": "linear", "base_batch_size": 2, "max_iter": 200}
+    history = fitted(Seesaw(start=2, largest=30), X, rng.standard_normal(60), **settings).history_
+    np.testing.assert_array_equal(np.unique(history["batch_size"].round()), [2, 8, 30])
+    falls = 0.1 / 5.0 ** np.arange(10)
+    nominal = {2: 1, 8: 4, 30: 15}
+    for rate, size in zip(history["rate"], history["batch_size"].round(), strict=True):
+        assert np.isclose(falls * nominal[int(size)], rate).any()
+
+
 def test_the_size_follows_the_noise_scale(rng):
     """At constant parameters (a rate of nearly zero), the size becomes the noise scale of the data."""
     X = rng.standard_normal((20_000, 5))
@@ -347,6 +451,18 @@ def test_batches_grow_as_the_gradient_vanishes(name, rng):
         (
             {"batch_size": "norm_test", "sampler": "neyman"},
             r"follows the variance of the rows of a batch, which sampler=Neyman",
+        ),
+        (
+            {"batch_size": "critical"},
+            r"batch_size='critical' leaves 'measured' open.*use batch_size=CriticalSize\(measured=",
+        ),
+        ({"batch_size": CriticalSize(())}, r"The 'measured' of CriticalSize in the 'batch_size' parameter must be"),
+        *(
+            (
+                {"batch_size": "seesaw", "solver": "adam", "learning_rate": "cosine", "lr_scaling": rule},
+                r"batch_size='seesaw' grows as the rate falls, and needs an lr_scaling",
+            )
+            for rule in (None, "adam_update", "adam_half_life")
         ),
         (
             {"batch_size": "linear", "lr_scaling": "adam_sde", "solver": "adam", "learning_rate": "constant"},
@@ -402,6 +518,115 @@ def noisy_quadratics(rate, batch_size, n_rows=160_000):
         second = (1 - rate * h) ** 2 * second + rate**2 * h / batch_size
         objective.append(0.5 * h @ second)
     return np.array(objective)
+
+
+HARMONIC = 1.0 / np.arange(1, 201)
+
+
+def walk(rates, part, rule, n_rows, *, normalised, curvatures=HARMONIC, second=0.02):
+    """The objective after each step, the rows seen until then, from the exact second moments of a noisy linear regression.
+
+    The noise of a row has the covariance H, as in linear regression with unit noise. `normalised` steps are those of the paper,
+    over the root of the mean square of the gradient of a batch, as Adam's are.
+    """
+    sizes, _ = part.sizes(None, state(rates=rates), n_rows, 10**6)
+    rates = rates(begins(sizes))
+    if rule is not None:
+        rates = rates * SCALING_RULES[rule]().factor(sizes, part.start, np.inf)
+    second, objective = np.full(len(curvatures), second), []
+    for rate, size in zip(rates, sizes, strict=True):
+        noise = curvatures / size
+        rate = rate / np.sqrt(np.sum(curvatures**2 * second + noise)) if normalised else rate
+        second = (1 - rate * curvatures) ** 2 * second + rate**2 * noise
+        objective.append(0.5 * curvatures @ second)
+    return np.array(objective), np.cumsum(sizes)
+
+
+SCHEDULES = {
+    "halved": lambda samples: 0.02 * 0.5 ** (samples // 16_000),
+    "cosine": lambda samples: 0.01 * (1 + np.cos(np.pi * samples / 64_000)),
+}
+
+
+@pytest.mark.parametrize("factor", [2.0, 1.1])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize(("normalised", "rule", "wrong"), [(False, "linear", "sqrt"), (True, "sqrt", "linear")])
+def test_seesaw_keeps_the_loss_after_each_row(schedule, factor, normalised, rule, wrong):
+    """Meterez et al. 2025: theorem 1 for SGD, corollary 1 for normalised steps; within 0.3 % in two thirds of the steps."""
+    rates, n_rows = SCHEDULES[schedule], 64_000
+    base, rows = walk(rates, ConstantSize(8.0), None, n_rows, normalised=normalised)
+    moved, at = walk(rates, Seesaw(8.0, factor), rule, n_rows, normalised=normalised)
+    np.testing.assert_allclose(moved, np.interp(at, rows, base), rtol=0.003)
+    assert len(moved) < 0.65 * len(base)
+    missed, at = walk(rates, Seesaw(8.0, factor), wrong, n_rows, normalised=normalised)
+    assert np.abs(missed / np.interp(at, rows, base) - 1).max() > 0.08
+
+
+def test_seesaw_ends_where_batches_have_no_noise():
+    """The example of the paper: normalised steps without noise end as far from the minimum as the rate is long."""
+    steep = {"normalised": True, "curvatures": np.array([1e6]), "second": 1.0}  # a gradient far larger than its noise
+    base, _ = walk(SCHEDULES["halved"], ConstantSize(8.0), None, 64_000, **steep)
+    moved, _ = walk(SCHEDULES["halved"], Seesaw(8.0), "sqrt", 64_000, **steep)
+    assert moved[-1] > 3 * base[-1]
+
+
+@pytest.mark.parametrize(("quarter", "share"), [(True, 2 / np.pi), (False, 0.5)])
+def test_seesaw_saves_the_steps_of_the_integral_of_the_rate(quarter, share):
+    """``1 - 2 / pi``, a third and more, for a quarter of a cosine (lemma 1); one half for half a cosine."""
+    n_rows = 50_000
+    rates = (lambda s: np.cos(np.pi * s / 2 / n_rows)) if quarter else (lambda s: 1 + np.cos(np.pi * s / n_rows))
+    sizes, _ = Seesaw(1.0, 1.01).sizes(None, state(rates=rates), n_rows, 10**6)
+    assert len(sizes) / n_rows == pytest.approx(share, rel=0.01)
+
+
+def test_doublings_of_the_paper_save_what_it_says():
+    """Merrill et al. 2025, table 1: 43 % of the steps of batches of 1,024, at 168 and 503 of 658 billion tokens."""
+    tokens = 4096e-9  # billions in a document
+    part = CriticalSize(((0, 1024), (168 / tokens, 2048), (503 / tokens, 4096)), start=1024)
+    n_rows = 658 / tokens
+    sizes, _ = part.sizes(None, state(), n_rows, 10**6)
+    assert 1 - len(sizes) / (n_rows / 1024) == pytest.approx(0.43, abs=0.005)
+
+
+def normalised_steps(second, rate, size, n_rows, curvatures):
+    """The second moments after some rows, see `walk`."""
+    for _ in range(round(n_rows / size)):
+        noise = curvatures / size
+        length = rate / np.sqrt(np.sum(curvatures**2 * second + noise))
+        second = (1 - length * curvatures) ** 2 * second + length**2 * noise
+    return second
+
+
+def test_batches_as_large_as_branches_allow_lose_nothing():
+    """Merrill et al. 2025: the critical size is small at first and grows; with it, the same loss in half of the steps.
+
+    Batches as large as the last ones from the start on are far behind after the same rows.
+    """
+    h, base, rate, tolerance = 1.0 / np.arange(1, 51), 4, 0.01, 0.01
+    first = second = np.full(50, 30.0)
+    measured, seen = [], 0
+    for rows in (0, 2000, 4000, 8000, 16_000, 32_000):
+        second, seen = normalised_steps(second, rate, base, rows, h), seen + rows
+        losses = []
+        for k in (1, 2, 4, 8, 16, 32):
+            losses.append(h @ normalised_steps(second, rate * k**0.5, base * k, 4096, h))
+            if losses[-1] > (1 + tolerance) * min(losses):
+                break
+            critical = base * k
+        measured.append((seen, critical))
+    assert measured[0][1] == base
+    assert np.all(np.diff([size for _, size in measured]) >= 0)
+    assert measured[-1][1] >= 4 * base
+    n_rows, rule = 3 * seen // 2, SCALING_RULES["sqrt"]()
+    sizes, _ = CriticalSize(tuple(measured), start=base).sizes(None, state(), n_rows, 10**6)
+    grown = first
+    for size in sizes:
+        grown = normalised_steps(grown, rate * rule.factor(size, base, np.inf), size, size, h)
+    small = normalised_steps(first, rate, base, n_rows, h)
+    large = normalised_steps(first, rate * rule.factor(sizes[-1], base, np.inf), sizes[-1], n_rows, h)
+    assert len(sizes) < 0.55 * n_rows / base
+    assert h @ grown < 1.05 * (h @ small)
+    assert h @ large > 3 * (h @ small)
 
 
 @pytest.mark.parametrize(("k", "rtol"), [(4, 0.01), (16, 0.013)])

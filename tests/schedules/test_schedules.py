@@ -14,11 +14,12 @@ from scipy.special import erf, expit
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor, diagnostics, schedules
 from skminibatch.contract.kinds import declared
+from skminibatch.contract.verbs import update
 from skminibatch.diagnostics import gradient_noise_scale
 from skminibatch.estimators import parts as resolved
 from skminibatch.estimators.parts import FALL_OF_AN_AVERAGE, FALL_OF_AN_ITERATE
 from skminibatch.losses import Hinge, Logistic
-from skminibatch.optimizers import OPTIMIZERS, SGD, Adam
+from skminibatch.optimizers import OPTIMIZERS, SGD, Adam, AdamW
 from skminibatch.schedules import (
     SCALING_RULES,
     SCHEDULES,
@@ -26,6 +27,7 @@ from skminibatch.schedules import (
     Auto,
     Constant,
     Cosine,
+    Geometric,
     InverseScaling,
     Optimal,
 )
@@ -221,7 +223,7 @@ def test_scaling_rules_between_their_limits(name):
     """Nothing changes at the base; without noise and with nothing else, each rule is a power of k."""
     rule = SCALING_RULES[name]()
     powers = {"linear": (1, 1), "sqrt": (0.5, 0.5), "adascale": (0, 1), "adam": (1, 0.5), "adam_update": (0, -0.5)}
-    powers["surge"] = (-0.5, 0.5)
+    powers |= {"surge": (-0.5, 0.5), "adam_half_life": (0, 0)}
     clean, noisy = powers.get(name, (0.5, 0.5))
     for k in (0.25, 8.0):
         np.testing.assert_allclose(rule.factor(64 * k, 64, 1e-9), k**clean, rtol=1e-6)
@@ -302,7 +304,7 @@ def test_adam_sde_moves_the_betas(binary):
     settings = {"solver": Adam(0.9, 0.99), "learning_rate": "constant", "batch_size": 20, "base_batch_size": 10}
     classifier = MiniBatchSGDClassifier(lr_scaling="adam_sde", max_iter=2, tol=None, **settings).fit(*binary)
     moved = classifier._fitted.model.optimizer
-    np.testing.assert_allclose(moved, (0.8, 0.98, 1e-8 / 2**0.5), rtol=1e-12)
+    np.testing.assert_allclose(moved, (0.8, 0.98, 1e-8 / 2**0.5, 0), rtol=1e-12)
     average = MiniBatchSGDClassifier(lr_scaling="adam_sde", max_iter=2, tol=None, average=True, **settings).fit(*binary)
     assert average._fitted.model.optimizer.inner == moved
     classifier.set_params(batch_size=100)
@@ -310,7 +312,84 @@ def test_adam_sde_moves_the_betas(binary):
         classifier.fit(*binary)
 
 
-@pytest.mark.parametrize("rule", ["adam", "adam_update", "adam_sde", "surge"])
+def decays(part, sizes):
+    """What is left of the second moment after each step without gradient; the coefficients come in two chunks."""
+    first, memory = part.coefficients(np.ones(3), sizes[:3], None)
+    second, _ = part.coefficients(np.ones(len(sizes) - 3), sizes[3:], memory)
+    slots, left = (0.0, 1.0), []
+    for c in np.concatenate([first, second]):
+        _, slots, _ = update(part, 0.0, 0.0, slots, c)
+        left.append(slots[1])
+    return np.array(left)
+
+
+@pytest.mark.parametrize("cls", [Adam, AdamW])
+def test_the_second_moment_has_one_half_life_in_rows(cls):
+    """Marek et al. 2025: ``base ln(1/2) / ln(beta_2)`` rows at each batch size, and while it grows."""
+    part = cls(0.9, 0.95).in_rows(64)
+    half_life = 64 * np.log(0.5) / np.log(0.95)
+    for sizes in (np.full(4000, 1), np.full(60, 64), np.full(12, 512), np.array([1, 8, 8, 64, 100, 640, 1000, 1280])):
+        np.testing.assert_allclose(decays(part, sizes), 0.5 ** (np.cumsum(sizes) / half_life), rtol=1e-9)
+    # as it comes, the half-life is one in steps
+    assert decays(cls(0.9, 0.95), np.full(60, 512))[12] == pytest.approx(0.95**13)
+
+
+def test_the_first_steps_are_no_longer_where_the_half_life_is_one_in_rows():
+    """Both moments are corrected for their start at zero: of a constant gradient, each step is the rate."""
+    part, slots, w = Adam(0.9, 0.999, 1e-300, 64.0), (0.0, 0.0), 0.0
+    coefficients, _ = part.coefficients(np.ones(6), np.array([1, 64, 2, 1000, 64, 5]), None)
+    for k, c in enumerate(coefficients):
+        w, slots, _ = update(part, w, 0.3, slots, c)
+        assert w == pytest.approx(-k - 1, rel=1e-9)
+
+
+def test_adam_half_life_at_one_size_is_another_beta(binary):
+    """``beta_2^k`` and the same rate, beta_1 and epsilon; at the base, nothing changes."""
+    settings = {"learning_rate": "constant", "batch_size": 20, "max_iter": 3, "tol": None, "random_state": 0}
+    for base, beta_2 in ((10, 0.99**2), (20, 0.99), (80, 0.99**0.25)):
+        rule = {"lr_scaling": "adam_half_life", "base_batch_size": base}
+        moved = MiniBatchSGDClassifier(solver=Adam(0.9, 0.99), **rule, **settings).fit(*binary)
+        plain = MiniBatchSGDClassifier(solver=Adam(0.9, beta_2), **settings).fit(*binary)
+        np.testing.assert_allclose(moved.coef_, plain.coef_, rtol=1e-9)
+        np.testing.assert_array_equal(moved.history_["rate"], plain.history_["rate"])
+
+
+@pytest.mark.parametrize("average", [False, True])
+def test_adam_half_life_follows_a_schedule(average, binary):
+    """Of the batch size, in `fit` and on a stream; and with another rule for the rate, where the solver has the base."""
+    sizes = Geometric(start=10, factor=2, epochs=1)
+    settings = {"learning_rate": "constant", "eta0": 0.01, "batch_size": sizes, "average": average, "random_state": 0}
+    rule = {"lr_scaling": "adam_half_life", "base_batch_size": 40}
+    model = MiniBatchSGDClassifier(solver=Adam(beta_2=0.99), max_iter=4, tol=None, **settings, **rule).fit(*binary)
+    assert model._fitted.state.coefficients[3] == pytest.approx(0.99 ** (80 / 40))
+    np.testing.assert_array_equal(model.history_["rate"], 0.01)
+    stream = MiniBatchSGDClassifier(solver=Adam(beta_2=0.99), **settings, **rule)
+    for k in (1, 2, 4):
+        stream.partial_fit(*binary, classes=[0, 1])
+        assert stream._fitted.state.coefficients[3] == pytest.approx(0.99 ** (k * 10 / 40))
+    both = MiniBatchSGDClassifier(solver=Adam(beta_2=0.99, rows=40), max_iter=4, tol=None, **settings)
+    both.set_params(lr_scaling="sqrt", base_batch_size=40).fit(*binary)
+    assert both._fitted.state.coefficients[3] == model._fitted.state.coefficients[3]
+    np.testing.assert_allclose(both.history_["rate"], 0.01 * np.sqrt(np.array([10, 20, 40, 80]) / 40))
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (
+            "adam_half_life",
+            r"lr_scaling='adam_half_life' has beta_2 for base_batch_size=64 rows: the solver has it for rows=32",
+        ),
+        ("adam_sde", r"lr_scaling='adam_sde' moves beta_2 itself: leave the hyper-parameter rows"),
+    ],
+)
+def test_rules_that_contradict_the_solver(rule, message, binary):
+    settings = {"learning_rate": "constant", "lr_scaling": rule, "batch_size": 20}
+    with pytest.raises(ValueError, match=message):
+        MiniBatchSGDClassifier(solver=AdamW(rows=32), **settings).fit(*binary)
+
+
+@pytest.mark.parametrize("rule", ["adam", "adam_update", "adam_sde", "adam_half_life", "surge"])
 @pytest.mark.parametrize("solver", ["auto", "sgd", "rmsprop"])
 def test_rules_of_adam_are_for_adam(rule, solver, binary):
     with pytest.raises(ValueError, match=f"lr_scaling='{rule}' is a rule for the steps of Adam"):

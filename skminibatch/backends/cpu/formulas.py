@@ -218,4 +218,11 @@ def _coefficients_at(optimizer, coefficients, s, rate):
             coefficients[s, 2],
             coefficients[s, 3],
         ),
+        5: lambda optimizer, coefficients, s, rate: (
+            rate,
+            coefficients[s, 1],
+            coefficients[s, 2],
+            coefficients[s, 3],
+            coefficients[s, 4],
+        ),
     }[coefficient_count(optimizer)]
