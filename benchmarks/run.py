@@ -33,6 +33,8 @@ NAMES = [
     "startup",
     "cost_model",
     "auto_batch_size",
+    "batch_size_search",
+    "comparison_coverage",
     "noise_statistics",
     "noise_scale_sample",
     "networks",

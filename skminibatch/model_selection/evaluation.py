@@ -15,6 +15,7 @@ from sklearn.model_selection._validation import _score
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params
 
+from skminibatch.estimators.base import BaseMiniBatchEstimator
 from skminibatch.estimators.linear import LinearEstimator
 from skminibatch.estimators.shared import SharedRows, may_share
 from skminibatch.model_selection.candidates import Budget, Place
@@ -61,6 +62,13 @@ class Outcome(NamedTuple):
     n_rows_read: float = np.nan
     noise_scale: float = np.nan
     loss_curve: np.ndarray = np.empty(0)
+    was_evaluated: bool = True
+
+    @classmethod
+    def missing(cls, like: Outcome) -> Outcome:
+        """Of a candidate that was not evaluated, with the scores of another one, all NaN."""
+        scores = dict.fromkeys(like.test_scores, np.nan) if isinstance(like.test_scores, dict) else np.nan
+        return cls(scores, scores, np.nan, np.nan, None, was_evaluated=False)
 
     def record(self) -> dict[str, Any]:
         """In the words of scikit-learn."""
@@ -86,7 +94,7 @@ def _is_inner(place: Place, name: str) -> bool:
     return place.ends_pipeline and (not place.path or name.startswith(f"{place.path}__"))
 
 
-class Fitted(NamedTuple):
+class Trained(NamedTuple):
     """A candidate after its fit, or the error that has ended this, and the seconds that it took."""
 
     estimator: Any
@@ -108,7 +116,7 @@ def _of_group(job: Job, fold: Fold, candidates: Sequence[dict], contexts: Sequen
         rows, shared = _rows_of(job, fold, whole[0], trained)
     except Exception as error:
         seconds = time.perf_counter() - began
-        return [_failed(job, Fitted(None, error, seconds / len(candidates))) for _ in candidates]
+        return [_failed(job, Trained(None, error, seconds / len(candidates))) for _ in candidates]
     in_common = (time.perf_counter() - began) / len(candidates)
     with _seen_by_callbacks(job, trained, contexts):
         fitted = _fitted(trained, rows, shared)
@@ -145,7 +153,7 @@ def _seen_by_callbacks(job: Job, estimators: Sequence[Any], contexts: Sequence[A
         context.call_on_fit_task_end(estimator=job.search, X=job.X, y=job.y)
 
 
-def _fitted(estimators: Sequence[Any], rows: Prepared, shared: SharedRows | None) -> list[Fitted]:
+def _fitted(estimators: Sequence[Any], rows: Prepared, shared: SharedRows | None) -> list[Trained]:
     """The candidates, linear models in lockstep; others in turn."""
     if shared is not None and isinstance(estimators[0], LinearEstimator):
         began = time.perf_counter()
@@ -153,7 +161,7 @@ def _fitted(estimators: Sequence[Any], rows: Prepared, shared: SharedRows | None
         seconds = time.perf_counter() - began
         work = np.array([0.0 if error else _work_of(each) for each, error in zip(estimators, errors, strict=True)])
         shares = work / max(work.sum(), 1.0)
-        return [Fitted(*each, seconds * share) for *each, share in zip(estimators, errors, shares, strict=True)]
+        return [Trained(*each, seconds * share) for *each, share in zip(estimators, errors, shares, strict=True)]
     fitted = []
     for estimator in estimators:
         began, found = time.perf_counter(), None
@@ -164,7 +172,7 @@ def _fitted(estimators: Sequence[Any], rows: Prepared, shared: SharedRows | None
                 carried_out(shared.training(estimator))
         except Exception as error:
             found = error
-        fitted.append(Fitted(estimator, found, time.perf_counter() - began))
+        fitted.append(Trained(estimator, found, time.perf_counter() - began))
     return fitted
 
 
@@ -173,7 +181,7 @@ def _work_of(estimator: Any) -> float:
     return float(estimator.t_ + estimator.n_updates_)
 
 
-def _failed(job: Job, fitted: Fitted) -> Outcome:
+def _failed(job: Job, fitted: Trained) -> Outcome:
     """The outcome of a candidate whose fit has failed."""
     assert fitted.error is not None
     if job.error_score == "raise":
@@ -184,7 +192,7 @@ def _failed(job: Job, fitted: Fitted) -> Outcome:
     return Outcome(score, score, fitted.seconds, 0.0, "".join(format_exception(fitted.error)))
 
 
-def _scored(job: Job, fold: Fold, fitted: Sequence[Fitted], rows: Prepared) -> Iterator[Outcome | None]:
+def _scored(job: Job, fold: Fold, fitted: Sequence[Trained], rows: Prepared) -> Iterator[Outcome | None]:
     """The outcome of each candidate whose fit has not failed."""
     parts = [(fold.test, _safe_split(job.estimator, job.X, job.y, fold.test, fold.train))]
     if job.return_train_score:
@@ -205,10 +213,10 @@ def _scored(job: Job, fold: Fold, fitted: Sequence[Fitted], rows: Prepared) -> I
         yield _outcome(each, scores, seconds[0])
 
 
-def _outcome(fitted: Fitted, scores: list, seconds: float) -> Outcome:
+def _outcome(fitted: Trained, scores: list, seconds: float) -> Outcome:
     """With what the mini-batch estimator tells of its training, where that was fitted by itself."""
     outcome, estimator = Outcome(scores[0], scores[-1], fitted.seconds, seconds, None), fitted.estimator
-    if not hasattr(estimator, "history_"):
+    if not isinstance(estimator, BaseMiniBatchEstimator):
         return outcome
     noise = estimator.history_["noise_scale"]
     noise = noise[np.isfinite(noise)]

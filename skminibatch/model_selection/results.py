@@ -26,6 +26,14 @@ def add_trainings(results: dict[str, Any], outcomes: Sequence[Sequence[Outcome]]
         results[f"split{fold}_loss_curve"] = curves
 
 
+def add_race(results: dict[str, Any], outcomes: Sequence[Sequence[Outcome]]) -> None:
+    """Add on how many folds each candidate was evaluated, and give those that have left the means of these."""
+    results["n_splits_evaluated"] = np.array([sum(outcome.was_evaluated for outcome in row) for row in outcomes])
+    for name in [name.removeprefix("mean_") for name in results if name.startswith(("mean_test_", "mean_train_"))]:
+        found = np.column_stack([results[f"split{fold}_{name}"] for fold in range(len(outcomes[0]))])
+        results[f"mean_{name}"], results[f"std_{name}"] = np.nanmean(found, axis=1), np.nanstd(found, axis=1)
+
+
 def scores_of(results: dict[str, Any], metric: str, n_splits: int) -> np.ndarray:
     """The test scores (n_candidates, n_splits)."""
     return np.column_stack([results[f"split{fold}_test_{metric}"] for fold in range(n_splits)])

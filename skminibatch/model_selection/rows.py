@@ -30,7 +30,7 @@ class Recorder(BaseEstimator):
         return self.estimator.get_metadata_routing()
 
     def __sklearn_is_fitted__(self):
-        return hasattr(self, "fitted_to_")
+        return "fitted_to_" in vars(self)
 
 
 class Prepared(NamedTuple):

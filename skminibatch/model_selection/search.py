@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, Self
@@ -23,7 +24,8 @@ from skminibatch.contract.typing import RowsLike
 from skminibatch.model_selection.candidates import Budget, Place, grid_of
 from skminibatch.model_selection.comparison import differences_from
 from skminibatch.model_selection.evaluation import Fold, Job, Outcome, outcomes_of
-from skminibatch.model_selection.results import add_differences, add_trainings, scores_of
+from skminibatch.model_selection.racing import raced
+from skminibatch.model_selection.results import add_differences, add_race, add_trainings, scores_of
 
 MOST_SEED = np.iinfo(np.int32).max
 
@@ -59,6 +61,9 @@ class BatchSizeSearchCV(BaseSearchCV):
         told from the best. The budget holds for that fit, too.
     n_jobs : int, default=None
         Folds that are evaluated at the same time, on threads: kernels leave the interpreter to others.
+    racing : bool, default=False
+        Whether candidates leave that are worse than the best so far beyond doubt: from the second fold on, where the interval
+        of the difference (see Notes) is below zero. Folds are then evaluated one after another.
     error_score : 'raise' or float, default=nan
         The score of a candidate whose fit fails.
     return_train_score : bool, default=False
@@ -76,7 +81,9 @@ class BatchSizeSearchCV(BaseSearchCV):
         ``mean_n_rows_read`` and ``mean_noise_scale`` (in rows, at the end of training); ``splitK_loss_curve``, the
         objective after each epoch; and, against the best candidate, ``mean_difference_from_best``,
         ``standard_error_of_difference``, ``low_difference_from_best`` and ``high_difference_from_best`` (95 %), see Notes.
-        Where candidates were trained in lockstep, ``mean_fit_time`` is a share of the time of all, by rows and updates.
+        Where candidates were trained in lockstep, ``mean_fit_time`` is a share of the time of all, by rows and updates. With
+        `racing`, ``n_splits_evaluated`` says after how many folds a candidate has left; its other scores are NaN, and its means
+        are over those that it has.
     best_estimator_ : estimator
         The best candidate, fitted to all rows; only with `refit`.
     best_params_ : dict
@@ -144,6 +151,7 @@ class BatchSizeSearchCV(BaseSearchCV):
         "budget_value": [Interval(Real, 0, None, closed="neither"), None],
         "refit": ["boolean", str, callable],
         "n_jobs": [Integral, None],
+        "racing": ["boolean"],
         "error_score": [StrOptions({"raise"}), Real],
         "return_train_score": ["boolean"],
         "random_state": ["random_state"],
@@ -162,6 +170,7 @@ class BatchSizeSearchCV(BaseSearchCV):
         budget_value: float | None = None,
         refit: bool | str | Callable = True,
         n_jobs: int | None = None,
+        racing: bool = False,
         error_score: float | str = np.nan,
         return_train_score: bool = False,
         random_state: int | np.random.RandomState | None = None,
@@ -175,6 +184,7 @@ class BatchSizeSearchCV(BaseSearchCV):
         self.param_grid = param_grid
         self.budget = budget
         self.budget_value = budget_value
+        self.racing = racing
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=False)  # the estimator is validated when it is fitted
@@ -248,11 +258,22 @@ class BatchSizeSearchCV(BaseSearchCV):
             ]
             for fold in folds
         ]
-        found = Parallel(n_jobs=self.n_jobs, prefer="threads")(
-            delayed(outcomes_of)(job, fold, candidates, own) for fold, own in zip(folds, contexts, strict=True)
-        )
+        if self.racing:
+            found = raced(job, folds, candidates, contexts, self._refit_metric(job.scorer))
+        else:
+            found = Parallel(n_jobs=self.n_jobs, prefer="threads")(
+                delayed(outcomes_of)(job, fold, candidates, own) for fold, own in zip(folds, contexts, strict=True)
+            )
         task.call_on_fit_task_end(estimator=self, X=job.X, y=job.y)
         return found
+
+    def _refit_metric(self, scorer: Any) -> str | None:
+        """The score that decides, where there are several."""
+        if not isinstance(scorer, _MultimetricScorer):
+            return None
+        if not isinstance(self.refit, str):
+            raise ValueError("racing=True needs the name of a score in refit where there are several.")
+        return self.refit
 
     def _store(
         self, job: Job, folds: list[Fold], candidates: list[dict], found: list[list[Outcome]], metric: str
@@ -267,8 +288,13 @@ class BatchSizeSearchCV(BaseSearchCV):
         if callable(self.scoring) and self.multimetric_:
             self._check_refit_for_multimetric(records[0]["test_scores"])
             metric = self.refit
-        self.cv_results_ = self._format_results(candidates, len(folds), records)
+        with warnings.catch_warnings():
+            if self.racing:  # scores are missing on purpose
+                warnings.filterwarnings("ignore", "One or more of the", UserWarning)
+            self.cv_results_ = self._format_results(candidates, len(folds), records)
         add_trainings(self.cv_results_, rows)
+        if self.racing:
+            add_race(self.cv_results_, rows)
         return metric
 
     def _choose(self, metric: str) -> None:
@@ -290,6 +316,6 @@ class BatchSizeSearchCV(BaseSearchCV):
             began = time.time()
             best.fit(job.X, *(() if job.y is None else (job.y,)), **job.fit_params)
             self.refit_time_ = time.time() - began
-        if hasattr(best, "feature_names_in_"):
-            self.feature_names_in_ = best.feature_names_in_
+        if (names := getattr(best, "feature_names_in_", None)) is not None:
+            self.feature_names_in_ = names
         task.call_on_fit_task_end(**seen)

@@ -220,7 +220,7 @@ class LinearModel:
     def gradient_task(self, data: Data, predictor: Predictor) -> LinearTask:
         """What the verb of a backend is handed that computes the gradients of all rows at a predictor."""
         table = np.ones((data.X.shape[0], 1 + self.n_outputs), self.dtype)
-        data = data._replace(weights=data.weights_in_use, table=table, step_weights=None, written=None)
+        data = data._replace(weights=data.weights_in_use, table=table)
         return self.task(data, self.start(predictor))
 
     def stored_of(self, task: LinearTask, data: Data, found: tuple) -> Stored:
