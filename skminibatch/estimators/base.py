@@ -37,6 +37,7 @@ from skminibatch.preparation.begin import Fitted, Settings, begin, in_coordinate
 from skminibatch.preparation.present import Present
 from skminibatch.samplers import SAMPLERS
 from skminibatch.schedules import SCALING_RULES, SCHEDULES, SIZE_SCHEDULES
+from skminibatch.schedules.choice import SizeChoice
 from skminibatch.statistics.random import EXAMINED, OF_SCALE, sample_rows, stream
 from skminibatch.training.loop import train
 from skminibatch.training.state import Progress, Recipe, Verdict
@@ -191,28 +192,42 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         with self._all_or_nothing():
             self._validate_params()
             report = Report(self.verbose >= 1, self.max_iter)
-            given, sample_weight = (X, y, sample_weight), on_host(sample_weight)
-            previous = self._before if self.warm_start else None
-            X, y = self._check_X_y(X, y, reset=previous is None)
-            target = self._target_of(y) if previous is None else previous.target
-            rng = check_random_state(self.random_state)
-            counts = self._counts(target, y)
-            weights = self._weights(target, y, sample_weight, counts)
-            rows = active_rows(weights, "fit")
-            device = backends.device_of(self.device, X, self.batch_size)
-            with backends.rows_on_device(device, X) as X:
-                validation, rows = validation_rows(self, target, (X, y, sample_weight), rows, rng, separate)
-                X, present = self._of_present_features(self._unpacked(X), init)
-                data = Data(X, target.encode(y, np.dtype(X.dtype)), of_mean_one(weights, rows), rows)
-                settings = self._settings(target, data, device, (given[0], strata), seed_of(rng), init, self.max_iter)
-                settings.class_counts = counts
-                if validation is not None:
-                    settings.validation = validator(self, validation, settings, present)
-                keeps_predictor = all(array is None for array in init)
-                fitted, data, recipe = begin(settings, data, previous if keeps_predictor else None)
-                fitted.present = present
-                self._train(fitted, data, recipe, given, report)
+            with self._begun(X, y, on_host(sample_weight), init, separate, strata) as begun:
+                self._train(*begun, (X, y, sample_weight), report)
         return self
+
+    @contextmanager
+    def _begun(
+        self, X, y, sample_weight, init: tuple = (), separate: tuple = (None, None, None), strata=None, goal=None
+    ) -> Iterator[tuple[Fitted, Data, Recipe]]:
+        """What `fit` trains, as before its first step: what outlives the call, the rows on their device, and the recipe."""
+        given, previous = (X, y, sample_weight), self._before if self.warm_start else None
+        X, y = self._check_X_y(X, y, reset=previous is None)
+        target = self._target_of(y) if previous is None else previous.target
+        rng = check_random_state(self.random_state)
+        counts = self._counts(target, y)
+        weights = self._weights(target, y, sample_weight, counts)
+        rows = active_rows(weights, "fit")
+        device = backends.device_of(self.device, X, self.batch_size)
+        with backends.rows_on_device(device, X) as X:
+            validation, rows = validation_rows(self, target, (X, y, sample_weight), rows, rng, separate)
+            X, present = self._of_present_features(self._unpacked(X), init)
+            data = Data(X, target.encode(y, np.dtype(X.dtype)), of_mean_one(weights, rows), rows)
+            settings = self._settings(target, data, device, (given[0], strata), seed_of(rng), init, self.max_iter)
+            settings.class_counts, settings.goal = counts, goal
+            if validation is not None:
+                settings.validation = validator(self, validation, settings, present)
+            keeps_predictor = all(array is None for array in init)
+            fitted, data, recipe = begin(settings, data, previous if keeps_predictor else None)
+            fitted.present = present
+            yield fitted, data, recipe
+
+    def _size_choice(self, X, y, sample_weight, goal: str) -> SizeChoice:
+        """The batch size that 'auto' would choose for these rows; see `skminibatch.model_selection.choose_batch_size`."""
+        self._validate_params()
+        with self._begun(X, y, on_host(sample_weight), goal=goal) as (fitted, _, _):
+            assert fitted.chosen is not None  # batch_size is 'auto'
+            return fitted.chosen
 
     def _with_predictor(self, *predictor_and_target) -> Self:
         """A copy of the estimator that predicts by a predictor, without names of features."""

@@ -1,0 +1,18 @@
+"""Which batch size and which rate: choices by the noise of gradients, by cross-validation, and by trial runs."""
+
+from skminibatch.model_selection.choice import BatchSizeChoice, choose_batch_size
+from skminibatch.model_selection.curve import (
+    BatchSizeCurve,
+    LearningRateRange,
+    batch_size_curve,
+    learning_rate_range_test,
+)
+
+__all__ = [
+    "BatchSizeChoice",
+    "BatchSizeCurve",
+    "LearningRateRange",
+    "batch_size_curve",
+    "choose_batch_size",
+    "learning_rate_range_test",
+]
