@@ -209,9 +209,8 @@ def _with_noise(choice: SizeChoice, last: Any, X: Any, y: Any, sample_weight: An
     """With the noise scale of schedule-free SGD, where the method of `fit` has no noise of batches to measure."""
     if "solver" not in last.get_params():
         return choice
-    noisy = clone(last).set_params(solver="schedule_free")._size_choice(X, y, sample_weight, "time")
-    names = ("noise_scale", "noise_scale_interval", "critical_batch_size", "critical_batch_size_interval")
-    return replace(choice, **{name: getattr(noisy, name) for name in names})
+    noisy = clone(last).set_params(solver="schedule_free")._size_choice(X, y, sample_weight, choice.goal)
+    return noisy.but_with(choice)
 
 
 def _sizes(n_rows: int) -> np.ndarray:

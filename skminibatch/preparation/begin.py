@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from skminibatch.contract.verbs import identity
 from skminibatch.models.data import Data
 from skminibatch.models.linear import LinearModel
 from skminibatch.models.protocol import Model, Predictor
-from skminibatch.preparation.batch_size import any_size, chosen_size, derived_size, noise_after_pilots
+from skminibatch.preparation.batch_size import any_size, chosen_size, derived_size, open_size
 from skminibatch.preparation.dual import with_dual
 from skminibatch.preparation.present import Present
 from skminibatch.preparation.second_stage import staged, with_second_stage
@@ -28,7 +29,7 @@ from skminibatch.preparation.smoothness import (
 from skminibatch.preparation.start import Start
 from skminibatch.preparation.visits import Visits, visits_of
 from skminibatch.schedules import ConstantSize
-from skminibatch.schedules.auto import PILOT, of_noise
+from skminibatch.schedules.auto import PILOT
 from skminibatch.schedules.choice import SizeChoice
 from skminibatch.statistics.features import Moments
 from skminibatch.statistics.random import EXAMINED, OF_EVALUATION, OF_SCALE, OF_SKETCH, sample_rows, stream
@@ -320,13 +321,16 @@ def _chosen_size(
     if stream_so_far and stream_so_far.chosen:
         return stream_so_far.chosen
     rates = settings.rates(start.model.optimizer, start.data.n_rows, start.sampled.size / PILOT)
-    if has_table and smoothness is not None:
-        choice = derived_size(settings.sizes, start, smoothness, settings.goal or "time")
-        if settings.goal is None or start.sampled.size < PILOT:
-            return choice
-        return replace(choice, **of_noise(noise_after_pilots(start, rates, smoothness)))
     population = STREAM_ROWS if settings.on_stream else start.data.n_rows
-    return chosen_size(settings.sizes, start, rates, smoothness, population, fewest, settings.goal or "time")
+    by_noise = partial(chosen_size, settings.sizes, start, rates, smoothness, population, fewest, settings.goal)
+    goal, is_open = settings.goal or "time", settings.second_solver is not None
+    if not has_table or smoothness is None or (is_open and goal == "rows"):
+        return by_noise()
+    if is_open:
+        choice = open_size(settings.sizes, start, population, goal)
+    else:
+        choice = derived_size(settings.sizes, start, smoothness, goal)
+    return choice if settings.goal is None else by_noise().but_with(choice)
 
 
 def _recipe(

@@ -46,7 +46,7 @@ class AutoSize(NamedTuple):
         """The choice by the noise scale after the pilot, a `PilotNoise`, and by what a row is like, see `StepCosts`."""
         table = self.step_costs(kind)
         most = max(1.0, min(n_rows / STEPS, table.batch_sizes[-1]))
-        known = of_noise(noise)
+        known = _of_noise(noise)
         if not np.isfinite(noise.scale):
             why = "no gradient stood out of its noise after a pilot"
             return SizeChoice(PILOT, PILOT, max(PILOT, int(most)), why, goal, **known)
@@ -74,12 +74,12 @@ def _sizes(least: float, most: float) -> np.ndarray:
     return np.unique(np.round(np.exp(np.linspace(np.log(least), np.log(most), 100))))
 
 
-def of_noise(noise) -> dict:
+def _of_noise(noise) -> dict:
     """The fields of a choice that report the noise scale after the pilot and the critical batch size."""
     low, high = (OVERALL * limit for limit in noise.interval)
     return {
         "noise_scale": noise.scale,
         "noise_scale_interval": noise.interval,
         "critical_batch_size": max(OVERALL * noise.scale, 1.0),
-        "critical_batch_size_interval": (max(low / SPREAD, 1.0), max(high * SPREAD, 1.0)),
+        "critical_batch_size_interval": tuple(np.maximum([low / SPREAD, high * SPREAD], 1.0).tolist()),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -20,14 +20,20 @@ class PilotNoise(NamedTuple):
     interval: tuple[float, float]
 
     @classmethod
-    def of(cls, scales: ArrayLike) -> PilotNoise:
-        """The median of several pilots, and Student's interval of the mean of their logarithms."""
+    def of(cls, scales: ArrayLike, n_first: int) -> PilotNoise:
+        """The median of the first pilots, and an interval from all of them: NaN where there are no others.
+
+        It is Student's interval, of logarithms, for the difference between the mean of `n_first` pilots and that of many.
+        """
         scales = np.asarray(scales, float)
-        median, finite = float(np.median(scales)), scales[(scales > 0) & np.isfinite(scales)]
-        if finite.size < max(2, scales.size):
-            return cls(median, (float(scales.min()), np.inf if np.isinf(scales).any() else float(scales.max())))
-        logs = np.log(finite)
-        half = stats.t.ppf(0.5 + LEVEL / 2.0, logs.size - 1) * logs.std(ddof=1) / np.sqrt(logs.size)
+        median = float(np.median(scales[:n_first]))
+        if scales.size == n_first:
+            return cls(median, (np.nan, np.nan))
+        if not (np.isfinite(scales).all() and (scales > 0).all()):
+            return cls(median, (float(scales.min()), float(scales.max())))
+        logs = np.log(scales)
+        error = logs.std(ddof=1) * np.sqrt(1.0 / n_first + 1.0 / logs.size)
+        half = stats.t.ppf(0.5 + LEVEL / 2.0, logs.size - 1) * error
         low, high = np.exp(logs.mean() + np.clip([-half, half], -300.0, 300.0)).tolist()
         return cls(median, (min(low, median), max(high, median)))
 
@@ -49,7 +55,8 @@ class SizeChoice:
     noise_scale : float
         ``tr(Sigma) / |G|^2`` after a pilot of one pass over a sample, in rows; NaN where no pilot was made.
     noise_scale_interval : tuple of (float, float)
-        Its 95 % interval, from several pilots on other rows or in another order.
+        Its 95 % interval, from further pilots on other rows or in another order. `fit` makes none, and has NaN here;
+        `skminibatch.model_selection.choose_batch_size` does.
     critical_batch_size : float
         Of the whole training, in rows: batches of this size take twice the fewest steps and twice the fewest rows. It is
         estimated as an eleventh of the noise scale after the pilot; NaN where no pilot was made.
@@ -78,6 +85,11 @@ class SizeChoice:
         """The choice, the reason and the range in one sentence."""
         span = "" if self.low == self.high else f"; {self.low} to {self.high} rows do about as well"
         return f"{self.batch_size} rows: {self.reason}{span}"
+
+    def but_with(self, other: SizeChoice) -> SizeChoice:
+        """The noise and the costs of this one, the size of another one and what that follows from."""
+        names = ("batch_size", "low", "high", "reason", "goal")
+        return replace(self, **{name: getattr(other, name) for name in names})
 
     def __str__(self) -> str:
         return self.sentence
