@@ -1,5 +1,6 @@
 """Which batch size and which rate: choices by the noise of gradients, by cross-validation, and by trial runs."""
 
+from skminibatch.model_selection.branched import BranchedRuns, branched_batch_size
 from skminibatch.model_selection.choice import BatchSizeChoice, choose_batch_size
 from skminibatch.model_selection.curve import (
     BatchSizeCurve,
@@ -11,8 +12,10 @@ from skminibatch.model_selection.curve import (
 __all__ = [
     "BatchSizeChoice",
     "BatchSizeCurve",
+    "BranchedRuns",
     "LearningRateRange",
     "batch_size_curve",
+    "branched_batch_size",
     "choose_batch_size",
     "learning_rate_range_test",
 ]

@@ -392,17 +392,21 @@ def learning_rate_range_test(
     )
 
 
+def batch_size_of(estimator: Any, rows: WeightedRows) -> int:
+    """The rows of a step of an estimator: of a schedule, of the first one."""
+    sizes = parts.batch_sizes(estimator.batch_size, rows.n)
+    if declared(sizes).kind is SIZE_CHOICE:
+        return clone(estimator)._size_choice(rows.X, rows.y, rows.sample_weight, "time").batch_size
+    return int(min(np.ceil(sizes.start), rows.n))
+
+
 class _Runs:
     """Runs of a range test, all from the same start on the same batches."""
 
     def __init__(self, estimator: Any, rows: WeightedRows, n_updates: int, rng: np.random.RandomState) -> None:
         own = estimator.get_params(deep=False)
         self.name = "eta0" if "eta0" in own else "learning_rate_init"
-        sizes = parts.batch_sizes(estimator.batch_size, rows.n)
-        if declared(sizes).kind is SIZE_CHOICE:
-            self.batch_size = clone(estimator)._size_choice(rows.X, rows.y, rows.sample_weight, "time").batch_size
-        else:
-            self.batch_size = int(min(np.ceil(sizes.start), rows.n))
+        self.batch_size = batch_size_of(estimator, rows)
         self._rows, self._seed = rows, int(rng.randint(np.iinfo(np.int32).max))
         n_passes = -(-n_updates * self.batch_size // rows.n)
         order = np.concatenate([rng.permutation(rows.n) for _ in range(n_passes)])
