@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -229,7 +230,8 @@ def batch_size_curve(
     def run(size: Any, some: list) -> dict[str, Any]:
         return cross_validate(clone(estimator).set_params(**{name: size.item()}), X, y, cv=some, **settings)
 
-    run(sizes[0], splits[:1])
+    with suppress(ValueError):  # a fit that fails is reported below
+        run(sizes[0], splits[:1])
     found = [run(size, splits) for size in sizes]
     effort = {
         attribute: np.array([[_effort(fitted, attribute) for fitted in each["estimator"]] for each in found])

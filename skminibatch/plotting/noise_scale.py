@@ -21,7 +21,8 @@ class NoiseScaleDisplay:
     """What a batch size costs in steps and in rows, and the size at which both cost twice the fewest.
 
     Where the noise scale is S, batches of b rows take ``1 + S / b`` times the fewest steps and ``1 + b / S`` times the fewest
-    rows. The mean of S over a training is the critical batch size of the training. It is recommended to create a display with `from_estimator`, `from_record` or `from_history`.
+    rows. The mean of S over a training is the critical batch size of the training. It is recommended to create a display with
+    `from_estimator`, `from_record` or `from_history`.
     All parameters are stored as attributes.
 
     Parameters

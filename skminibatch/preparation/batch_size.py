@@ -24,10 +24,8 @@ from skminibatch.training.state import Diverged, Recipe, TrainState
 ROWS_PER_PILOT, MOST_PILOTS = 50_000, 3  # where there are many rows, their pilots cost little: the median counts
 PILOTS_OF_INTERVAL = 8  # where an interval is asked for; to a fit, they would cost more than a better choice saves
 AS_FAST = 1.05  # times the time of the fastest epoch
-OPEN_RANGE = (
-    64,
-    512,
-)  # in which it hardly matters where `fit` chooses the solver: measured by `benchmarks/auto_batch_size.py`
+# Where `fit` chooses the solver, the size hardly matters in this range: measured by `benchmarks/auto_batch_size.py`
+OPEN_RANGE = 64, 512
 
 
 def chosen_size(
