@@ -47,6 +47,7 @@ KINDS = {
 # Public modules with their titles on the page of the API; those of the parts follow, kind by kind.
 MODULES = {
     "": "Estimators",
+    "model_selection": "Choosing a batch size and a rate",
     "diagnostics": "Diagnostics",
     "cost_model": "Cost of a batch size",
     "plotting": "Plots",

@@ -15,6 +15,7 @@ _SUBMODULES = {
     "layers",
     "linear_model",
     "losses",
+    "model_selection",
     "neural_network",
     "optimizers",
     "penalties",

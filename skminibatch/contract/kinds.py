@@ -253,7 +253,7 @@ SIZE_SCHEDULE = Kind(
 SIZE_CHOICE = Kind(
     "choice of the batch size",
     {
-        "chosen": "chosen(noise_scale, n_rows, row_length, kind): (the size, why)",
+        "chosen": "chosen(noise, n_rows, row_length, kind, goal): the `SizeChoice` for a `PilotNoise`",
         "step_costs": "step_costs(kind): the table of step costs for a kind of rows",
     },
     {},

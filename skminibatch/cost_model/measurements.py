@@ -101,7 +101,9 @@ def _seed(rng: np.random.Generator) -> int:
 def new_estimator(estimator, batch_size, seed: int):
     """A new estimator with the parameters of another one, but for these; nothing that was learned comes along."""
     own = copy.deepcopy(estimator.get_params(deep=False))
-    if own.get("solver") == "auto":  # may follow a stream by Newton's method, whose steps have no batch size
+    if (
+        own.get("solver") == "auto" and "eta0" in own
+    ):  # of a linear model: may follow a stream by Newton's method, whose steps have no batch size
         own["solver"] = "schedule_free"
     never_stops = {"max_time": None, "verbose": 0}
     return type(estimator)(**own).set_params(batch_size=int(batch_size), random_state=seed, **never_stops)
@@ -160,7 +162,10 @@ def _passes(n_steps: np.ndarray, steps_a_pass: np.ndarray) -> np.ndarray:
 
 
 def seconds_of_steps(estimator, rows: WeightedRows, batch_sizes, n_steps, n_repeats: int, rng) -> np.ndarray:
-    """Seconds of a step of `partial_fit` (n_sizes, n_repeats) in as many passes as a run takes; the sizes in random order."""
+    """Seconds of a step of `partial_fit` (n_sizes, n_repeats) in as many passes as a run takes.
+
+    Each repeat takes all sizes, in a new random order: what else the machine does meets all of them alike.
+    """
     passes = _passes(n_steps, -(-rows.n // batch_sizes))
 
     def seconds(i):
@@ -172,7 +177,7 @@ def seconds_of_steps(estimator, rows: WeightedRows, batch_sizes, n_steps, n_repe
     times = np.empty((len(batch_sizes), n_repeats))
     for i in range(len(batch_sizes)):
         seconds(i)  # compiles
-    for k in rng.permutation(times.size):
-        i, j = divmod(int(k), n_repeats)
-        times[i, j] = seconds(i)
+    for j in range(n_repeats):
+        for i in rng.permutation(len(batch_sizes)):
+            times[i, j] = seconds(i)
     return times

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
-from scipy.optimize import nnls
+from scipy.optimize import isotonic_regression, nnls
 
 from skminibatch.contract.typing import RowsLike, SparseMatrix
 from skminibatch.cost_model.measurements import (
@@ -271,7 +271,7 @@ class BatchCostModel:
             raise ValueError(f"At least 3 batch sizes must have step_seconds. Got {timed.sum()} of {b.size}.")
         medians = np.array([np.median(row[~np.isnan(row)]) for row in seconds[timed]])
         means = np.exp(np.log(steps[reached]).mean(axis=1))
-        self._times = (b[timed], medians)
+        self._times = _Times.of(b[timed], seconds[timed], medians)
         kept = timed & reached
         self.batch_sizes_ = b[kept]
         self.step_seconds_, self.n_steps_ = medians[reached[timed]], means[timed[reached]]
@@ -284,6 +284,7 @@ class BatchCostModel:
 
     def _set_constants(self, time: _Curve, steps: _Curve) -> None:
         """Everything that follows from the two curves."""
+        self._steps = steps
         self.fixed_seconds_, self.row_seconds_ = map(float, time.coefficients)
         self.min_steps_, self.min_examples_ = map(float, steps.coefficients)
         self.time_misfit_, self.steps_misfit_ = time.misfit, steps.misfit
@@ -332,7 +333,9 @@ class BatchCostModel:
         batch_size : array-like of float
             Sizes in rows; with 'measured', between the smallest and the largest that was timed.
         step_times : {'measured', 'affine'}, default='measured'
-            'measured' interpolates the medians, log-linearly; 'affine' is the line ``tau_f + tau_d b``.
+            'measured' interpolates the medians, log-linearly, after those that fall with the size were pooled with their
+            neighbours (isotonic regression of the logarithms): a larger batch takes no less time, and what looks like it is
+            noise. 'affine' is the line ``tau_f + tau_d b``.
 
         Returns
         -------
@@ -344,12 +347,12 @@ class BatchCostModel:
             return self.fixed_seconds_ + self.row_seconds_ * b
         if step_times != "measured":
             raise ValueError(f"step_times must be 'measured' or 'affine'. Got {step_times!r}.")
-        timed, medians = self._times
+        timed = self._times.batch_sizes
         if b.size and (b.min() < timed[0] or b.max() > timed[-1]):
             raise ValueError(
                 f"batch_size must lie between the timed sizes, {timed[0]} and {timed[-1]}. Got {batch_size!r}."
             )
-        return np.exp(np.interp(np.log(b), np.log(timed), np.log(medians)))
+        return np.exp(np.interp(np.log(b), np.log(timed), self._times.logs))
 
     def predict_seconds(self, batch_size: ArrayLike, *, step_times: str = "measured") -> np.ndarray:
         """Seconds to the target, the steps times the seconds of a step.
@@ -380,23 +383,65 @@ class BatchCostModel:
         -------
         batch_size : int
         """
+        b = self._candidates(batch_sizes)
+        return int(b[np.argmin(self.predict_seconds(b))])
+
+    def optimal_range(self, batch_sizes: ArrayLike | None = None) -> tuple[int, int]:
+        """The sizes around the optimal one whose time to the target cannot be told from the least.
+
+        Parameters
+        ----------
+        batch_sizes : array-like of int, default=None
+            As in `optimal_batch_size`.
+
+        Returns
+        -------
+        low, high : int
+            The smallest and the largest of them: all sizes between are such, too.
+
+        Notes
+        -----
+        The logarithm of the ratio of two times has the error of the curve of steps (delta method) and of the medians of the
+        step times, ``1.25 s / sqrt(n)`` each, with the deviation s of the logarithms of n repeats by their median absolute
+        deviation. Sizes belong together where the ratio is within Student's t times this error, at the level of the model.
+        Measured once, step times count as exact.
+        """
+        b = np.sort(self._candidates(batch_sizes))
+        logs = np.log(self.predict_seconds(b))
+        best = int(np.argmin(logs))
+        terms = np.column_stack([np.ones(b.size), 1.0 / b]) * self._steps.coefficients
+        shares = terms / terms.sum(axis=1, keepdims=True)
+        change = shares - shares[best]
+        variance = np.einsum("ij,jk,ik->i", change, self._steps.log_covariance, change)
+        of_times = np.interp(np.log(b), np.log(self._times.batch_sizes), self._times.variances)
+        variance += np.where(np.arange(b.size) == best, 0.0, of_times + of_times[best])
+        factor = stats.t.ppf(0.5 + self.confidence_level / 2.0, self._steps.freedom)
+        slower = np.flatnonzero(logs - logs[best] > factor * np.sqrt(variance))
+        first = int(slower[slower < best].max(initial=-1)) + 1
+        last = int(slower[slower > best].min(initial=b.size)) - 1
+        return int(b[first]), int(b[last])
+
+    def _candidates(self, batch_sizes: ArrayLike | None) -> np.ndarray:
+        """Sizes to choose from."""
         self._check_is_fitted()
         b = self.batch_sizes_ if batch_sizes is None else _sizes(batch_sizes, np.inf)
         if not b.size:
             raise ValueError(
                 "No batch size was timed and reached the target: batch_sizes must say what to choose from."
             )
-        return int(b[np.argmin(self.predict_seconds(b))])
+        return b
 
     def summary(self) -> str:
         """What was found, in sentences."""
         self._check_is_fitted()
         best = self.optimal_batch_size()
         low, high = self.confidence_intervals_["closed_form_batch_size"]
+        first, last = self.optimal_range()
+        others = "" if first == last else f" The times of {first} to {last} rows cannot be told from it."
         return (
             f"Of the batch sizes that ran, {best} reaches the target first, in {float(self.predict_seconds(best)):.3g} s: "
-            f"{float(self.predict_steps(best)):.3g} steps of {float(self.predict_step_seconds(best)):.3g} s. Batches below "
-            f"{self.critical_batch_size_:.3g} rows (the critical batch size) are mostly noise, and in batches below "
+            f"{float(self.predict_steps(best)):.3g} steps of {float(self.predict_step_seconds(best)):.3g} s.{others} Batches "
+            f"below {self.critical_batch_size_:.3g} rows (the critical batch size) are mostly noise, and in batches below "
             f"{self.hardware_batch_size_:.3g} rows (that of the hardware) most time is spent beside them; their geometric mean "
             f"is {self.closed_form_batch_size_:.3g} ({low:.3g} to {high:.3g}). The line of step times misses a measured one by "
             f"up to {self.time_misfit_:.0%}, the curve of steps by up to {self.steps_misfit_:.0%}."
@@ -418,6 +463,25 @@ class BatchCostModel:
         ]
         misfits = [f"  {name}={getattr(self, name):.4g}" for name in ("steps_misfit_", "time_misfit_")]
         return "\n".join([f"{head}:", *lines, *misfits])
+
+
+# -- step times --------------------------------------------------------------------------------------------------------
+
+
+class _Times(NamedTuple):
+    """Logarithms of the step times at the sizes that were timed, rising with the size, and the variances of the medians'."""
+
+    batch_sizes: np.ndarray
+    logs: np.ndarray
+    variances: np.ndarray
+
+    @classmethod
+    def of(cls, batch_sizes: np.ndarray, seconds: np.ndarray, medians: np.ndarray) -> Self:
+        """From repeats (n_sizes, n_repeats), NaN where there is none."""
+        counts = np.sum(~np.isnan(seconds), axis=1)
+        deviations = stats.median_abs_deviation(np.log(seconds), axis=1, scale="normal", nan_policy="omit")
+        logs = isotonic_regression(np.log(medians), weights=counts).x
+        return cls(batch_sizes, logs, np.pi / 2.0 * deviations**2 / counts)
 
 
 # -- curves ------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from numbers import Integral
 
@@ -33,15 +34,25 @@ class NoiseScale(Record):
 
     @property
     def critical_batch_size(self) -> float:
-        """Rows in a batch from which on more of them save less than half of what they cost: the noise scale itself."""
+        """The former name of `noise_scale`.
+
+        .. deprecated:: 0.2
+            The critical batch size is that of a whole training; this is the noise scale at one point. To be removed in 0.4.
+        """
+        warnings.warn(
+            "NoiseScale.critical_batch_size is called noise_scale since version 0.2; the former name will be removed in 0.4. "
+            "choose_batch_size estimates the critical batch size of a training.",
+            FutureWarning,
+            stacklevel=2,
+        )
         return self.noise_scale
 
     def steps(self, batch_size: ArrayLike) -> np.ndarray:
-        """Steps to a target over the fewest that any batch size needs, ``1 + noise_scale / b``."""
+        """Steps to a target over the fewest that any batch size needs, ``1 + noise_scale / b``, were it the same all the way."""
         return 1.0 + self.noise_scale / np.asarray(batch_size, float)
 
     def examples(self, batch_size: ArrayLike) -> np.ndarray:
-        """Rows to a target over the fewest that any batch size needs, ``1 + b / noise_scale``."""
+        """Rows to a target over the fewest that any batch size needs, ``1 + b / noise_scale``, were it the same all the way."""
         with np.errstate(divide="ignore"):  # without noise, one row is as good as all
             return 1.0 + np.asarray(batch_size, float) / np.float64(self.noise_scale)
 
@@ -83,6 +94,10 @@ def gradient_noise_scale(
 
     Notes
     -----
+    The noise scale belongs to the present parameters. It grows on the way to the optimum, where the gradient vanishes and its
+    noise does not. The critical batch size of a whole training is a mean over the way: `choose_batch_size` of
+    `skminibatch.model_selection` estimates it, and `BatchCostModel` of `skminibatch.cost_model` measures it.
+
     The estimates of ``|G|^2`` and ``tr(Sigma)`` are unbiased; the plug-in estimate from a batch of b rows saturates at
     about b. The interval is a jackknife over micro-batches of ``1 / S``, which stays finite where ``|G|^2`` is close to
     zero.

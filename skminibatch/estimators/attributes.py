@@ -30,7 +30,10 @@ def training_attributes(fitted: Fitted, progress: Progress) -> dict[str, Any]:
         "validation_scores_": scores if scored else None,
         "best_validation_score_": float(np.nanmax(scores)) if scored else None,
         "best_epoch_": int(history["epoch"][np.nanargmax(scores)]) if scored else None,
-        "stop_reason_": reason if fitted.chosen is None else f"{reason}; {fitted.chosen[1]}",
+        "batch_size_choice_": fitted.chosen,
+        "stop_reason_": reason
+        if fitted.chosen is None
+        else f"{reason}; batch_size='auto' took {fitted.chosen.sentence}",
         "device_": fitted.model.device,
     }
 

@@ -37,6 +37,7 @@ from skminibatch.preparation.begin import Fitted, Settings, begin, in_coordinate
 from skminibatch.preparation.present import Present
 from skminibatch.samplers import SAMPLERS
 from skminibatch.schedules import SCALING_RULES, SCHEDULES, SIZE_SCHEDULES
+from skminibatch.schedules.choice import SizeChoice
 from skminibatch.statistics.random import EXAMINED, OF_SCALE, sample_rows, stream
 from skminibatch.training.loop import training
 from skminibatch.training.state import Progress, Recipe, Verdict
@@ -192,36 +193,52 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         with self._all_or_nothing():
             self._validate_params()
             previous, given = self._before if self.warm_start else None, (X, y, sample_weight)
-            X, y = self._check_X_y(X, y, reset=previous is None)
-            target = self._target_of(y) if previous is None else previous.target
-            counts, sample_weight = self._counts(target, y), on_host(sample_weight)
-            weights = self._weights(target, y, sample_weight, counts)
-            encoded = target.encode(y, np.dtype(X.dtype))
-            rows = FitRows(X, y, sample_weight, target, encoded, counts, weights, active_rows(weights, "fit"))
-            carried_out(self._fitting(rows, given, previous, init, separate, strata))
+            checked = self._checked(X, y, on_host(sample_weight), previous)
+            carried_out(self._fitting(checked, given, previous, init, separate, strata))
         return self
 
-    def _fitting(
-        self, checked: FitRows, given: tuple, previous: Fitted | None, init: tuple, separate: tuple, strata
-    ) -> Training[None]:
-        """The fit on rows that are checked; `given` are X, y and the sample weights as they came."""
-        (X, y, sample_weight, target, encoded, counts, weights, rows, memory), report = (
-            checked,
-            Report(self.verbose > 0, self.max_iter),
-        )
+    def _checked(self, X, y, sample_weight, previous: Fitted | None = None) -> FitRows:
+        """The rows of a fit, checked and encoded."""
+        X, y = self._check_X_y(X, y, reset=previous is None)
+        target = self._target_of(y) if previous is None else previous.target
+        counts = self._counts(target, y)
+        weights = self._weights(target, y, sample_weight, counts)
+        encoded = target.encode(y, np.dtype(X.dtype))
+        return FitRows(X, y, sample_weight, target, encoded, counts, weights, active_rows(weights, "fit"))
+
+    def _fitting(self, checked: FitRows, given: tuple, *begins) -> Training[None]:
+        """The fit on rows that are checked; `given` are X, y and the sample weights as they came, `begins` as in `_begun`."""
+        report = Report(self.verbose > 0, self.max_iter)
+        with self._begun(checked, given[0], *begins) as begun:
+            yield from self._training(*begun, given, report)
+
+    @contextmanager
+    def _begun(
+        self, checked: FitRows, given, previous: Fitted | None = None, init: tuple = (),
+        separate: tuple = (None, None, None), strata=None, goal: str | None = None,
+    ) -> Iterator[tuple[Fitted, Data, Recipe]]:  # fmt: skip
+        """What `fit` trains, as before its first step: what outlives the call, the rows on their device, and the recipe."""
+        X, y, sample_weight, target, encoded, counts, weights, rows, memory = checked
         rng, device = check_random_state(self.random_state), backends.device_of(self.device, X, self.batch_size)
         with backends.rows_on_device(device, X) as X:
             validation, rows = validation_rows(self, target, (X, y, sample_weight), rows, rng, separate)
             X, present = self._of_present_features(self._unpacked(X), init)
             data = Data(X, encoded, of_mean_one(weights, rows), rows, memory=memory)
-            settings = self._settings(target, data, device, (given[0], strata), seed_of(rng), init, self.max_iter)
-            settings.class_counts = counts
+            settings = self._settings(target, data, device, (given, strata), seed_of(rng), init, self.max_iter)
+            settings.class_counts, settings.goal = counts, goal
             if validation is not None:
                 settings.validation = validator(self, validation, settings, present)
             keeps_predictor = all(array is None for array in init)
             fitted, data, recipe = begin(settings, data, previous if keeps_predictor else None)
             fitted.present = present
-            yield from self._training(fitted, data, recipe, given, report)
+            yield fitted, data, recipe
+
+    def _size_choice(self, X, y, sample_weight, goal: str) -> SizeChoice:
+        """The batch size that 'auto' would choose for these rows; see `skminibatch.model_selection.choose_batch_size`."""
+        self._validate_params()
+        with self._begun(self._checked(X, y, on_host(sample_weight)), X, goal=goal) as (fitted, _, _):
+            assert fitted.chosen is not None  # batch_size is 'auto'
+            return fitted.chosen
 
     def _with_predictor(self, *predictor_and_target) -> Self:
         """A copy of the estimator that predicts by a predictor, without names of features."""

@@ -115,6 +115,10 @@ class MLPEstimator(BaseMiniBatchEstimator):
         with threads.one_of_blas():
             return super()._fit(*given)
 
+    def _size_choice(self, *given):
+        with threads.one_of_blas():
+            return super()._size_choice(*given)
+
     def _partial_fit(self, *given):
         with threads.one_of_blas():
             return super()._partial_fit(*given)

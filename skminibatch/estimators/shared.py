@@ -60,7 +60,7 @@ class SharedRows:
             found = self._of_all(estimator._weights(self.target, self._own_y, own, counts))
             rows = active_rows(found, "fit") if found.size else self._rows
             checked = FitRows(self.X, self.y, weights, self.target, self._encoded, counts, found, rows, self._memory)
-            yield from estimator._fitting(checked, self._seen(), None, (), (None, None, None), None)
+            yield from estimator._fitting(checked, self._seen())
 
     def _of_all(self, of_own: np.ndarray) -> np.ndarray:
         """An array of the rows to learn from as one of all rows, zero elsewhere."""

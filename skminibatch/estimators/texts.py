@@ -66,6 +66,9 @@ n_updates_ : int
     Batches learnt from, over all calls of `partial_fit`.
 batch_size_ : int
     Batch size used (with a schedule: of the last step).
+batch_size_choice_ : SizeChoice or None
+    With `batch_size='auto'`, the record of the choice: the range of sizes in which it hardly matters, the noise scale and the
+    critical batch size with intervals; see `skminibatch.model_selection.choose_batch_size`.
 best_loss_ : float
     Lowest entry of `loss_curve_`.
 validation_scores_ : ndarray of shape (n_epochs,) or None

@@ -74,6 +74,15 @@ def saga_smoothness(smoothness, strong_convexity: float, batch_size: float, n_ro
     return float(max(smoothness.of_batch(b, n), stale))
 
 
+def saga_costs(
+    smoothness, strong_convexity: float, n_rows: int, costs: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Batch sizes, at most `n_rows`, and a number that the time until SAGA converges is proportional to, see below."""
+    sizes = np.minimum(costs[0], n_rows)
+    steps = [saga_smoothness(smoothness, strong_convexity, size, n_rows) for size in sizes]
+    return sizes, np.array(steps) * costs[1]
+
+
 def saga_batch_size(
     smoothness, strong_convexity: float, n_rows: int, costs: tuple[np.ndarray, np.ndarray] | None = None
 ) -> int:
@@ -110,8 +119,7 @@ def saga_batch_size(
     64
     """
     if costs is not None:
-        sizes = np.minimum(costs[0], n_rows)
-        steps = [saga_smoothness(smoothness, strong_convexity, size, n_rows) for size in sizes]
-        return int(sizes[np.argmin(np.array(steps) * costs[1])])
+        sizes, times = saga_costs(smoothness, strong_convexity, n_rows, costs)
+        return int(sizes[np.argmin(times)])
     best = 1.0 + strong_convexity * (n_rows - 1.0) / (4.0 * smoothness.mean)
     return int(min(max(best, 1.0), n_rows))

@@ -14,14 +14,15 @@ from skminibatch.diagnostics import NoiseScale, gradient_noise_scale
 from skminibatch.plotting.training import _axes, _history
 
 POINTS = 200  # of a curve
-AROUND = 64.0  # times below and above the critical batch size that a curve shows
+AROUND = 64.0  # times below and above the noise scale that a curve shows
 
 
 class NoiseScaleDisplay:
-    """What a batch size costs in steps and in rows, and the critical batch size, where both cost twice the fewest.
+    """What a batch size costs in steps and in rows, and the size at which both cost twice the fewest.
 
-    With the noise scale S, training with batches of b rows takes ``1 + S / b`` times the fewest steps and ``1 + b / S``
-    times the fewest rows. It is recommended to create a display with `from_estimator`, `from_record` or `from_history`.
+    Where the noise scale is S, batches of b rows take ``1 + S / b`` times the fewest steps and ``1 + b / S`` times the fewest
+    rows. The mean of S over a training is the critical batch size of the training. It is recommended to create a display with
+    `from_estimator`, `from_record` or `from_history`.
     All parameters are stored as attributes.
 
     Parameters
@@ -34,13 +35,15 @@ class NoiseScaleDisplay:
         Level of the interval.
     name : str, default=None
         Goes before the labels of the curves.
+    of_training : bool, default=False
+        Whether it is the mean over a training, which is the critical batch size, and not the noise scale at one point.
 
     Attributes
     ----------
     steps_line_, examples_line_ : matplotlib Line2D
         The curves of steps and of rows.
     critical_line_ : matplotlib Line2D
-        The vertical line at the critical batch size.
+        The vertical line at the noise scale, or at the critical batch size of a training.
     interval_ : matplotlib Patch or None
         The confidence interval; None if it is not known.
     ax_ : matplotlib Axes
@@ -70,11 +73,13 @@ class NoiseScaleDisplay:
         confidence_interval: tuple[float, float] | None = None,
         confidence_level: float | None = None,
         name: str | None = None,
+        of_training: bool = False,
     ) -> None:
         self.noise_scale = noise_scale
         self.confidence_interval = confidence_interval
         self.confidence_level = confidence_level
         self.name = name
+        self.of_training = of_training
 
     @classmethod
     def from_estimator(
@@ -206,7 +211,7 @@ class NoiseScaleDisplay:
         with np.errstate(divide="ignore"):  # a noise scale of zero, and only infinite ones
             weighted = steps / (1.0 / scales + 1.0 / sizes)  # progress times noise scale, where that is infinite too
             mean = float(weighted.sum() / progress.sum())
-        return cls(noise_scale=mean, name=name).plot(ax, **kwargs)
+        return cls(noise_scale=mean, name=name, of_training=True).plot(ax, **kwargs)
 
     def plot(
         self,
@@ -229,7 +234,7 @@ class NoiseScaleDisplay:
         steps_kwargs, examples_kwargs : dict, default=None
             Passed to the ``plot`` of matplotlib, for the two curves.
         critical_kwargs : dict, default=None
-            Passed to the ``axvline`` of matplotlib, for the critical batch size.
+            Passed to the ``axvline`` of matplotlib, for the vertical line.
         interval_kwargs : dict, default=None
             Passed to the ``axvspan`` of matplotlib, for the interval.
 
@@ -252,7 +257,8 @@ class NoiseScaleDisplay:
 
         (self.steps_line_,) = ax.plot(sizes, 1.0 + scale / sizes, **style(steps_kwargs, label=f"{prefix}steps"))
         (self.examples_line_,) = ax.plot(sizes, 1.0 + sizes / scale, **style(examples_kwargs, label=f"{prefix}rows"))
-        critical = {"label": f"{prefix}critical batch size, {scale:.3g} rows", "color": "0.3", "linestyle": "--"}
+        term = "critical batch size" if self.of_training else "noise scale"
+        critical = {"label": f"{prefix}{term}, {scale:.3g} rows", "color": "0.3", "linestyle": "--"}
         self.critical_line_ = ax.axvline(scale, **style(critical_kwargs, **critical))
         self.interval_ = None
         if self.confidence_interval is not None:

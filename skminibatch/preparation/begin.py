@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from skminibatch.contract.verbs import identity
 from skminibatch.models.data import Data
 from skminibatch.models.linear import LinearModel
 from skminibatch.models.protocol import Model, Predictor
-from skminibatch.preparation.batch_size import any_size, chosen_size, derived_size
+from skminibatch.preparation.batch_size import any_size, chosen_size, derived_size, open_size
 from skminibatch.preparation.dual import with_dual
 from skminibatch.preparation.present import Present
 from skminibatch.preparation.second_stage import staged, with_second_stage
@@ -27,7 +28,9 @@ from skminibatch.preparation.smoothness import (
 )
 from skminibatch.preparation.start import Start
 from skminibatch.preparation.visits import Visits, visits_of
+from skminibatch.schedules import ConstantSize
 from skminibatch.schedules.auto import PILOT
+from skminibatch.schedules.choice import SizeChoice
 from skminibatch.statistics.features import Moments
 from skminibatch.statistics.random import EXAMINED, OF_EVALUATION, OF_SCALE, OF_SKETCH, sample_rows, stream
 from skminibatch.statistics.sketch import Sketch
@@ -84,6 +87,9 @@ class Settings:
         The form of Newton's method by which a stream may be followed, see `preparation.online`.
     second_solver
         The optimizer with a stored residual for each row that takes over after the first epoch; None: none does.
+    goal
+        What a batch size is chosen for, 'time' or 'rows', where nothing but the choice is asked for; its noise is measured
+        then even if the choice does not depend on it. None: 'auto' of a training, by time.
     validation, keep_best, tol, patience, max_seconds, clip_norm, base_batch_size
         As in `Recipe`.
     """
@@ -113,6 +119,7 @@ class Settings:
     keep_best: bool = False
     follows_newton: type[OnlineNewton] | type[OnlineDiagonal] | None = None
     second_solver: AnyPart | None = None
+    goal: str | None = None
 
     @property
     def on_stream(self) -> bool:
@@ -145,7 +152,7 @@ class Fitted:
     history: History
     predictor: tuple  # as it was published: attributes that differ have been assigned by the user
     class_counts: np.ndarray | None = None
-    chosen: tuple | None = None  # the batch size of 'auto' and why, kept on a stream
+    chosen: SizeChoice | None = None  # the batch size of 'auto', kept on a stream
     newton: OnlineNewton | OnlineDiagonal | None = None  # of a stream that is followed by Newton's method
     present: Present | None = None  # the features that all of this is about, where `fit` left out those that no row has
 
@@ -185,13 +192,13 @@ def begin(settings: Settings, data: Data, previous: Fitted | None = None) -> tup
         smoothness, sketch = _smoothness(settings, start, stream_so_far, moments)
     sizes, chosen = settings.sizes, None
     if declared(sizes).kind is SIZE_CHOICE and declared(model.optimizer).dual:
-        chosen = any_size(data.n_rows, "dual coordinate ascent takes one after another")
-        sizes, _ = chosen
+        chosen = any_size(data.n_rows, "dual coordinate ascent takes one after another", settings.goal or "time")
     elif declared(sizes).kind is SIZE_CHOICE:
         memory = settings.sampler.start(data.X.shape[0], data.rows, settings.seed, epoch, settings.strata)
         fewest = declared(settings.sampler).smallest_batch(memory)
         chosen = _chosen_size(settings, start, smoothness, stream_so_far, second_solver is not None, fewest)
-        sizes, _ = chosen
+    if chosen is not None:
+        sizes = ConstantSize(float(chosen.batch_size))
     start = start._replace(model=model.with_optimizer(settings.scaled_optimizer(model.optimizer, sizes)))
     population = float(STREAM_ROWS if settings.on_stream else data.n_rows)
     visits = visits_of(start, smoothness, sizes.start, population)
@@ -311,15 +318,21 @@ def _chosen_size(
     stream_so_far: Fitted | None,
     has_table: bool,
     fewest: int,
-) -> tuple:
-    """The batch size of 'auto' and why."""
+) -> SizeChoice:
+    """The choice of 'auto'."""
     if stream_so_far and stream_so_far.chosen:
         return stream_so_far.chosen
-    if has_table and smoothness is not None:
-        return derived_size(settings.sizes, start, smoothness)
     rates = settings.rates(start.model.optimizer, start.data.n_rows, start.sampled.size / PILOT)
     population = STREAM_ROWS if settings.on_stream else start.data.n_rows
-    return chosen_size(settings.sizes, start, rates, smoothness, population, fewest)
+    by_noise = partial(chosen_size, settings.sizes, start, rates, smoothness, population, fewest, settings.goal)
+    goal, is_open = settings.goal or "time", settings.second_solver is not None
+    if not has_table or smoothness is None or (is_open and goal == "rows"):
+        return by_noise()
+    if is_open:
+        choice = open_size(settings.sizes, start, population, goal)
+    else:
+        choice = derived_size(settings.sizes, start, smoothness, goal)
+    return choice if settings.goal is None else by_noise().but_with(choice)
 
 
 def _recipe(

@@ -76,7 +76,7 @@ def _by_newton(settings: Settings, data: Data, previous: Fitted | None) -> tuple
     data = data._replace(rows=rows_of(order, 0, n_rows))
     if declared(settings.sizes).kind is SIZE_CHOICE:
         chosen = chosen or any_size(n_rows, "Newton's method takes all that come")
-    size = min(int(np.ceil((chosen[0] if chosen else settings.sizes).start)), n_rows)
+    size = min(int(np.ceil(chosen.batch_size if chosen else settings.sizes.start)), n_rows)
     newton = previous.newton if previous else None
     if settings.follows_newton is OnlineNewton:
         learnt = _all_directions(settings, data, state.epoch, cast(OnlineNewton | None, newton))

@@ -8,12 +8,15 @@ import numpy as np
 
 from skminibatch.contract.domains import PATH
 from skminibatch.contract.kinds import declares
+from skminibatch.schedules.choice import SizeChoice, around
 from skminibatch.schedules.step_costs import load
 
 PILOT = 64  # rows of a batch of the pilot, a pass over a sample
 OVERALL = 1.0 / 11.0  # of the noise scale after the pilot, the critical batch size on the whole way
+SPREAD = 2.3  # the factor within which that was right on known problems
 SHARE = 0.4  # of the critical batch size, the least that is taken: the noise floor of a constant rate lies below
 STEPS = 16.0  # in an epoch, the fewest
+FEW_ROWS = 1.1  # times the fewest rows to a target, which batches that are to waste few may take
 
 
 @declares(domains={"costs": PATH})
@@ -39,18 +42,44 @@ class AutoSize(NamedTuple):
         """The table of step costs for a kind of rows."""
         return load(self.costs, kind)
 
-    def chosen(self, noise_scale, n_rows, row_length, kind) -> tuple[int, str]:
-        """(the size, why) from the noise scale after the pilot and what a row is like, see `StepCosts`."""
-        if not np.isfinite(noise_scale):
-            return PILOT, f"batch_size='auto' took {PILOT} rows: no gradient stood out of its noise after a pilot"
+    def chosen(self, noise, n_rows, row_length, kind, goal="time") -> SizeChoice:
+        """The choice by the noise scale after the pilot, a `PilotNoise`, and by what a row is like, see `StepCosts`."""
         table = self.step_costs(kind)
-        critical = max(OVERALL * noise_scale, 1.0)
         most = max(1.0, min(n_rows / STEPS, table.batch_sizes[-1]))
-        least = min(max(SHARE * critical, 1.0), most)
-        sizes = np.round(np.exp(np.linspace(np.log(least), np.log(most), 100)))
-        seconds = np.exp(np.interp(np.log(sizes), np.log(table.batch_sizes), np.log(table.of(row_length))))
-        size = int(sizes[np.argmin((1.0 / critical + 1.0 / sizes) * seconds)])
-        return size, (
-            f"batch_size='auto' took {size} rows: with a noise scale of {noise_scale:.3g} after a pilot, batches pay for "
-            f"themselves up to about {critical:.3g} rows"
-        )
+        known = _of_noise(noise)
+        if not np.isfinite(noise.scale):
+            why = "no gradient stood out of its noise after a pilot"
+            return SizeChoice(PILOT, PILOT, max(PILOT, int(most)), why, goal, **known)
+        critical = known["critical_batch_size"]
+        why = f"with a noise scale of {noise.scale:.3g} after a pilot, "
+        if goal == "rows":
+            sizes = _sizes(1.0, most)
+            costs = 1.0 + sizes / critical
+            size = int(sizes[costs <= FEW_ROWS * costs[0]][-1])
+            why += (
+                f"the critical batch size of the training is about {critical:.3g} rows, and larger batches read more than "
+                f"{FEW_ROWS - 1:.0%} more rows than the smallest ones"
+            )
+        else:
+            sizes = _sizes(min(max(SHARE * critical, 1.0), most), most)
+            seconds = np.exp(np.interp(np.log(sizes), np.log(table.batch_sizes), np.log(table.of(row_length))))
+            costs = (1.0 / critical + 1.0 / sizes) * seconds
+            size = int(sizes[np.argmin(costs)])
+            why += f"the critical batch size of the training is about {critical:.3g} rows"
+        return SizeChoice(size, reason=why, goal=goal, **around(size, sizes, costs), **known)
+
+
+def _sizes(least: float, most: float) -> np.ndarray:
+    """Whole numbers of rows in equal ratios."""
+    return np.unique(np.round(np.exp(np.linspace(np.log(least), np.log(most), 100))))
+
+
+def _of_noise(noise) -> dict:
+    """The fields of a choice that report the noise scale after the pilot and the critical batch size."""
+    low, high = (OVERALL * limit for limit in noise.interval)
+    return {
+        "noise_scale": noise.scale,
+        "noise_scale_interval": noise.interval,
+        "critical_batch_size": max(OVERALL * noise.scale, 1.0),
+        "critical_batch_size_interval": tuple(np.maximum([low / SPREAD, high * SPREAD], 1.0).tolist()),
+    }

@@ -234,7 +234,8 @@ def test_noise_scale_of_all_rows_is_exact(regression):
     np.testing.assert_allclose(found.trace_covariance, trace, rtol=1e-10)
     np.testing.assert_allclose(found.gradient_norm, np.linalg.norm(gradient), rtol=1e-10)
     np.testing.assert_allclose(found.noise_scale, trace / (gradient @ gradient), rtol=1e-10)
-    assert found.critical_batch_size == found.noise_scale
+    with pytest.warns(FutureWarning, match="is called noise_scale since version 0.2"):
+        assert found.critical_batch_size == found.noise_scale
     b = np.geomspace(1, 1e4, 9)  # the trade-off curve is a hyperbola
     np.testing.assert_allclose((found.steps(b) - 1) * (found.examples(b) - 1), 1.0, rtol=1e-12)
 

@@ -130,7 +130,7 @@ def test_quantities_that_are_not_there(fitted, binary):
 def test_curves_of_a_noise_scale(binary):
     found = gradient_noise_scale(MiniBatchSGDClassifier(), *binary, random_state=0)
     display = NoiseScaleDisplay.from_estimator(MiniBatchSGDClassifier(), *binary, random_state=0)
-    assert display.noise_scale == found.critical_batch_size
+    assert display.noise_scale == found.noise_scale
     assert display.confidence_interval == found.confidence_interval
     sizes = display.steps_line_.get_xdata()
     assert sizes[0] >= 1
@@ -143,7 +143,7 @@ def test_curves_of_a_noise_scale(binary):
     assert display.ax_.get_xlabel() == "batch size (rows)"
     labels = [text.get_text() for text in display.ax_.get_legend().get_texts()]
     assert labels[:2] == ["steps", "rows"]
-    assert f"{found.noise_scale:.3g}" in labels[2]
+    assert labels[2] == f"noise scale, {found.noise_scale:.3g} rows"
     assert "95 %" in labels[3]
 
 
@@ -207,6 +207,7 @@ def test_the_noise_scale_of_a_training(fitted):
     steps, rows = at_16.sum(), np.sum(at_16 * history["batch_size"])
     np.testing.assert_allclose((steps / fewest_steps - 1) * (rows / fewest_rows - 1), 1.0)
     assert display.interval_ is None
+    assert display.critical_line_.get_label() == f"critical batch size, {display.noise_scale:.3g} rows"
 
 
 def test_unmeasured_and_infinite_noise_of_a_training(binary):

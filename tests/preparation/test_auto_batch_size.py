@@ -15,6 +15,7 @@ from skminibatch.preparation import begin
 from skminibatch.preparation.batch_size import chosen_size, noise_scale_after_a_pass
 from skminibatch.schedules import AutoSize, step_costs
 from skminibatch.schedules.auto import OVERALL, PILOT, SHARE
+from skminibatch.schedules.choice import PilotNoise
 
 
 def flat(seconds_a_step=0.0, seconds_a_row=1e-6):
@@ -35,6 +36,11 @@ def table(tmp_path):
     return write
 
 
+def exactly(noise_scale):
+    """As if pilots had found the same noise scale."""
+    return PilotNoise(noise_scale, (noise_scale, noise_scale))
+
+
 def noisy(rng, n_rows=4000, noise=3.0):
     X = rng.standard_normal((n_rows, 4))
     return X, X @ [1.0, 2.0, 3.0, 4.0] + noise * rng.standard_normal(n_rows)
@@ -44,24 +50,39 @@ def test_the_choice_is_the_least_of_its_formula(table):
     """With a fixed cost f and a cost d a row, ``(1 + b / B) (f / b + d)`` is least at ``sqrt(B f / d)``."""
     part = AutoSize(table(seconds_a_step=2e-4))
     critical = 440.0
-    size, why = part.chosen(critical / OVERALL, 1e9, 30, "dense")
-    assert size == pytest.approx(np.sqrt(critical * 200), rel=0.2)  # of a table of powers of two
-    assert "440 rows" in why
-    assert f"took {size} rows" in why
-    low, _ = AutoSize(table()).chosen(critical / OVERALL, 1e9, 30, "csr")
-    assert low == pytest.approx(SHARE * critical, abs=1)  # nothing to gain from larger batches
-    sizes = [part.chosen(noise, 1e9, 30, "dense")[0] for noise in (1e2, 1e3, 1e4, 1e5)]
+    found = part.chosen(exactly(critical / OVERALL), 1e9, 30, "dense")
+    assert found.batch_size == pytest.approx(np.sqrt(critical * 200), rel=0.2)  # of a table of powers of two
+    assert found.critical_batch_size == pytest.approx(critical)
+    assert "440 rows" in found.sentence
+    cheap = AutoSize(table()).chosen(exactly(critical / OVERALL), 1e9, 30, "csr")
+    assert cheap.batch_size == pytest.approx(SHARE * critical, abs=1)  # nothing to gain from larger batches
+    sizes = [part.chosen(exactly(noise), 1e9, 30, "dense").batch_size for noise in (1e2, 1e3, 1e4, 1e5)]
     assert sizes == sorted(set(sizes))
 
 
 def test_limits_of_the_choice(table):
     part = AutoSize(table())
-    assert part.chosen(1e9, 1600, 30, "dense")[0] == 100  # sixteen steps an epoch
-    assert part.chosen(1e-9, 1600, 30, "dense")[0] == 1
-    assert part.chosen(1e9, 5, 30, "dense")[0] == 1
-    size, why = part.chosen(np.inf, 1600, 30, "dense")
-    assert size == PILOT
-    assert "no gradient stood out of its noise" in why
+    for noise, n_rows, expected in [(1e9, 1600, 100), (1e-9, 1600, 1), (1e9, 5, 1)]:  # sixteen steps an epoch
+        assert part.chosen(exactly(noise), n_rows, 30, "dense").batch_size == expected
+    found = part.chosen(exactly(np.inf), 1600, 30, "dense")
+    assert found.batch_size == PILOT
+    assert "no gradient stood out of its noise" in found.reason
+
+
+def test_pilots_give_an_interval(rng):
+    """It holds the noise scale after many pilots around what the first ones found, as often as its level says."""
+    held = []
+    for _ in range(2000):
+        scales = np.exp(5.0 + 0.5 * rng.standard_normal(8))
+        found = PilotNoise.of(scales, 1)
+        assert found.scale == scales[0]
+        assert found.interval[0] <= found.scale <= found.interval[1]
+        held.append(found.interval[0] <= np.exp(5.0 + 0.5 * rng.standard_normal()) <= found.interval[1])
+    assert np.mean(held) == pytest.approx(0.95, abs=0.02)  # that of another pilot
+    assert PilotNoise.of([3.0, 9.0, 4.0, 9.0], 3).scale == 4.0
+    assert np.isnan(PilotNoise.of([10.0], 1).interval).all()
+    assert PilotNoise.of([10.0, 20.0, np.inf], 1) == (10.0, (10.0, np.inf))
+    assert PilotNoise.of([0.0, 0.0], 1) == (0.0, (0.0, 0.0))
 
 
 def test_the_stored_table_is_one(rng):
@@ -107,11 +128,11 @@ def with_zeros(X):
 @pytest.mark.parametrize("storage", [np.asarray, with_zeros])
 @pytest.mark.parametrize("solver", ["auto", "schedule_free"])
 def test_fit_says_what_it_chose_and_why(solver, storage, rng):
-    """By a pilot, by the theory of SAGA where that takes over, or as many as cost least where rows come one by one."""
+    """By a pilot, a usual one where the solver is open, or as many as cost least where rows come one by one."""
     X, y = noisy(rng)
     settings = {"solver": solver, "random_state": 3, "max_iter": 3, "tol": None}
     first, second = (MiniBatchSGDRegressor(batch_size="auto", **settings).fit(storage(X), y) for _ in range(2))
-    why = "by the smoothness of batches" if storage is np.asarray else "dual coordinate ascent takes one after another"
+    why = "one epoch of SGD is followed" if storage is np.asarray else "dual coordinate ascent takes one after another"
     why = "with a noise scale of" if solver == "schedule_free" else why
     assert f"; batch_size='auto' took {first.batch_size_} rows: {why}" in first.stop_reason_
     assert first.stop_reason_.startswith("reached max_iter=3 epochs")
@@ -140,7 +161,7 @@ def test_features_that_the_pilot_does_not_meet_change_nothing(learning_rate, rng
     np.testing.assert_allclose(noises[0], noises[2], rtol=0.5 if learning_rate == "auto" else 1e-9)  # other coordinates
 
 
-def noise_of(part, start, schedule, smoothness, population, fewest):
+def noise_of(part, start, schedule, smoothness, *_):
     """The noise scale after a pilot; the parameters stay as they are."""
     before = start.params.copy()
     noise = noise_scale_after_a_pass(start, schedule, smoothness)
@@ -160,6 +181,16 @@ def test_a_stream_keeps_the_choice_of_its_first_chunk(rng):
     tiny = MiniBatchSGDRegressor(**settings).partial_fit(X[:20], y[:20]).partial_fit(X, y)
     assert tiny.batch_size_ == PILOT
     assert "too few" in tiny.stop_reason_
+
+
+def test_where_the_solver_is_open_an_epoch_is_fast_and_has_many_steps(rng, table):
+    """The smallest batches with a row at 1.05 times the least cost; a sixteenth of the rows where these are few."""
+    X, y = noisy(rng, 8000)
+    for seconds_a_step, expected in [(0.0, 1), (1e-6, 32), (1e-5, 256), (1.0, 500)]:
+        part = AutoSize(table(seconds_a_step=seconds_a_step))
+        model = MiniBatchSGDRegressor(batch_size=part, device="base", max_iter=2, random_state=0).fit(X, y)
+        assert model.batch_size_choice_.batch_size == expected
+        assert model.batch_size_choice_.low <= expected <= model.batch_size_choice_.high
 
 
 def test_saga_takes_the_size_of_its_theory(rng, table):
