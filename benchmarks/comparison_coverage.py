@@ -59,8 +59,8 @@ def run(context):
     table = Table(
         "Intervals of 95 %", ["candidates", "rows", "features", "folds", "true difference", "no correction", "half of it",
                               "Nadeau and Bengio"],
-        note=f"The share of {DRAWS} samples in which the interval of the difference of accuracies contains the true one, the mean "
-        f"over {N_TRUE} training sets on {N_NEW:,} new rows. To reach: 0.93 to 0.97. `BatchSizeSearchCV` takes the last "
+        note=f"The share of {DRAWS} samples in which the interval of the difference of accuracies contains the true one, the "
+        f"mean over {N_TRUE} training sets on {N_NEW:,} new rows. To reach: 0.93 to 0.97. `BatchSizeSearchCV` takes the last "
         "column.",
     )  # fmt: skip
     records = []

@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.base import clone
 
 from skminibatch.backends.arrays import on_host
+from skminibatch.contract.affine import AffineRows
 from skminibatch.estimators.base import BaseMiniBatchEstimator
 from skminibatch.estimators.checks import FitRows, active_rows
 from skminibatch.training.work import Training
@@ -34,13 +35,20 @@ class SharedRows:
         All rows as a user gives them to `fit`.
     rows : ndarray of int or None
         Numbers of those to learn from (None: all). The others are not read.
+    affine : tuple of ndarray of shape (n_features,), or None
+        A center and a scale: estimators see ``(X - center) * scale``, of which no copy is made.
     """
 
-    def __init__(self, estimator: Any, X, y, sample_weight=None, rows: np.ndarray | None = None) -> None:
+    def __init__(
+        self, estimator: Any, X, y, sample_weight=None, rows: np.ndarray | None = None, affine: tuple | None = None
+    ) -> None:
         checked = clone(estimator)
         self.X, self.y = checked._check_X_y(X, y, reset=True)
         names = "n_features_in_", "feature_names_in_"
         self._known = {name: vars(checked)[name] for name in names if name in vars(checked)}
+        if affine is not None:
+            self.X = AffineRows(self.X, *(each.astype(self.X.dtype) for each in affine))
+            self._known.pop("feature_names_in_", None)
         self._given, self._rows = (X, y), rows
         self._weights = None if sample_weight is None else np.asarray(on_host(sample_weight), np.float64)
         self._own_y = self.y if rows is None else self.y[rows]

@@ -138,6 +138,8 @@ def _rows_of(job: Job, fold: Fold, whole: Any, trained: list) -> tuple[Prepared,
     rows = Prepared.of(whole, job.place, X, y, fit_params) if job.place.ends_pipeline else Prepared(X, y, fit_params)
     if not (shares and set(rows.fit_params) <= {"sample_weight"}):
         return rows, None
+    if isinstance(trained[0], LinearEstimator) and not fit_params and (affine := rows.affine(X)) is not None:
+        return rows._replace(X=None, y=None), SharedRows(trained[0], job.X, job.y, None, fold.train, affine)
     return rows, SharedRows(trained[0], rows.X, rows.y, rows.fit_params.get("sample_weight"))
 
 

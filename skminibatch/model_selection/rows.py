@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 from sklearn.base import BaseEstimator, clone
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 
 from skminibatch.model_selection.candidates import Place
+
+AFFINE = StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler
 
 
 class Recorder(BaseEstimator):
@@ -61,11 +67,35 @@ class Prepared(NamedTuple):
         """Other rows as they reach the mini-batch estimator."""
         return X if self.pipeline is None else self.pipeline.predict(X)
 
+    def affine(self, X) -> tuple[np.ndarray, np.ndarray] | None:
+        """Center and scale, where all that the transformers do is to move and scale each feature of dense rows."""
+        is_plain = isinstance(X, np.ndarray) and X.ndim == 2 and type(self.X) is np.ndarray
+        if not is_plain or X.dtype != self.X.dtype or not all(map(_is_affine, _steps(self.pipeline))):
+            return None
+        probes = np.zeros((2, X.shape[1]), X.dtype)
+        probes[1] = 1.0
+        at_zero, at_one = self.reaching(probes).astype(np.float64)
+        scale = at_one - at_zero
+        return None if np.any(scale == 0) else (-at_zero / scale, scale)
+
     def whole(self, place: Place, fitted: Any) -> Any:
         """The pipeline with a fitted mini-batch estimator at its end."""
         if self.pipeline is None:
             return fitted
         return _with_last(self.pipeline, place.path.split("__"), fitted)
+
+
+def _steps(pipeline: Any) -> Iterator[Any]:
+    """The transformers of a pipeline and of those at its end."""
+    for _, step in pipeline.steps[:-1]:
+        yield step
+    if isinstance(pipeline.steps[-1][1], Pipeline):
+        yield from _steps(pipeline.steps[-1][1])
+
+
+def _is_affine(transformer: Any) -> bool:
+    """Whether a transformer moves and scales each feature of any row."""
+    return type(transformer) in AFFINE and not transformer.get_params().get("clip", False)
 
 
 def _with_last(pipeline: Any, path: list[str], last: Any) -> Any:

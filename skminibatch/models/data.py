@@ -12,6 +12,7 @@ from sklearn.utils.extmath import safe_sparse_dot
 from skminibatch import backends
 from skminibatch.backends import map_on_device
 from skminibatch.backends.arrays import is_sparse, on_gpu, stays_on_gpu, take_on_device
+from skminibatch.contract.affine import AffineRows
 from skminibatch.contract.coordinates import AnyCoordinates, RoundCoordinates
 from skminibatch.statistics.random import EXAMINED
 
@@ -25,7 +26,7 @@ class Data(NamedTuple):
 
     Attributes
     ----------
-    X : ndarray, CSR matrix, or rows that a fit has copied to a GPU
+    X : ndarray, CSR matrix, `AffineRows`, or rows that a fit has copied to a GPU
         Whatever it is, ``X[rows]`` is on the host; `take_on_device` leaves rows where they are.
     y : ndarray of shape (n,) or (n, q)
         Targets as encoded, on the host.
@@ -76,6 +77,12 @@ class Data(NamedTuple):
     def evaluated_rows(self) -> np.ndarray:
         """The rows in use, for the verbs that evaluate: empty for all."""
         return ALL_ROWS if self.rows is None else self.rows
+
+    def in_use_alone(self) -> Data:
+        """The rows in use, without the others, which a method may read that looks at all."""
+        assert self.rows is not None
+        X, y, weights = self.X[self.rows], self.y[self.rows], self.weights_of(self.rows)
+        return self._replace(X=X, y=y, weights=weights, rows=None, memory=None)
 
     @property
     def row_length(self) -> float:
@@ -145,6 +152,8 @@ def raw_outputs(X, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
     """``X coef' + intercept``, (n, K), on the host, computed where the rows are."""
     if on_gpu(X):
         return backends.choose("cuda").raw_outputs(X, coef, intercept)
+    if isinstance(X, AffineRows):
+        X, (coef, intercept) = X.X, X.outside(coef, intercept)
     return np.asarray(safe_sparse_dot(X, coef.T, dense_output=True)) + intercept
 
 

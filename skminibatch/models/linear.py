@@ -10,6 +10,7 @@ from sklearn.utils.extmath import safe_sparse_dot
 
 from skminibatch import backends
 from skminibatch.backends.arrays import is_sparse
+from skminibatch.contract.affine import AffineRows
 from skminibatch.contract.coordinates import AnyCoordinates, AsGiven, Coordinates, RoundCoordinates, converted
 from skminibatch.contract.kinds import InvalidPart, declared
 from skminibatch.contract.plan import Plan, StepStats
@@ -153,10 +154,13 @@ class LinearModel:
 
     def task(self, data: Data, params: np.ndarray) -> LinearTask:
         """What a backend is handed."""
+        X, axes = data.X if data.written is None else data.written, self.axes.in_kernels
+        if isinstance(X, AffineRows):
+            X, axes = X.X, X.coordinates(axes)
         return LinearTask(
-            self.loss, self.penalty, self.optimizer, data.X if data.written is None else data.written, data.y,
+            self.loss, self.penalty, self.optimizer, X, data.y,
             data.weights if data.step_weights is None else data.step_weights, params,
-            coordinates=self.axes.in_kernels, fit_intercept=self.fit_intercept,
+            coordinates=axes, fit_intercept=self.fit_intercept,
             table=data.table, n_threads=self.n_threads,
         )  # fmt: skip
 
@@ -190,8 +194,10 @@ class LinearModel:
     def sum_of_losses(self, data: Data, rows: np.ndarray, predictor: Predictor) -> float:
         """Weighted sum of the losses of some rows (empty: all)."""
         backend = backends.choose(self.device)
-        evaluate = backend.loss_csr if is_sparse(data.X) else backend.loss_dense
-        return evaluate(self.loss, data.X, data.y, data.weights, rows, *predictor)
+        X, evaluate = data.X, backend.loss_csr if is_sparse(data.X) else backend.loss_dense
+        if isinstance(X, AffineRows):
+            X, predictor = X.X, X.outside(*predictor)
+        return evaluate(self.loss, X, data.y, data.weights, rows, *predictor)
 
     def objective(self, data: Data, rows: np.ndarray, predictor: Predictor) -> tuple[float, float]:
         """Mean loss of some rows (empty: all) and the penalty."""

@@ -180,6 +180,8 @@ def begin(settings: Settings, data: Data, previous: Fitted | None = None) -> tup
     previous : Fitted or None
         The call before: a stream continues from its state, a warm start from its predictor alone.
     """
+    if declared(settings.model.optimizer).dual and data.rows is not None:
+        data = data.in_use_alone()
     stream_so_far = previous if settings.on_stream else None
     epoch = stream_so_far.state.epoch if stream_so_far else 0
     model, asked_for = staged(settings.model)

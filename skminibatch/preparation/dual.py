@@ -46,7 +46,7 @@ def with_dual(recipe: Recipe, start: Start) -> tuple[Start, Data, Recipe]:
     assert isinstance(model, LinearModel)
     in_use, n = data.rows_in_use, data.n_rows
     y = data.y[in_use]
-    rows = data.X if is_sparse(data.X) else sparse.csr_matrix(model.axes.transform(data.X))
+    rows = data.X if is_sparse(data.X) else sparse.csr_matrix(model.axes.transform(data.X[:]))
     ridge, l1 = model.strong_convexity(), model.l1()
     bound = float(curvature_bounds(model.loss, y[:1], params[0, :1, -1:])[0])
     unit = typical_share(model, y, bound)

@@ -105,7 +105,7 @@ class Problem(NamedTuple):
     def of(cls, model: LinearModel, data: Data) -> Problem:
         """With the one of the intercept."""
         (y, weights), K = data.targets, model.n_outputs
-        Z = model.plain_axes.transform(data.X if data.rows is None else data.X[data.rows])
+        Z = model.plain_axes.transform(data.X[slice(None) if data.rows is None else data.rows])
         Z = np.column_stack([Z, np.ones(len(Z))]) if model.fit_intercept else Z
         losses = RowLosses.of(model.loss, y.astype(np.float64, copy=False), K)
         ridge = np.append(model.ridge_of_coordinates(), np.zeros(int(model.fit_intercept)))

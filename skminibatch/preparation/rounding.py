@@ -14,6 +14,7 @@ from scipy.linalg import eigh, solve_triangular
 
 from skminibatch.backends import map_on_device
 from skminibatch.backends.arrays import is_sparse, stays_on_gpu
+from skminibatch.contract.affine import AffineRows
 from skminibatch.contract.coordinates import AsGiven, Coordinates, RoundCoordinates
 from skminibatch.contract.kinds import declared
 from skminibatch.models.data import Data
@@ -29,7 +30,7 @@ NEGLIGIBLE = 1e-10  # of the mean curvature: directions without any are left alo
 def suits_rounding(model: LinearModel, data: Data) -> bool:
     """Whether the rows may be written out in other coordinates, and the penalty stays one of each coordinate there."""
     X, penalty = data.X, declared(model.penalty)
-    is_dense = not is_sparse(X) and (X.fits if stays_on_gpu(X) else isinstance(X, np.ndarray))
+    is_dense = not is_sparse(X) and (X.fits if stays_on_gpu(X) else isinstance(X, (np.ndarray, AffineRows)))
     is_small = model.n_features <= MOST_FEATURES and X.shape[0] * model.n_features * model.dtype.itemsize <= MOST_BYTES
     return is_dense and is_small and penalty.quadratic and not penalty.nonsmooth
 
