@@ -56,8 +56,8 @@ class SharedRows:
         self._memory: dict = {}
         self._encoded = self._of_all(self.target.encode(self._own_y, np.dtype(self.X.dtype)))
 
-    def training(self, estimator: Any) -> Training[None]:
-        """The fit of an estimator, as a coroutine."""
+    def training(self, estimator: Any, validation: tuple = (None, None, None)) -> Training[None]:
+        """The fit of an estimator, as a coroutine; `validation`: rows that are scored after each epoch, as `fit` takes them."""
         with estimator._all_or_nothing():
             estimator._validate_params()
             for name, known in self._known.items():
@@ -68,7 +68,7 @@ class SharedRows:
             found = self._of_all(estimator._weights(self.target, self._own_y, own, counts))
             rows = active_rows(found, "fit") if found.size else self._rows
             checked = FitRows(self.X, self.y, weights, self.target, self._encoded, counts, found, rows, self._memory)
-            yield from estimator._fitting(checked, self._seen())
+            yield from estimator._fitting(checked, self._seen(), None, (), validation)
 
     def _of_all(self, of_own: np.ndarray) -> np.ndarray:
         """An array of the rows to learn from as one of all rows, zero elsewhere."""

@@ -67,7 +67,7 @@ def differences_from(
     >>> scores = np.array([[0.81, 0.79, 0.80, 0.82, 0.80], [0.71, 0.70, 0.69, 0.72, 0.70], [0.80, 0.80, 0.79, 0.82, 0.81]])
     >>> found = differences_from(scores, reference=0, test_share=1 / 4)
     >>> found.mean.round(3)
-    array([ 0.  , -0.1 ,  0.  ])
+    array([ 0. , -0.1,  0. ])
     >>> found.indistinguishable
     array([ True, False,  True])
     """

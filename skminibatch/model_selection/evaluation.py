@@ -37,6 +37,7 @@ class Job(NamedTuple):
     scorer: Any
     error_score: Any
     return_train_score: bool
+    return_score_curves: bool
     search: Any
 
 
@@ -62,6 +63,7 @@ class Outcome(NamedTuple):
     n_rows_read: float = np.nan
     noise_scale: float = np.nan
     loss_curve: np.ndarray = np.empty(0)
+    score_curve: np.ndarray = np.empty(0)
     was_evaluated: bool = True
 
     @classmethod
@@ -119,7 +121,7 @@ def _of_group(job: Job, fold: Fold, candidates: Sequence[dict], contexts: Sequen
         return [_failed(job, Trained(None, error, seconds / len(candidates))) for _ in candidates]
     in_common = (time.perf_counter() - began) / len(candidates)
     with _seen_by_callbacks(job, trained, contexts):
-        fitted = _fitted(trained, rows, shared)
+        fitted = _fitted(trained, rows, shared, _scored_rows(job, fold, trained, rows))
     fitted = [each._replace(seconds=each.seconds + in_common) for each in fitted]
     return [
         _failed(job, each) if each.error else outcome
@@ -155,11 +157,21 @@ def _seen_by_callbacks(job: Job, estimators: Sequence[Any], contexts: Sequence[A
         context.call_on_fit_task_end(estimator=job.search, X=job.X, y=job.y)
 
 
-def _fitted(estimators: Sequence[Any], rows: Prepared, shared: SharedRows | None) -> list[Trained]:
+def _scored_rows(job: Job, fold: Fold, estimators: Sequence[Any], rows: Prepared) -> tuple:
+    """The test rows, for scores after each epoch, where these are asked for."""
+    if not (job.return_score_curves and job.place.ends_pipeline):
+        return None, None, None
+    for estimator in estimators:
+        estimator.set_params(scoring=job.scorer)
+    X, y = _safe_split(job.estimator, job.X, job.y, fold.test, fold.train)
+    return rows.reaching(X), y, None
+
+
+def _fitted(estimators: Sequence[Any], rows: Prepared, shared: SharedRows | None, validation: tuple) -> list[Trained]:
     """The candidates, linear models in lockstep; others in turn."""
     if shared is not None and isinstance(estimators[0], LinearEstimator):
         began = time.perf_counter()
-        errors = together([shared.training(each) for each in estimators])
+        errors = together([shared.training(each, validation) for each in estimators])
         seconds = time.perf_counter() - began
         work = np.array([0.0 if error else _work_of(each) for each, error in zip(estimators, errors, strict=True)])
         shares = work / max(work.sum(), 1.0)
@@ -171,7 +183,7 @@ def _fitted(estimators: Sequence[Any], rows: Prepared, shared: SharedRows | None
             if shared is None:
                 estimator.fit(rows.X, *(() if rows.y is None else (rows.y,)), **rows.fit_params)
             else:
-                carried_out(shared.training(estimator))
+                carried_out(shared.training(estimator, validation))
         except Exception as error:
             found = error
         fitted.append(Trained(estimator, found, time.perf_counter() - began))
@@ -228,4 +240,5 @@ def _outcome(fitted: Trained, scores: list, seconds: float) -> Outcome:
         n_rows_read=float(estimator.t_),
         noise_scale=float(noise[-1]) if noise.size else np.nan,
         loss_curve=estimator.loss_curve_,
+        score_curve=np.empty(0) if estimator.validation_scores_ is None else estimator.validation_scores_,
     )

@@ -20,10 +20,12 @@ def add_trainings(results: dict[str, Any], outcomes: Sequence[Sequence[Outcome]]
         found = np.isfinite(numbers)
         total = np.where(found, numbers, 0.0).sum(axis=1)
         results[f"mean_{name}"] = np.where(found.any(axis=1), total / np.maximum(found.sum(axis=1), 1), np.nan)
-    for fold in range(len(outcomes[0])):
-        curves = np.empty(len(outcomes), object)
-        curves[:] = [row[fold].loss_curve for row in outcomes]
-        results[f"split{fold}_loss_curve"] = curves
+    for name in ("loss_curve", "score_curve"):
+        for fold in range(len(outcomes[0])):
+            curves = np.empty(len(outcomes), object)
+            curves[:] = [getattr(row[fold], name) for row in outcomes]
+            if any(curve.size for curve in curves):
+                results[f"split{fold}_{name}"] = curves
 
 
 def add_race(results: dict[str, Any], outcomes: Sequence[Sequence[Outcome]]) -> None:

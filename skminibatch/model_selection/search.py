@@ -57,8 +57,8 @@ class BatchSizeSearchCV(BaseSearchCV):
         How much of it. None, with 'epochs': each candidate is trained until it stops by itself, by its own `max_iter` and `tol`.
     refit : bool, str or callable, default=True
         Whether, and by what, the best candidate is chosen and fitted to all rows, as in `GridSearchCV`. A callable gets
-        `cv_results_` and returns the number of a candidate, such as that of the largest batch in ``cv_results_`` that cannot be
-        told from the best. The budget holds for that fit, too.
+        `cv_results_` and returns the number of a candidate, for instance of the largest batch whose
+        ``high_difference_from_best`` is not below zero. The budget holds for that fit, too.
     n_jobs : int, default=None
         Folds that are evaluated at the same time, on threads: kernels leave the interpreter to others.
     racing : bool, default=False
@@ -68,6 +68,8 @@ class BatchSizeSearchCV(BaseSearchCV):
         The score of a candidate whose fit fails.
     return_train_score : bool, default=False
         Whether scores of the training rows are in `cv_results_` too.
+    return_score_curves : bool, default=False
+        Whether the test rows are scored after each epoch, by the one score that there is.
     random_state : int, RandomState instance or None, default=None
         Gives each fold a seed, for candidates whose `random_state` is None. All candidates of a fold have the same one, so
         that differences between them are not those of the order of rows.
@@ -79,11 +81,11 @@ class BatchSizeSearchCV(BaseSearchCV):
     cv_results_ : dict of ndarray
         The columns of `GridSearchCV`. In addition, means over folds: ``mean_n_epochs``, ``mean_n_updates``,
         ``mean_n_rows_read`` and ``mean_noise_scale`` (in rows, at the end of training); ``splitK_loss_curve``, the
-        objective after each epoch; and, against the best candidate, ``mean_difference_from_best``,
-        ``standard_error_of_difference``, ``low_difference_from_best`` and ``high_difference_from_best`` (95 %), see Notes.
-        Where candidates were trained in lockstep, ``mean_fit_time`` is a share of the time of all, by rows and updates. With
-        `racing`, ``n_splits_evaluated`` says after how many folds a candidate has left; its other scores are NaN, and its means
-        are over those that it has.
+        objective after each epoch, and, with `return_score_curves`, ``splitK_score_curve``; and, against the candidate with
+        the best score, ``mean_difference_from_best``, ``standard_error_of_difference``, ``low_difference_from_best`` and
+        ``high_difference_from_best`` (95 %), see Notes. Where candidates were trained in lockstep, ``mean_fit_time`` is a share
+        of the time of all, by rows and updates. With `racing`, ``n_splits_evaluated`` says after how many folds a candidate has
+        left; its other scores are NaN, and its means are over those that it has.
     best_estimator_ : estimator
         The best candidate, fitted to all rows; only with `refit`.
     best_params_ : dict
@@ -93,7 +95,8 @@ class BatchSizeSearchCV(BaseSearchCV):
     best_index_ : int
         Its number in `cv_results_`.
     indistinguishable_ : list of dict
-        The parameters of all candidates that cannot be told from the best, itself included.
+        The parameters of all candidates that cannot be told from the one with the best score, itself included; not there
+        where there are several scores and `refit` names none.
     n_splits_ : int
         Number of folds.
     refit_time_ : float
@@ -154,6 +157,7 @@ class BatchSizeSearchCV(BaseSearchCV):
         "racing": ["boolean"],
         "error_score": [StrOptions({"raise"}), Real],
         "return_train_score": ["boolean"],
+        "return_score_curves": ["boolean"],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -173,6 +177,7 @@ class BatchSizeSearchCV(BaseSearchCV):
         racing: bool = False,
         error_score: float | str = np.nan,
         return_train_score: bool = False,
+        return_score_curves: bool = False,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
     ) -> None:
@@ -185,6 +190,7 @@ class BatchSizeSearchCV(BaseSearchCV):
         self.budget = budget
         self.budget_value = budget_value
         self.racing = racing
+        self.return_score_curves = return_score_curves
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=False)  # the estimator is validated when it is fitted
@@ -206,6 +212,8 @@ class BatchSizeSearchCV(BaseSearchCV):
         self : object
         """
         scorer, metric = self._get_scorers()
+        if self.return_score_curves and isinstance(scorer, _MultimetricScorer):
+            raise ValueError("return_score_curves=True needs one score, and scoring has several.")
         place, budget = Place.of(self.estimator), Budget(self.budget, self.budget_value).checked()
         candidates = grid_of(place, self.batch_sizes, self.param_grid)
         X, y = indexable(X, y)
@@ -216,17 +224,14 @@ class BatchSizeSearchCV(BaseSearchCV):
         folds = self._folds(X, y, routed.splitter.split)
         job = Job(
             self.estimator, place, budget, X, y, routed.estimator.fit, routed.scorer.score, scorer, self.error_score,
-            self.return_train_score, self,
+            self.return_train_score, self.return_score_curves, self,
         )  # fmt: skip
         outcomes = self._evaluated(job, folds, candidates, root)
         metric = self._store(job, folds, candidates, outcomes, metric)
+        if isinstance(metric, str):
+            self._compare(folds, candidates, metric)
         if self.refit or not self.multimetric_:
             self._choose(metric)
-            test_share = len(folds[0].test) / len(folds[0].train)
-            scores = scores_of(self.cv_results_, metric, self.n_splits_)
-            differences = differences_from(scores, self.best_index_, test_share)
-            add_differences(self.cv_results_, differences)
-            self.indistinguishable_ = [candidates[number] for number in np.flatnonzero(differences.indistinguishable)]
         if self.refit:
             self._refit(job, root, seen)
         self.scorer_ = scorer._scorers if isinstance(scorer, _MultimetricScorer) else scorer
@@ -296,6 +301,14 @@ class BatchSizeSearchCV(BaseSearchCV):
         if self.racing:
             add_race(self.cv_results_, rows)
         return metric
+
+    def _compare(self, folds: list[Fold], candidates: list[dict], metric: str) -> None:
+        """Add the differences from the best score to `cv_results_`."""
+        best = int(self.cv_results_[f"rank_test_{metric}"].argmin())
+        scores = scores_of(self.cv_results_, metric, self.n_splits_)
+        differences = differences_from(scores, best, len(folds[0].test) / len(folds[0].train))
+        add_differences(self.cv_results_, differences)
+        self.indistinguishable_ = [candidates[number] for number in np.flatnonzero(differences.indistinguishable)]
 
     def _choose(self, metric: str) -> None:
         """The best candidate."""
