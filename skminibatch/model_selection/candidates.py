@@ -15,7 +15,7 @@ from skminibatch.estimators.base import BaseMiniBatchEstimator
 NO_LIMIT = 1_000_000  # epochs, where the seconds are limited
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """Where the mini-batch estimator stands in an estimator.
 
     ``path`` is its name among the parameters, empty for the estimator itself; ``ends_pipeline``: nothing but transformers of
@@ -26,7 +26,7 @@ class Place(NamedTuple):
     ends_pipeline: bool
 
     @classmethod
-    def of(cls, estimator: Any) -> Place:
+    def of(cls, estimator: Any) -> Location:
         """Of the one estimator inside that has a batch size.
 
         Raises
@@ -58,7 +58,7 @@ class Place(NamedTuple):
 
 
 def grid_of(
-    place: Place, batch_sizes: Iterable, param_grid: Mapping | Sequence[Mapping] | None
+    place: Location, batch_sizes: Iterable, param_grid: Mapping | Sequence[Mapping] | None
 ) -> list[dict[str, Any]]:
     """The parameters of each candidate, in the order of `ParameterGrid`."""
     name, sizes = place.name("batch_size"), list(batch_sizes)

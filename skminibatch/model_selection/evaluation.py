@@ -15,10 +15,11 @@ from sklearn.model_selection._validation import _score
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params
 
+from skminibatch.backends.threads import one_of_blas
 from skminibatch.estimators.base import BaseMiniBatchEstimator
 from skminibatch.estimators.linear import LinearEstimator
 from skminibatch.estimators.shared import SharedRows, may_share
-from skminibatch.model_selection.candidates import Budget, Place
+from skminibatch.model_selection.candidates import Budget, Location
 from skminibatch.model_selection.rows import Prepared
 from skminibatch.training.lockstep import together
 from skminibatch.training.work import carried_out
@@ -28,7 +29,7 @@ class Job(NamedTuple):
     """What all folds of a search share."""
 
     estimator: Any
-    place: Place
+    place: Location
     budget: Budget
     X: Any
     y: Any
@@ -91,7 +92,7 @@ def outcomes_of(job: Job, fold: Fold, candidates: Sequence[dict], contexts: Sequ
     return [outcomes[number] for number in range(len(candidates))]
 
 
-def _is_inner(place: Place, name: str) -> bool:
+def _is_inner(place: Location, name: str) -> bool:
     """Whether a parameter is one of the mini-batch estimator at the end, which transformers do not see."""
     return place.ends_pipeline and (not place.path or name.startswith(f"{place.path}__"))
 
@@ -176,18 +177,20 @@ def _fitted(estimators: Sequence[Any], rows: Prepared, shared: SharedRows | None
         work = np.array([0.0 if error else _work_of(each) for each, error in zip(estimators, errors, strict=True)])
         shares = work / max(work.sum(), 1.0)
         return [Trained(*each, seconds * share) for *each, share in zip(estimators, errors, shares, strict=True)]
-    fitted = []
-    for estimator in estimators:
-        began, found = time.perf_counter(), None
-        try:
-            if shared is None:
-                estimator.fit(rows.X, *(() if rows.y is None else (rows.y,)), **rows.fit_params)
-            else:
+    return [_fitted_alone(estimator, rows, shared, validation) for estimator in estimators]
+
+
+def _fitted_alone(estimator: Any, rows: Prepared, shared: SharedRows | None, validation: tuple) -> Trained:
+    began, found = time.perf_counter(), None
+    try:
+        if shared is None:
+            estimator.fit(rows.X, *(() if rows.y is None else (rows.y,)), **rows.fit_params)
+        else:
+            with one_of_blas():  # as `fit` of a network has it
                 carried_out(shared.training(estimator, validation))
-        except Exception as error:
-            found = error
-        fitted.append(Trained(estimator, found, time.perf_counter() - began))
-    return fitted
+    except Exception as error:
+        found = error
+    return Trained(estimator, found, time.perf_counter() - began)
 
 
 def _work_of(estimator: Any) -> float:

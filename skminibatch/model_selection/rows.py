@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 
-from skminibatch.model_selection.candidates import Place
+from skminibatch.model_selection.candidates import Location
 
 AFFINE = StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler
 
@@ -51,7 +51,7 @@ class Prepared(NamedTuple):
     pipeline: Any = None
 
     @classmethod
-    def of(cls, estimator: Any, place: Place, X, y, fit_params: dict[str, Any]) -> Prepared:
+    def of(cls, estimator: Any, place: Location, X, y, fit_params: dict[str, Any]) -> Prepared:
         """By the transformers of a pipeline, fitted to the rows."""
         if not place.path:
             return cls(X, y, fit_params)
@@ -78,7 +78,7 @@ class Prepared(NamedTuple):
         scale = at_one - at_zero
         return None if np.any(scale == 0) else (-at_zero / scale, scale)
 
-    def whole(self, place: Place, fitted: Any) -> Any:
+    def whole(self, place: Location, fitted: Any) -> Any:
         """The pipeline with a fitted mini-batch estimator at its end."""
         if self.pipeline is None:
             return fitted

@@ -21,7 +21,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _check_method_params
 
 from skminibatch.contract.typing import RowsLike
-from skminibatch.model_selection.candidates import Budget, Place, grid_of
+from skminibatch.model_selection.candidates import Budget, Location, grid_of
 from skminibatch.model_selection.comparison import differences_from
 from skminibatch.model_selection.evaluation import Fold, Job, Outcome, outcomes_of
 from skminibatch.model_selection.racing import raced
@@ -214,7 +214,7 @@ class BatchSizeSearchCV(BaseSearchCV):
         scorer, metric = self._get_scorers()
         if self.return_score_curves and isinstance(scorer, _MultimetricScorer):
             raise ValueError("return_score_curves=True needs one score, and scoring has several.")
-        place, budget = Place.of(self.estimator), Budget(self.budget, self.budget_value).checked()
+        place, budget = Location.of(self.estimator), Budget(self.budget, self.budget_value).checked()
         candidates = grid_of(place, self.batch_sizes, self.param_grid)
         X, y = indexable(X, y)
         params = _check_method_params(X, params=params)

@@ -28,7 +28,7 @@ SETTINGS = {"max_iter": 2, "tol": None, "random_state": 0, "device": "base"}
 
 
 def test_the_scores_are_those_of_scikit_learn(estimator_class, problem):
-    estimator = estimator_class(**SETTINGS)
+    estimator = estimator_class(solver="sgd", **SETTINGS)
     sizes, cv = [8, 32], KFold(3)
     curve = batch_size_curve(estimator, *problem, batch_sizes=sizes, cv=cv)
     train, test = validation_curve(estimator, *problem, param_name="batch_size", param_range=sizes, cv=cv)
@@ -42,7 +42,7 @@ def test_the_scores_are_those_of_scikit_learn(estimator_class, problem):
 
 
 def test_a_pipeline_finds_its_parameter_and_its_effort(binary):
-    pipeline = make_pipeline(StandardScaler(), MiniBatchSGDClassifier(**SETTINGS))
+    pipeline = make_pipeline(StandardScaler(), MiniBatchSGDClassifier(solver="sgd", **SETTINGS))
     before = pickle.dumps(pipeline)
     curve = batch_size_curve(pipeline, *binary, batch_sizes=[0.5, 0.25], cv=KFold(3), scoring="roc_auc")
     assert pickle.dumps(pipeline) == before

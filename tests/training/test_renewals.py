@@ -79,3 +79,28 @@ def test_classes_that_are_nearly_separable_end_at_the_optimum(n_classes, batch_s
     best = MiniBatchSGDClassifier(**settings, tol=1e-7).fit(X, y)
     penalised = [5e-5 * np.sum(one.coef_**2) + one.loss_curve_[-1] for one in (ours, best)]
     assert penalised[0] - penalised[1] < 1e-3 * np.log(n_classes)
+
+
+def test_full_steps_are_epochs_while_they_gain_what_the_curvature_says():
+    """One update of all rows each, and a small share of what was left to gain is left."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((2000, 8)) * np.exp(rng.standard_normal(8))
+    y = (X[:, 0] + rng.logistic(size=2000) > 0).astype(int)
+    settings = {"max_iter": 6, "tol": None, "random_state": 0, "batch_size": 100}
+    history = MiniBatchSGDClassifier(**settings).fit(X, y).history_
+    np.testing.assert_array_equal(history["batch_size"], [100] + [2000] * 5)
+    np.testing.assert_array_equal(np.diff(history["updates"]), 1)
+    np.testing.assert_array_equal(np.diff(history["samples"]), 2000)
+    objective = history["loss"] + history["penalty"]
+    excess = objective - MiniBatchSGDClassifier(random_state=0, tol=1e-12).fit(X, y).loss_curve_.min()
+    assert np.all(excess[1:4] < np.maximum(0.2 * excess[:3], 1e-12))
+
+
+@pytest.mark.parametrize("settings", [{"loss": "hinge"}, {"penalty": "l1", "alpha": 1e-3}, {"solver": "saga"}], ids=str)
+def test_other_problems_have_epochs_of_batches(settings):
+    """Where a loss has a kink or a penalty is not smooth, or the solver was asked for."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((3000, 4))
+    y = (X[:, 0] + rng.logistic(size=3000) > 0).astype(int)
+    model = MiniBatchSGDClassifier(max_iter=4, tol=None, random_state=0, batch_size=100, **settings).fit(X, y)
+    assert model.n_updates_ >= 4 * 30
