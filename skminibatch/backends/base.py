@@ -12,6 +12,7 @@ gradients_dense(tasks) -> list of (sums, square_lengths, loss)
 loss_dense(loss, X, y, weights, rows, coef, intercept) -> float
 loss_csr(loss, X, y, weights, rows, coef, intercept) -> float
 residuals(loss, raw, y, weights) -> (n, K)
+sum_of_losses(loss, raw, y, weights) -> float
 follow_csr(loss, X, y, weights, rows, state, terms) -> (weight, losses)
 coefficients_followed(state, terms, features, coef) -> float
 
@@ -220,6 +221,12 @@ def residuals(loss, raw, y, weights):
     """Weighted derivatives of the losses of some rows by their raw outputs (n, K)."""
     _, derivatives = values_residuals(loss, raw, y)
     return derivatives if not weights.size else weights[:, None] * derivatives
+
+
+def sum_of_losses(loss, raw, y, weights):
+    """Weighted sum of the losses of some rows, by their raw outputs (n, K)."""
+    values, _ = values_residuals(loss, raw, y)
+    return float(np.sum(values if not weights.size else weights * values, dtype=np.float64))
 
 
 def follow_csr(loss, X, y, weights, rows, state, terms):

@@ -222,7 +222,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         rng, device = check_random_state(self.random_state), backends.device_of(self.device, X, self.batch_size)
         with backends.rows_on_device(device, X) as X:
             validation, rows = validation_rows(self, target, (X, y, sample_weight), rows, rng, separate)
-            X, present = self._of_present_features(self._unpacked(X), init)
+            X, present = self._of_present_features(self._unpacked(X), init, memory)
             data = Data(X, encoded, of_mean_one(weights, rows), rows, memory=memory)
             settings = self._settings(target, data, device, (given, strata), seed_of(rng), init, self.max_iter)
             settings.class_counts, settings.goal = counts, goal
@@ -399,7 +399,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
                 self.__dict__.update({**before, **kept})
             raise
 
-    def _of_present_features(self, X, init: tuple) -> tuple[Any, Present | None]:
+    def _of_present_features(self, X, init: tuple, memory: dict | None = None) -> tuple[Any, Present | None]:
         """The rows without features that none of them has, where these are most; which are left (None: all)."""
         return X, None
 

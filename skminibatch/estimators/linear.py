@@ -20,7 +20,7 @@ from skminibatch.estimators.base import BaseMiniBatchEstimator
 from skminibatch.estimators.checks import rows_to_predict
 from skminibatch.estimators.targets import RegressionTarget
 from skminibatch.models.curvature import has_kink, is_steep
-from skminibatch.models.data import outputs_of_all, raw_outputs
+from skminibatch.models.data import Data, outputs_of_all, raw_outputs
 from skminibatch.models.linear import LinearModel
 from skminibatch.models.smoothed import RowLosses
 from skminibatch.optimizers import OPTIMIZERS, SAGA, SDCA
@@ -91,9 +91,11 @@ class LinearEstimator(BaseMiniBatchEstimator):
         goes_on_sparse = previous is not None and isinstance(previous.newton, OnlineDiagonal)
         return X.toarray() if is_full and self._is_free() and not goes_on_sparse else X
 
-    def _of_present_features(self, X, init):
+    def _of_present_features(self, X, init, memory=None):
         is_first = not self.warm_start and all(array is None for array in init)
-        return Present.of(X) if is_first and sparse.issparse(X) else (X, None)
+        if not (is_first and sparse.issparse(X)):
+            return X, None
+        return Present.of(X) if memory is None else Data.found(memory, ("present", id(X)), lambda: Present.of(X))
 
     def _for_rows(self, target, model, sampler, sizes, data):
         if not self._is_free() or not self._has_small_table(model, data):

@@ -58,10 +58,14 @@ class Data(NamedTuple):
         """What `found` returns, which another training on these rows may know by the same key."""
         if self.memory is None:
             return found()
-        key = key_of()
-        if key not in self.memory:
-            self.memory[key] = found()
-        return self.memory[key]
+        return self.found(self.memory, key_of(), found)
+
+    @staticmethod
+    def found(memory: dict[Hashable, Any], key: Hashable, found: Callable[[], T]) -> T:
+        """What is in a memory, where it is written first if it is not there."""
+        if key not in memory:
+            memory[key] = found()
+        return memory[key]
 
     @property
     def n_rows(self) -> int:

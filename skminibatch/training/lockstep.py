@@ -14,11 +14,13 @@ from skminibatch.backends.arrays import is_sparse
 from skminibatch.contract.kinds import declared
 from skminibatch.contract.orders import RowOrder
 from skminibatch.contract.plan import LockstepPlan
+from skminibatch.models.data import raw_outputs
 from skminibatch.models.linear import LinearModel
-from skminibatch.training.work import GradientOfAll, Steps, T, Training, Work
+from skminibatch.training.work import GradientOfAll, Objective, Steps, T, Training, Work
 
 FEWEST_PRODUCTS = 1 << 22  # below, trainings one after another take milliseconds, and compile nothing
 FEWEST_ROWS = 8  # of a batch in the mean: the batches of all models end where one of them does
+MOST_EVALUATED = 20_000  # rows that are kept for all models
 WIDEST = 512  # features of sparse rows, which are written out a few at a time
 
 
@@ -73,6 +75,8 @@ def at_once(works: Sequence[Work]) -> list[Any]:
         steps = [work for work in works if isinstance(work, Steps)]
         plan = LockstepPlan(tuple(work.plan for work in steps))
         return backend.run_lockstep([work.model.task(work.data, work.params) for work in steps], plan)
+    if isinstance(works[0], Objective):
+        return _objectives([work for work in works if isinstance(work, Objective)])
     gradients = [work for work in works if isinstance(work, GradientOfAll)]
     tasks = [work.model.gradient_task(work.data, work.predictor) for work in gradients]
     found = backend.gradients_dense(tasks)
@@ -93,6 +97,9 @@ def kind(work: Work) -> Hashable | None:
     alike = id(data.X), model.device, *shape, *seen
     if isinstance(work, GradientOfAll):
         return None if is_sparse(data.X) else (GradientOfAll, *alike)
+    if isinstance(work, Objective):
+        shares = data.memory is not None and 0 < work.rows.size <= MOST_EVALUATED and model.device != "cuda"
+        return (Objective, *alike, work.rows.tobytes()) if shares else None
     plan = work.plan
     if plan.offsets[-1] < FEWEST_ROWS * plan.n_steps:
         return None
@@ -101,8 +108,24 @@ def kind(work: Work) -> Hashable | None:
 
 def _products(work: Work) -> float:
     """The numbers that a pass over the rows of a work multiplies."""
+    if isinstance(work, Objective):
+        return np.inf  # nothing has to be compiled
     n_rows = work.plan.offsets[-1] if isinstance(work, Steps) else work.data.X.shape[0]
     return float(n_rows) * work.model.n_parameters
+
+
+def _objectives(works: Sequence[Objective]) -> list[tuple[float, float]]:
+    """The mean losses of the same rows and the penalties: one product for all models."""
+    data, rows, K = works[0].data, works[0].rows, works[0].model.n_outputs
+    X = data.remembered(lambda: ("evaluated", id(data.X), rows.tobytes()), lambda: data.X[rows])
+    raw = raw_outputs(X, *(np.concatenate(arrays) for arrays in zip(*(work.predictor for work in works), strict=True)))
+    results, backend = [], backends.choose(works[0].model.device)
+    for m, (model, own, _, predictor) in enumerate(works):
+        weights = own.weights_of(rows)
+        total = backend.sum_of_losses(model.loss, raw[:, m * K : (m + 1) * K], own.y[rows], weights)
+        count = weights.sum() if weights.size else rows.size
+        results.append((total / max(count, np.finfo(float).tiny), model.penalty_value(predictor)))
+    return results
 
 
 def _order(order: RowOrder) -> tuple:

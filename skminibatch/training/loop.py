@@ -34,7 +34,7 @@ from skminibatch.training.state import (
     Verdict,
 )
 from skminibatch.training.stopping import ROUNDING, Watch
-from skminibatch.training.work import Steps, Training
+from skminibatch.training.work import Objective, Steps, Training
 
 ATTEMPTS, FALL = 8, 2  # at an epoch, and the powers of two by which the rate falls after each
 
@@ -300,7 +300,7 @@ def _epoch(
         if recipe.n_rows:  # a row that came several times was seen once
             state = state._replace(samples=samples + round(recipe.n_rows * n_done / data.n_rows))
         chunks += new
-        progress = _evaluated(progress, data, recipe, state, chunks)
+        progress = yield from _evaluated(progress, data, recipe, state, chunks)
         progress.verdict = watch.verdict(progress, recipe, clock.seconds())
         if progress.verdict.stalled:
             progress.state = state._replace(reductions=state.reductions + 1)
@@ -309,7 +309,9 @@ def _epoch(
     return progress, Batches.joined(chunks)
 
 
-def _evaluated(progress: Progress, data: Data, recipe: Recipe, state: TrainState, chunks: list[Batches]) -> Progress:
+def _evaluated(
+    progress: Progress, data: Data, recipe: Recipe, state: TrainState, chunks: list[Batches]
+) -> Training[Progress]:
     """The progress with the predictor of a new state, its objective and its score; `chunks` are those of the epoch so far."""
     model = progress.model
     predictor = model.predictor(progress.params, state.coefficients)
@@ -319,7 +321,7 @@ def _evaluated(progress: Progress, data: Data, recipe: Recipe, state: TrainState
         weight = np.average(weights) if weights.size else 1.0
         loss, penalty = float(stats.losses.sum() / (sizes.sum() * weight)), model.penalty_value(predictor)
     else:
-        loss, penalty = model.objective(data, recipe.evaluation_rows, predictor)
+        loss, penalty = yield Objective(model, data, recipe.evaluation_rows, predictor)
     if not np.isfinite(loss + penalty):
         raise Diverged(state.epoch, np.nan if state.coefficients is None else state.coefficients[0])
     validated = UNSCORED if recipe.validation is None else recipe.validation(*predictor)

@@ -41,7 +41,20 @@ class GradientOfAll(NamedTuple):
         return self.model.stored(self.data, self.predictor)
 
 
-Work: TypeAlias = Steps | GradientOfAll
+class Objective(NamedTuple):
+    """The mean loss of some rows (empty: all) and the penalty, at a predictor."""
+
+    model: Model
+    data: Data
+    rows: np.ndarray
+    predictor: Predictor
+
+    def carried_out(self) -> tuple[float, float]:
+        """By itself."""
+        return self.model.objective(self.data, self.rows, self.predictor)
+
+
+Work: TypeAlias = Steps | GradientOfAll | Objective
 T = TypeVar("T")
 Training: TypeAlias = Generator[Work, Any, T]
 

@@ -207,14 +207,23 @@ def loss_csr(loss, X, y, weights, rows, coef, intercept):
 
 def residuals(loss, raw, y, weights):
     """Weighted derivatives of the losses of some rows by their raw outputs (n, K)."""
+    return _residuals(loss, raw, y, weights)[0]
+
+
+def sum_of_losses(loss, raw, y, weights):
+    """Weighted sum of the losses of some rows, by their raw outputs (n, K)."""
+    return _residuals(loss, raw, y, weights)[1]
+
+
+def _residuals(loss, raw, y, weights) -> tuple[np.ndarray, float]:
     from skminibatch.backends.cpu.linear.losses import residuals as kernel
     from skminibatch.backends.cpu.linear.losses import scratch
     from skminibatch.backends.cpu.linear.operations import residuals as operation
 
     raw = np.array(raw, order="C")
-    function = operation(loss, raw, y)
-    kernel(function.addresses, raw, _flat(y), readonly(weights), scratch(raw.shape[1], raw.dtype)[1:])
-    return raw
+    function, (_, *space) = operation(loss, raw, y), scratch(raw.shape[1], raw.dtype)
+    total = kernel(function.addresses, raw, _flat(y), readonly(weights), tuple(space))
+    return raw, float(total)
 
 
 def follow_csr(loss, X, y, weights, rows, state, terms):

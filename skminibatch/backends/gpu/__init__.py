@@ -108,6 +108,11 @@ def residuals(loss, raw, y, weights):
     return _host().residuals(loss, raw, y, weights)
 
 
+def sum_of_losses(loss, raw, y, weights):
+    """Weighted sum of the losses of some rows, by their raw outputs (n, K)."""
+    return _host().sum_of_losses(loss, raw, y, weights)
+
+
 def follow_csr(loss, X, y, weights, rows, state, terms):
     """Diagonal Newton steps take one row after another, which is for a CPU."""
     return _host().follow_csr(loss, _on_host(X), y, weights, rows, state, terms)

@@ -64,24 +64,41 @@ def first_end(members, steps, stop):
 
 
 @inlined
-def take_residuals(members, m, position, n, K, space, dtype):
-    """The raw outputs of a model become its residuals; its losses and squares are added up."""
+def write_weights(members, m, position, n, space, are_ones):
+    """The weights of a block of rows for a model; whether they are all ones now, as they were before if `are_ones`."""
     weights, plan_weights = members.weights[m], members.plan_weights[m]
+    if not (weights or plan_weights):
+        if not are_ones:
+            for t in range(GROUP):
+                space.weights[t] = 1.0
+        return True
     for t in range(n):
         weight = vector_at(weights, np.float64, MANY)[space.rows[1, t]] if weights else 1.0
         if plan_weights:
             weight *= vector_at(plan_weights, np.float64, MANY)[position + t]
         space.weights[t] = weight
-        for k in range(K):
-            space.own[t, k] = space.raw[t, m * K + k]
+    return False
+
+
+@inlined
+def take_residuals(members, m, n, K, space, dtype):
+    """The raw outputs of a model become its residuals; its losses and squares are added up."""
+    outputs, own = space.raw[m * K : (m + 1) * K], address_of(space.own)
+    if K == 1:  # these stand together
+        own = address_of(outputs)
+    else:
+        for t in range(n):
+            for k in range(K):
+                space.own[t, k] = outputs[k, t]
     places = address_of(members.places) + m * N_PLACES * members.places.itemsize
     sums = address_of(space.sums) + 2 * m * space.sums.itemsize
-    call(members.loss[m, 0], (members.loss[m, 1], places, address_of(space.own), sums, n))
+    call(members.loss[m, 0], (members.loss[m, 1], places, own, sums, n))
     if members.tables[m]:
-        take_changes(matrix_at(members.tables[m], dtype, MANY, 1 + K), space.rows[1], n, space.own)
-    for t in range(n):
-        for k in range(K):
-            space.raw[t, m * K + k] = space.own[t, k]
+        take_changes(matrix_at(members.tables[m], dtype, MANY, 1 + K), space.rows[1], n, matrix_at(own, dtype, n, K))
+    if K > 1:
+        for t in range(n):
+            for k in range(K):
+                outputs[k, t] = space.own[t, k]
 
 
 @inlined
@@ -121,7 +138,7 @@ def run(learn, X, order, members, axes, flat, n_features, fit_intercept, space, 
     for m in range(M):
         places = address_of(members.places) + m * N_PLACES * members.places.itemsize
         call(members.look[m, 0], (members.look[m, 1], places, 0))
-    position = 0
+    by_rows, position, are_ones = space.raw.T, 0, False
     while position < n_rows:
         stop = first_end(members, steps, min(position + GROUP, n_rows))
         n = stop - position
@@ -135,15 +152,16 @@ def run(learn, X, order, members, axes, flat, n_features, fit_intercept, space, 
         read_rows(X, space.rows[0], n, center, space.tile)
         for t in range(0, n, TILE):
             look_ahead(min(HALF, n - t), cursor, ring, flat, d)
-            products(A, space.rows[0], t, min(t + TILE, n), d, V, space.raw, scale, space.square_lengths, True)
+            products(A, space.rows[0], t, min(t + TILE, n), d, V, by_rows, scale, space.square_lengths, True)
         for t in range(n):
             space.square_lengths[t] += free
         for m in range(M):
             if failed[m] < 0:
-                take_residuals(members, m, position, n, K, space, dtype)
+                are_ones = write_weights(members, m, position, n, space, are_ones)
+                take_residuals(members, m, n, K, space, dtype)
         for t in range(0, n, TILE):
             look_ahead(max(0, min(TILE, n - t) - HALF), cursor, ring, flat, d)
-            add_rows(A, space.rows[0], t, min(t + TILE, n), d, space.raw, space.gradient)
+            add_rows(A, space.rows[0], t, min(t + TILE, n), d, by_rows, space.gradient)
         for m in range(M):
             if failed[m] < 0 and members.ends[members.first[m] + steps[m]] == stop:
                 if step_of(members, m, steps[m], stop, d, K, space, free, scale, dtype):

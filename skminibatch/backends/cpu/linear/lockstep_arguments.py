@@ -53,7 +53,7 @@ class Members(NamedTuple):
 
 
 class WorkSpace(NamedTuple):
-    """What the kernel writes to; `point` and `gradient` have K rows for each model, of full cache lines.
+    """What the kernel writes to; `point` and `gradient` have K rows for each model, of full cache lines, and so has `raw`.
 
     ``read`` is where rows are read: X, or the tile. ``whole`` are the first and the last position.
     """
@@ -86,7 +86,7 @@ class WorkSpace(NamedTuple):
         *arrays, block, rows, tile, cursor, ring, burst, way, steps = side_by_side(
             (dtype, (M * K, full)),
             (dtype, (M * K, full)),
-            (dtype, (GROUP, M * K)),
+            (dtype, (M * K, GROUP)),
             (dtype, (GROUP, K)),
             (np.float64, (M, 2)),
             (np.float64, (2 * GROUP + max(K, GROUP),)),

@@ -115,7 +115,7 @@ def csr(loss, X, y, weights, rows, v, space):
 
 @Kernel
 def residuals(loss, raw, y, weights, space):
-    """Turn raw outputs (n, K) into weighted residuals, in place."""
+    """Turn raw outputs (n, K) into weighted residuals, in place; the weighted sum of the losses."""
     group, row_weights, _, sums, places = space
     n, K = raw.shape
     write_places(places, y, y.size // n, group, row_weights, K)
@@ -127,3 +127,4 @@ def residuals(loss, raw, y, weights, space):
                 row_weights[t] = weights[start + t]
         here = address_of(raw) + start * K * raw.itemsize
         call(loss[0], (loss[1], address_of(places), here, address_of(sums), size))
+    return sums[0]
