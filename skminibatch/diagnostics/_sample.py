@@ -228,16 +228,28 @@ class Sample:
         return jackknife(mean_without_each(means, groups), mean, level, self.left)
 
     def interval_of_ratio(
-        self, statistics: GradientStatistics, level: float, shifts=0.0, left: float | None = None
+        self,
+        statistics: GradientStatistics,
+        level: float,
+        shifts=0.0,
+        left: float | None = None,
+        center: float | None = None,
     ) -> tuple[float, float]:
         """Interval of ``|G|^2 / tr(Sigma)``, which stays finite where |G|^2 is close to zero.
 
-        `shifts` are added to the moments without each group.
+        The jackknife is that of the root of the ratio with the share of the noise in it, the norm of the mean gradient over the
+        deviation of a row: its error does not depend on its size. That of the ratio is small where the ratio came out too
+        small by chance, so that its intervals lie too low. `shifts` are added to the moments without each group; `center`
+        takes the place of the ratio of the moments.
         """
         statistics = self.of_interval(statistics)
         without_each = np.array(statistics.moments_without_each()) + shifts
         left = self.left if left is None else left
-        return jackknife(ratio(*without_each), float(ratio(*statistics.moments())), level, left)
+        center = float(ratio(*statistics.moments())) if center is None else center
+        share, shares = statistics.shares_of_noise()
+        roots = np.sqrt(np.maximum(ratio(*without_each) + shares, 0.0))
+        low, high = jackknife(roots, float(np.sqrt(max(center + share, 0.0))), level, left)
+        return max(low, 0.0) ** 2 - share, high**2 - share
 
 
 def ratio(square_norm, trace):

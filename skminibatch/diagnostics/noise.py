@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from numbers import Integral
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import stats
 from sklearn.utils._param_validation import Interval
 
+from skminibatch.contract.kinds import declared
 from skminibatch.diagnostics._sample import Record, Sample, batch_sizes_up_to, diagnostic, ratio
 from skminibatch.statistics.gradients import correlation, correlation_interval, inverted, jackknife
 
@@ -23,13 +26,28 @@ class NoiseScale(Record):
         ``tr(Sigma) / |G|^2``, in rows.
     trace_covariance : float
         ``tr(Sigma)``, the variance of the gradient of one row.
-    gradient_norm : float
+    objective_gradient_norm : float
         ``|G|``, the norm of the gradient of the objective.
     """
 
     noise_scale: float
     trace_covariance: float
-    gradient_norm: float
+    objective_gradient_norm: float
+
+    @property
+    def gradient_norm(self) -> float:
+        """``|G|``.
+
+        .. deprecated:: 0.2
+            Use `objective_gradient_norm`; ``history_["gradient_norm"]`` is the norm of the gradients of batches. It will be
+            removed in 0.4.
+        """
+        warnings.warn(
+            "NoiseScale.gradient_norm was renamed to objective_gradient_norm and will be removed in 0.4.",
+            FutureWarning,
+            stacklevel=2,
+        )
+        return self.objective_gradient_norm
 
     @property
     def critical_batch_size(self) -> float:
@@ -372,7 +390,9 @@ class AdamSignalToNoise(Record):
     signal_to_noise : float
         ``r = |G| / sqrt(tr(Sigma))`` of one row, all coordinates together: one over the root of the noise scale.
     per_coordinate : ndarray of shape (n_outputs, n_features + 1), of a network (n_parameters,)
-        ``|mu| / sigma`` of one row for each coordinate, the intercept last; infinite without noise, zero without both.
+        ``|mu| / sigma`` of one row for each coordinate, the intercept last; infinite without noise, zero without both. From
+        some of the rows, zero where mu does not differ from zero at `confidence_level`: of m rows, a ratio far below
+        ``1 / sqrt(m)`` cannot be told from none.
     """
 
     signal_to_noise: float
@@ -382,6 +402,20 @@ class AdamSignalToNoise(Record):
         """The mean step of Adam over its rate, ``1 / sqrt(1 + 1 / (b r^2))``: 1 where the gradient has no noise."""
         square = np.asarray(batch_size, float) * self.signal_to_noise**2
         return np.sqrt(square / (1.0 + square)) if np.isfinite(self.signal_to_noise) else np.ones_like(square)
+
+
+def _signal_of_coordinates(sample: Sample, mean: np.ndarray, variance: np.ndarray, level: float) -> np.ndarray:
+    """``|mu| / sigma`` of each coordinate, of all rows: the share of their noise is taken off the squares of the means of some.
+
+    Zero where a mean of some rows does not differ from zero at this level.
+    """
+    n, m = sample.n_rows, sample.rows.size
+    variance = variance * (1.0 - 1.0 / n) * (1.0 if sample.model.couples_rows else m / (m - 1.0))
+    of_mean = sample.share_of_noise * variance
+    stands_out = mean**2 > stats.norm.ppf(0.5 + level / 2.0) ** 2 * of_mean
+    square = np.where(stands_out, np.maximum(mean**2 - of_mean, 0.0), 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(square == 0, 0.0, np.sqrt(square / variance))
 
 
 @diagnostic()
@@ -399,7 +433,8 @@ def adam_signal_to_noise(
 
     Adam divides the gradient by the root of its mean square, noise included: with the mean mu and the deviation sigma of the
     gradient of one row, a step with batches of b rows has the mean ``rate mu / sqrt(mu^2 + sigma^2 / b)``. A larger batch
-    makes it longer, where SGD would move as far as before.
+    makes it longer, where SGD would move as far as before. The gradient is that of the objective; with ``solver='adamw'``, whose
+    penalty shrinks the parameters directly (decoupled weight decay), that of the loss.
 
     Parameters
     ----------
@@ -418,7 +453,8 @@ def adam_signal_to_noise(
     References
     ----------
     Kingma and Ba, Adam: a method for stochastic optimization, ICLR 2015, arXiv:1412.6980. Malladi, Lyu, Panigrahi and Arora,
-    On the SDEs and scaling rules for adaptive gradient algorithms, NeurIPS 2022, arXiv:2205.10287.
+    On the SDEs and scaling rules for adaptive gradient algorithms, NeurIPS 2022, arXiv:2205.10287. Loshchilov and Hutter,
+    Decoupled weight decay regularization, ICLR 2019, arXiv:1711.05101.
 
     Examples
     --------
@@ -433,8 +469,11 @@ def adam_signal_to_noise(
     """
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
     mean, variance = sample.gradients.moments()
-    mean = mean + sample.gradients.penalty_gradient()
     statistics = sample.statistics(sample.micro_batches())
+    if declared(sample.model.optimizer).decoupled:
+        statistics = statistics.of_losses()
+    else:
+        mean = mean + sample.gradients.penalty_gradient()
     square_norm, trace = statistics.moments()
     square, interval = np.inf, (np.inf, np.inf)
     if trace > 0:
@@ -443,8 +482,7 @@ def adam_signal_to_noise(
     def root(number: float) -> float:
         return float(np.sqrt(max(number, 0.0)))
 
-    with np.errstate(divide="ignore", invalid="ignore"):
-        per_coordinate = np.where(mean == 0, 0.0, np.abs(mean) / np.sqrt(variance))
+    per_coordinate = _signal_of_coordinates(sample, mean, variance, confidence_level)
     return AdamSignalToNoise(
         *sample.facts((root(interval[0]), root(interval[1])), confidence_level),
         root(square),

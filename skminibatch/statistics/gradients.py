@@ -46,6 +46,10 @@ class GradientStatistics(NamedTuple):
     population: float = np.inf
     rows_each: float = 1.0
 
+    def of_losses(self) -> GradientStatistics:
+        """The same for the objective without its penalty."""
+        return self._replace(pulls=np.zeros_like(self.pulls), square_pull=0.0)
+
     def moments(self) -> tuple[float, float]:
         """Unbiased estimates of (|G|^2, tr Sigma) of the population; both exact where all of its rows are here."""
         return self._moments(self.sizes.sum(), self.squares.sum(), self.products.sum(), self.pulls.sum())
@@ -58,6 +62,12 @@ class GradientStatistics(NamedTuple):
             self.products.sum() - 2.0 * self.products + self.square_sums,
             self.pulls.sum() - self.pulls,
         )
+
+    def shares_of_noise(self) -> tuple[float, np.ndarray]:
+        """Share of tr(Sigma) in the square of the mean gradient, of all groups and without each; `moments` take it off."""
+        n, population = self.sizes.sum() * self.rows_each, 1.0 - 1.0 / self.population
+        shares = 1.0 / np.append(n, n - self.sizes * self.rows_each) - 1.0 / self.population
+        return float(shares[0] / population), shares[1:] / population
 
     def _moments(self, n, squares, square_sum, pull):
         variance = self.rows_each * np.maximum(squares - square_sum / n, 0.0) / (n - 1.0)
