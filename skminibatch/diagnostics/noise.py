@@ -12,7 +12,7 @@ from scipy import stats
 from sklearn.utils._param_validation import Interval
 
 from skminibatch.contract.kinds import declared
-from skminibatch.diagnostics._sample import Record, Sample, batch_sizes_up_to, diagnostic, ratio
+from skminibatch.diagnostics._sample import Record, Sample, batch_sizes_up_to, diagnostic, ratio, widened
 from skminibatch.statistics.gradients import correlation, correlation_interval, inverted, jackknife
 
 
@@ -28,11 +28,16 @@ class NoiseScale(Record):
         ``tr(Sigma)``, the variance of the gradient of one row.
     objective_gradient_norm : float
         ``|G|``, the norm of the gradient of the objective.
+    tail_index : float
+        Of the squared norms of the gradients of rows, from the largest of them (Hill 1975): well above 1/2, few rows carry the
+        variance, so that those which were not examined may change it much, and the interval is widened for them. 0 where it
+        was not measured, for very few rows and for micro-batches.
     """
 
     noise_scale: float
     trace_covariance: float
     objective_gradient_norm: float
+    tail_index: float = 0.0
 
     @property
     def gradient_norm(self) -> float:
@@ -102,12 +107,18 @@ def gradient_noise_scale(
     Notes
     -----
     The estimates of ``|G|^2`` and ``tr(Sigma)`` are unbiased; the plug-in estimate from a batch of b rows saturates at
-    about b. The interval is a jackknife over micro-batches of ``1 / S``, which stays finite where ``|G|^2`` is close to
-    zero.
+    about b. The interval is a jackknife over micro-batches of the root of ``1 / S``, with the noise that is still in it, which
+    stays finite where ``|G|^2`` is close to zero.
+
+    An interval by a standard error fails where a few rows carry the variance. Where the largest squared norms of the gradients
+    point to a power law without a variance (`tail_index` above 1/2 by its standard error), the interval includes what rows that
+    were not examined may add, by that law. It cannot know of rows of another kind, none of which is in the sample: where
+    outliers are rare, examine all rows.
 
     References
     ----------
-    McCandlish, Kaplan, Amodei et al., An empirical model of large-batch training, 2018, arXiv:1812.06162.
+    McCandlish, Kaplan, Amodei et al., An empirical model of large-batch training, 2018, arXiv:1812.06162. Hill, A simple
+    general approach to inference about the tail of a distribution, Annals of Statistics 3, 1975.
 
     Examples
     --------
@@ -123,12 +134,16 @@ def gradient_noise_scale(
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
     statistics = sample.statistics(sample.micro_batches())
     square_norm, trace = statistics.moments()
-    interval = inverted(*sample.interval_of_ratio(statistics, confidence_level)) if trace > 0 else (0.0, 0.0)
+    interval = (0.0, 0.0)
+    if trace > 0:
+        traces = sample.traces(statistics)
+        interval = inverted(*sample.interval_of_ratio(statistics, confidence_level, traces=traces))
     return NoiseScale(
         *sample.facts(interval, confidence_level),
         float(1.0 / ratio(square_norm, trace)) if square_norm > 0 else (np.inf if trace > 0 else 0.0),
         trace,
         float(np.sqrt(max(square_norm, 0.0))),
+        sample.tail.index,
     )
 
 
@@ -151,6 +166,10 @@ class GradientVariance(Record):
     tau : float
         Root mean square of the norms of the gradients of the rows over their mean, at least one: importance sampling divides
         the second moment of a gradient by ``tau^2``, and its variance by at least as much.
+    tail_index : float
+        Of the squared norms of the gradients of rows, from the largest of them (Hill 1975): well above 1/2, few rows carry the
+        variance, so that those which were not examined may change it much, and the interval is widened for them. 0 where it
+        was not measured, for very few rows and for micro-batches.
     """
 
     UNKNOWN_OF_MICRO_BATCHES = ("by_importance", "tau")
@@ -161,6 +180,7 @@ class GradientVariance(Record):
     by_importance: np.ndarray
     trace_covariance: float
     tau: float
+    tail_index: float = 0.0
 
     def importance_pays(self, batch_size: int, n_measured: int | None = None) -> bool:
         """Whether importance sampling saves more than it costs, ``tau > (B + 3 b) / (3 b)`` (Katharopoulos and Fleuret 2018).
@@ -185,7 +205,7 @@ def _spread_of_norms(sample: Sample) -> tuple[float, float]:
     """(the variance of the norms of the gradients of rows, tau), as of all rows; NaN where rows have none of their own."""
     if sample.model.couples_rows:
         return np.nan, np.nan
-    norms = np.sqrt(sample.gradients.row_squares(sample.gradients.row_factors()))
+    norms = np.sqrt(sample.row_squares)
     spread = float(np.var(norms, ddof=1) * (1.0 - 1.0 / sample.n_rows))
     return spread, float(np.sqrt(1.0 + spread / norms.mean() ** 2)) if norms.any() else 1.0
 
@@ -231,6 +251,9 @@ def gradient_variance(
     `by_importance` is a bound for ``sampler='importance'``, which draws one half of its rows uniformly, so that no weight
     exceeds 2: its second moment is at most twice that of the best probabilities.
 
+    Where a few rows carry the variance, the interval is widened for those that were not examined: see `tail_index`, and the
+    notes of `gradient_noise_scale`.
+
     References
     ----------
     Cochran, Sampling Techniques, 3rd edition, 1977, chapter 2. Katharopoulos and Fleuret, Not all samples are created equal:
@@ -254,6 +277,8 @@ def gradient_variance(
     spread, tau = _spread_of_norms(sample)
     whole = sample.of_interval(statistics)
     low, high = jackknife(whole.moments_without_each()[1], whole.moments()[1], confidence_level, sample.left)
+    if (traces := sample.traces(statistics)) is not None:
+        low, high = widened((low, high), traces, confidence_level)
     return GradientVariance(
         *sample.facts((max(low, 0.0), high), confidence_level),
         b,
@@ -262,6 +287,7 @@ def gradient_variance(
         max(trace - spread, 0.0) / b,
         trace,
         float(tau),
+        sample.tail.index,
     )
 
 

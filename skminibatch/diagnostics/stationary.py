@@ -17,12 +17,13 @@ from skminibatch.diagnostics._hessian import (
     written_out,
     written_rows,
 )
-from skminibatch.diagnostics._sample import Record, Sample, diagnostic
+from skminibatch.diagnostics._sample import Record, Sample, diagnostic, widened
 from skminibatch.diagnostics._settled import MOST_WRITTEN, Draws, noise_of_motion, response, settled
 from skminibatch.diagnostics.curvature import _COUNT, _RATE, ROUNDING
 from skminibatch.diagnostics.improvement import curvatures_of_groups
 from skminibatch.models.linear_gradients import LinearGradients
-from skminibatch.statistics.gradients import jackknife, mean_without_each, sizes_of
+from skminibatch.statistics.gradients import jackknife, mean_without_each, sizes_of, standard_error
+from skminibatch.statistics.tails import Tail, predicted_means
 
 
 @dataclass(frozen=True, repr=False)
@@ -191,11 +192,15 @@ class NoiseAnisotropy(Record):
     cosine : float
         ``tr(H C) / (|H| |C|)``, 1 where the covariance is proportional to the Hessian.
     n_parameters : int
+    tail_index : float
+        Of the squared norms of the gradients, from the largest of them (Hill 1975): well above 1/2, few rows carry the noise, so
+        that those which were not examined may change its direction, and the interval is widened for them. 0 for very few rows.
     """
 
     alignment: float
     cosine: float
     n_parameters: int
+    tail_index: float = 0.0
 
 
 @diagnostic()
@@ -251,8 +256,8 @@ def noise_anisotropy(
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
     hessian, groups, p = hessian_for_products(sample.gradients), sample.micro_batches(), sample.model.n_parameters
     mean, rows_of_groups = sample.gradients.loss_gradient(), written_rows(sample, groups)
-    of_groups = [np.mean(curvatures_along(sample, hessian, rows, mean), axis=1) for rows in rows_of_groups]
-    parts = sample.per_row * np.array(of_groups)
+    of_rows = [curvatures_along(sample, hessian, rows, mean) for rows in rows_of_groups]
+    parts = sample.per_row * np.array([np.mean(each, axis=1) for each in of_rows])
     along, total = np.average(parts, axis=0, weights=sizes_of(groups))
     curvature = sample.gradients.hessian_trace()
     if total <= 0 or curvature <= 0:
@@ -265,11 +270,32 @@ def noise_anisotropy(
     of_groups = curvatures_of_groups(sample, groups, mean, noise)
     _, change_along, change_of_curvature = of_groups.changes_without_each(groups)
     without_each = p * (along_without + change_along) / ((curvature + change_of_curvature) * total_without)
-    low, high = jackknife(without_each, alignment, confidence_level, share_left(sample, groups))
+    left = share_left(sample, groups)
+    low, high = jackknife(without_each, alignment, confidence_level, left)
+    products, squares = np.concatenate(of_rows, axis=1)
+    tail = Tail.of(squares)
+    if tail.is_heavy:
+        predicted = _alignments(sample, products, squares, p / curvature, standard_error(without_each, left))
+        low, high = widened((low, high), predicted, confidence_level)
     norms = frobenius_norm(hessian, sample.rng) * noise.frobenius_norm()
     return NoiseAnisotropy(
         *sample.facts((max(low, min(alignment, 0.0)), min(high, float(max(p, alignment)))), confidence_level),
         alignment,
         float(along / norms),
         p,
+        tail.index,
     )
+
+
+def _alignments(sample: Sample, products: np.ndarray, squares: np.ndarray, unit: float, error: float) -> np.ndarray:
+    """What the alignment may be where few rows carry the noise, from ``g' H g`` and ``g' g`` of those that were examined.
+
+    Its standard error, in which the Hessian has a share, grows as the root of the noise that may be.
+    """
+    factors = np.divide(products, squares, out=np.zeros_like(squares), where=squares > 0)
+    rows = np.inf if sample.complete else sample.n_rows // sample.model.observation_size
+    sums, along = predicted_means(squares / squares.max(), rows, sample.rng, factors)
+    errors = error * sample.rng.standard_normal(len(sums)) * np.sqrt(sums * squares.max() / squares.mean())
+    finite = np.isfinite(sums)  # where no mean exists, a row of the tail is all that counts
+    aligned = np.where(finite, along, sample.rng.choice(factors, len(sums))) / np.where(finite, sums, 1.0)
+    return unit * aligned + errors

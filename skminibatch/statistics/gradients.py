@@ -137,10 +137,14 @@ def jackknife(without_each: np.ndarray, estimate: float, level: float, left: flo
 
     `left` is the share of the population that was not drawn: a finite population leaves less to doubt.
     """
-    k = len(without_each)
-    error = np.sqrt(left * (k - 1) / k) * norm(without_each - without_each.mean(), check_finite=False)
-    half = stats.t.ppf(0.5 + level / 2.0, k - 1) * error
+    half = stats.t.ppf(0.5 + level / 2.0, len(without_each) - 1) * standard_error(without_each, left)
     return float(estimate - half), float(estimate + half)
+
+
+def standard_error(without_each: np.ndarray, left: float = 1.0) -> float:
+    """Of an estimate, from what it is without each of k groups."""
+    k = len(without_each)
+    return float(np.sqrt(left * (k - 1) / k) * norm(without_each - without_each.mean(), check_finite=False))
 
 
 def inverted(low: float, high: float) -> tuple[float, float]:

@@ -179,6 +179,25 @@ def test_the_best_step_from_some_rows():
         assert np.isfinite(record.largest_step)
 
 
+def test_the_critical_batch_of_a_sample_is_not_too_high():
+    """Of few rows and many features: the best step, and intervals that miss on no side more often than they may."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((4000, 20)) * rng.gamma(2.0, 0.5, (4000, 1))
+    w = np.linspace(1, -1, 20)
+    y = X @ w + 0.5 * rng.standard_normal(4000)
+    far = at(np.zeros(20), 0.0, alpha=0.0)
+    exact = expected_improvement(far, X, y)
+    some = [expected_improvement(far, X, y, max_samples=400, random_state=seed) for seed in range(40)]
+    steps = np.array([record.largest_step for record in some])
+    assert abs(steps.mean() / exact.largest_step - 1) < 4.5 * steps.std() / steps.mean() / np.sqrt(40) + 0.03
+    near = at(w + 0.1, 0.0, alpha=0.0)
+    exact = expected_improvement(near, X, y).noise_scale
+    some = [expected_improvement(near, X, y, max_samples=200, random_state=seed) for seed in range(60)]
+    intervals = np.array([record.confidence_interval for record in some])
+    for missed in (intervals[:, 0] > exact, intervals[:, 1] < exact):
+        assert np.mean(missed) < 0.025 + 3 * np.sqrt(0.025 * 0.975 / 60)
+
+
 @pytest.mark.slow
 def test_the_interval_of_the_hessian_noise_scale_covers():
     rng, inside = np.random.default_rng(1), []

@@ -387,6 +387,21 @@ def test_wrong_batch_sizes(batch_sizes, regression):
         gradient_variance(MiniBatchSGDRegressor(), *regression, batch_sizes=batch_sizes)
 
 
+@pytest.mark.parametrize("diagnostic", [gradient_noise_scale, gradient_variance, noise_anisotropy])
+def test_intervals_hold_where_few_rows_carry_the_variance(diagnostic, rng):
+    """A twentieth of rows whose squared gradients have a power law: the record says so, and its interval includes the truth."""
+    X = rng.standard_t(2.5, (10_000, 3))
+    y, model = X @ [1.0, -1.0, 0.5] + rng.standard_normal(10_000), at(np.zeros(3), 0.0, alpha=0.0)
+    quantity = {gradient_noise_scale: "noise_scale", gradient_variance: "trace_covariance"}.get(diagnostic, "alignment")
+    exact = getattr(diagnostic(model, X, y), quantity)
+    some = [diagnostic(model, X, y, max_samples=0.05, random_state=seed) for seed in range(25)]
+    covered = [record.confidence_interval[0] <= exact <= record.confidence_interval[1] for record in some]
+    assert np.mean(covered) > 0.95 - 4.5 * np.sqrt(0.05 * 0.95 / 25)
+    assert np.mean([record.tail_index > 0.7 for record in some]) > 0.9
+    usual = diagnostic(model, np.sign(X) + rng.standard_normal(X.shape), np.sign(y), max_samples=0.05, random_state=0)
+    assert usual.tail_index < 0.6
+
+
 # -- correlation within batches
 
 
