@@ -143,7 +143,7 @@ def gradient_noise_scale(
         float(1.0 / ratio(square_norm, trace)) if square_norm > 0 else (np.inf if trace > 0 else 0.0),
         trace,
         float(np.sqrt(max(square_norm, 0.0))),
-        sample.tail.index,
+        sample.tail.heaviness,
     )
 
 
@@ -287,7 +287,7 @@ def gradient_variance(
         max(trace - spread, 0.0) / b,
         trace,
         float(tau),
-        sample.tail.index,
+        sample.tail.heaviness,
     )
 
 

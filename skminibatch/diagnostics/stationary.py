@@ -283,7 +283,7 @@ def noise_anisotropy(
         alignment,
         float(along / norms),
         p,
-        tail.index,
+        tail.heaviness,
     )
 
 

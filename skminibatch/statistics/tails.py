@@ -12,37 +12,38 @@ PREDICTIONS, TERMS = 1_000, 200  # predicted means, and the largest numbers that
 
 
 class Tail(NamedTuple):
-    """The largest of some numbers, as a power law: ``P(x > t) ~ t^(-1 / index)``.
+    """The largest of some numbers, as a power law: ``P(x > t) ~ t^(-1 / heaviness)``.
 
     Attributes
     ----------
-    index : float
+    heaviness : float
         Mean logarithm of the largest numbers over the threshold (Hill, A simple general approach to inference about the tail
         of a distribution, Annals of Statistics 3, 1975). Above 1/2 the numbers have no variance, above 1 no mean.
     threshold : float
-    count : int
+    size : int
         Numbers above the threshold.
     """
 
-    index: float
+    heaviness: float
     threshold: float
-    count: int
+    size: int
 
     @classmethod
     def of(cls, numbers: np.ndarray) -> Tail:
         """That of some numbers, of which zeros are not in it; an index of 0 where there are too few."""
         m = len(numbers)
-        count = min(max(m // SHARE, min(FEWEST, m // 4)), MOST, np.count_nonzero(numbers) - 1)
-        if count < 2:
+        positive = int(np.count_nonzero(numbers))
+        size = min(max(m // SHARE, min(FEWEST, m // 4)), MOST, positive - 1)
+        if size < 2:
             return cls(0.0, np.inf, 0)
-        largest = np.partition(numbers, m - count - 1)[m - count - 1 :]
+        largest = np.partition(numbers, m - size - 1)[m - size - 1 :]
         threshold = float(largest[0])
-        return cls(float(np.mean(np.log(largest[1:] / threshold))), threshold, count)
+        return cls(float(np.mean(np.log(largest[1:] / threshold))), threshold, size)
 
     @property
     def is_heavy(self) -> bool:
-        """Whether the index is above 1/2 by more than its standard error, ``index / sqrt(count)``."""
-        return self.index * (1.0 - 1.0 / np.sqrt(max(self.count, 1))) > HEAVY
+        """Whether the index is above 1/2 by more than its standard error, ``heaviness / sqrt(size)``."""
+        return self.heaviness * (1.0 - 1.0 / np.sqrt(max(self.size, 1))) > HEAVY
 
 
 def predicted_means(
@@ -56,11 +57,11 @@ def predicted_means(
     products are there too (2, PREDICTIONS), those in the tail taking factors that occur in it.
     """
     tail, m = Tail.of(numbers), len(numbers)
-    k, order = tail.count, np.argsort(numbers)
+    k, order = tail.size, np.argsort(numbers)
     factors = np.ones(m) if factors is None else factors
     both, of_tail = np.array([numbers, numbers * factors]), factors[order[m - k :]]
     body = both[:, order[: m - k]]
-    indices = 1.0 / rng.gamma(k, 1.0 / (k * tail.index), PREDICTIONS)
+    indices = 1.0 / rng.gamma(k, 1.0 / (k * tail.heaviness), PREDICTIONS)
     shares = rng.beta(k + 0.5, m - k + 0.5, PREDICTIONS)
     spread = body.std(axis=1)[:, None]
     means = body.mean(axis=1)[:, None] + spread * rng.standard_normal(PREDICTIONS) / np.sqrt(m - k)

@@ -10,11 +10,11 @@ from skminibatch.statistics.tails import MOST, Tail, predicted_means
 
 @pytest.mark.parametrize("index", [0.3, 0.7, 1.5])
 def test_the_index_of_a_power_law(index):
-    """Hill's estimate is unbiased for one, with the standard error ``index / sqrt(count)``."""
+    """Hill's estimate is unbiased for one, with the standard error ``index / sqrt(size)``."""
     rng = np.random.default_rng(0)
     tails = [Tail.of(5.0 * rng.random(2000) ** -index) for _ in range(100)]
-    assert {tail.count for tail in tails} == {100}
-    found = np.array([tail.index for tail in tails])
+    assert {tail.size for tail in tails} == {100}
+    found = np.array([tail.heaviness for tail in tails])
     assert abs(found.mean() - index) < 4.5 * index / np.sqrt(100 * 100)
     assert np.std(found) == pytest.approx(index / 10, rel=0.3)
     assert np.mean([tail.is_heavy for tail in tails]) == pytest.approx(float(index > 0.5), abs=0.1)
@@ -22,9 +22,9 @@ def test_the_index_of_a_power_law(index):
 
 def test_numbers_without_a_tail():
     for numbers in (np.zeros(100), np.ones(100), np.arange(3.0), np.append(np.zeros(99), 1.0)):
-        assert Tail.of(numbers).index == 0
+        assert Tail.of(numbers).heaviness == 0
         assert not Tail.of(numbers).is_heavy
-    assert Tail.of(np.random.default_rng(0).random(100_000) ** -2.0).count == MOST
+    assert Tail.of(np.random.default_rng(0).random(100_000) ** -2.0).size == MOST
 
 
 @pytest.mark.parametrize("index", [0.7, 1.0, 1.6])
