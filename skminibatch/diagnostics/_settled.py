@@ -17,7 +17,7 @@ from skminibatch.contract.kinds import declared
 from skminibatch.models.linear_gradients import LinearGradients
 from skminibatch.samplers import SAMPLERS
 
-MOST_WRITTEN = 512  # parameters for which the covariance of the noise is followed as the parameters move
+MOST_WRITTEN = 256  # parameters for which the covariance of the noise is followed as the parameters move
 MOST_ROUNDS, ENOUGH = 1_000, 1e-10  # of the fixed point, and its relative error
 AT_ONCE = 1_024  # steps of an epoch
 

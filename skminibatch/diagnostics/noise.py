@@ -436,7 +436,7 @@ def _signal_of_coordinates(sample: Sample, mean: np.ndarray, variance: np.ndarra
     Zero where a mean of some rows does not differ from zero at this level.
     """
     n, m = sample.n_rows, sample.rows.size
-    variance = variance * (1.0 - 1.0 / n) * (1.0 if sample.model.couples_rows else m / (m - 1.0))
+    variance = variance if sample.model.couples_rows else variance * (1.0 - 1.0 / n) * m / (m - 1.0)
     of_mean = sample.share_of_noise * variance
     stands_out = mean**2 > stats.norm.ppf(0.5 + level / 2.0) ** 2 * of_mean
     square = np.where(stands_out, np.maximum(mean**2 - of_mean, 0.0), 0.0)

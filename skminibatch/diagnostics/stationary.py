@@ -109,7 +109,7 @@ def stationary_covariance(
     Notes
     -----
     H, C and A_i are taken where the estimator stands, which should be close to the optimum. For a quadratic loss and
-    independent rows, S is then exact. M is left out for networks and for more than 512 parameters: there the true covariance
+    independent rows, S is then exact. M is left out for networks and for more than 256 parameters: there the true covariance
     is larger for steps near the largest and few rows in a batch.
 
     In epochs, with the T batches of each, S is exact to the first order of the noise,

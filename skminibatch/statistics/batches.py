@@ -35,7 +35,7 @@ class BatchStatistics(NamedTuple):
     rate : float
         The last rate.
     error : float
-        Standard error of `signal`, from the spread of the batches; zero for one batch.
+        Standard error of `signal`, from the spread of the batches; of one batch V, which its error hardly exceeds.
     """
 
     loss: float
@@ -65,7 +65,9 @@ class BatchStatistics(NamedTuple):
         of_batches = (1.0 / b - 1.0 / population) * variance
         signals, updates = norms - of_batches, rates * np.maximum(of_batches, 0.0)
         signal, m = _mean(signals), len(b)
-        error = float(np.sqrt(np.sum((signals - signal) ** 2) / (m * (m - 1)))) if m > 1 else 0.0
+        error = (
+            float(np.sqrt(np.sum((signals - signal) ** 2) / (m * (m - 1)))) if m > 1 else max(float(of_batches[0]), 0.0)
+        )
         update_variance, temperature = _mean(rates * updates), _mean(updates) / 2.0
         return cls(loss, _mean(norms), _mean(variance), signal, update_variance, temperature, rate, error)
 
