@@ -65,9 +65,10 @@ class BatchStatistics(NamedTuple):
         of_batches = (1.0 / b - 1.0 / population) * variance
         signals, updates = norms - of_batches, rates * np.maximum(of_batches, 0.0)
         signal, m = _mean(signals), len(b)
-        error = (
-            float(np.sqrt(np.sum((signals - signal) ** 2) / (m * (m - 1)))) if m > 1 else max(float(of_batches[0]), 0.0)
-        )
+        error = max(float(of_batches[0]), 0.0)
+        if m > 1:
+            with np.errstate(over="ignore", invalid="ignore"):  # of a training that diverges
+                error = float(np.sqrt(np.sum((signals - signal) ** 2) / (m * (m - 1))))
         update_variance, temperature = _mean(rates * updates), _mean(updates) / 2.0
         return cls(loss, _mean(norms), _mean(variance), signal, update_variance, temperature, rate, error)
 

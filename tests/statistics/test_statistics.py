@@ -217,6 +217,8 @@ def test_the_noise_scale_of_an_objective_with_a_penalty():
     assert np.isnan(found.of_objective(0.04).noise_scale)
     one = BatchStatistics.of(sizes[:1], np.full(1, 0.1), StepStats(sizes[:1] * 1.0, norms[:1], 8 * norms[:1] + 7.0, -1))
     assert one.error == pytest.approx(1 / 8)
+    huge = BatchStatistics.of(sizes, np.full(4, 0.1), StepStats(sizes * 1.0, 1e200 * norms, 1e202 * norms, -1))
+    assert huge.error == huge.of_objective(1.0).error == np.inf
     hidden = found._replace(signal=-1e-3, error=0.5)
     assert hidden.of_objective(0.0049).noise_scale == np.inf
     assert np.isnan(hidden.of_objective(0.0051).noise_scale)
