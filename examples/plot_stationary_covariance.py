@@ -6,8 +6,8 @@ eigenvalue lambda, the variance eta c / (b lambda (2 - eta lambda)), where c is 
 that direction. If the noise were alike in all directions, the flattest would wander most, by far. But the noise of real
 gradients is larger where the objective is more curved: without a penalty c would be about proportional to lambda, and the
 variance about the same everywhere; the penalty adds curvature without noise, so that flat directions wander least.
-`stationary_covariance` predicts each of these variances; the points are those of the parameters along a run. They lie a
-tenth above, since the prediction takes the noise at the minimum, and where the parameters are off there is more of it.
+`stationary_covariance` predicts each of these variances, with the noise that comes in addition where the parameters are off
+the minimum, a tenth here; the points are those of the parameters along a run.
 
 Usage: python examples/plot_stationary_covariance.py [--output plot_stationary_covariance.png]
 """

@@ -274,7 +274,7 @@ SAMPLER = Kind(
         "draw": "draw(memory, sizes): (order, weights or None, memory); the weights keep the gradient unbiased",
     },
     {
-        "one_population": Ability(False, "whether each row of a batch is drawn from all rows in use"),
+        "one_population": Ability(False, "whether each row of a batch is drawn at random from all rows in use"),
         "without_replacement": Ability(False, "whether no row comes twice in a batch"),
         "weighs_rows": Ability(False, "whether `draw` gives weights, one per position"),
         "needs_strata": Ability(False, "whether `start` needs the stratum of each row"),

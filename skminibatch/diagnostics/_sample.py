@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass, fields
+from functools import cached_property
 from numbers import Integral, Real
 
 import numpy as np
@@ -15,7 +16,14 @@ from skminibatch.contract.typing import Examinable
 from skminibatch.models.gradients import Gradients
 from skminibatch.models.linear_gradients import LinearGradients
 from skminibatch.models.protocol import Model
-from skminibatch.statistics.gradients import GradientStatistics, jackknife, mean_without_each, sizes_of
+from skminibatch.statistics.gradients import (
+    GradientStatistics,
+    jackknife,
+    mean_without_each,
+    sizes_of,
+    standard_error,
+)
+from skminibatch.statistics.tails import Tail, predicted_means
 
 NO_NOISE = 1e-150  # of the square of the gradient
 NO_FIELDS: tuple[str, ...] = ()  # a constant: an annotation in the class would make a field of it
@@ -214,6 +222,25 @@ class Sample:
         n, size = self.n_rows, self.rows.size
         return (n - size) / (size * (n - 1.0))
 
+    @cached_property
+    def row_squares(self) -> np.ndarray:
+        """Squared norms of the gradients of the losses of the rows; none where rows are coupled."""
+        return np.zeros(0) if self.model.couples_rows else self.gradients.row_squares(self.gradients.row_factors())
+
+    @cached_property
+    def tail(self) -> Tail:
+        """The tail of the squared norms."""
+        return Tail.of(self.row_squares)
+
+    def traces(self, statistics: GradientStatistics) -> np.ndarray | None:
+        """tr(Sigma) as it may be, where few rows carry it, some of which may not be here; None where they do not."""
+        if not self.tail.is_heavy:
+            return None
+        unit = self.row_squares.max()
+        means = unit * predicted_means(self.row_squares / unit, np.inf if self.complete else self.n_rows, self.rng)
+        square_norm, _ = statistics.of_losses().moments()
+        return np.maximum(means - max(square_norm, 0.0), 0.0)
+
     def statistics(self, groups: list[np.ndarray]) -> GradientStatistics:
         """Those of the gradients of groups of rows, drawn from all rows."""
         return self.gradients.statistics(groups)
@@ -228,16 +255,43 @@ class Sample:
         return jackknife(mean_without_each(means, groups), mean, level, self.left)
 
     def interval_of_ratio(
-        self, statistics: GradientStatistics, level: float, shifts=0.0, left: float | None = None
+        self,
+        statistics: GradientStatistics,
+        level: float,
+        shifts=0.0,
+        left: float | None = None,
+        center: float | None = None,
+        traces: np.ndarray | None = None,
     ) -> tuple[float, float]:
         """Interval of ``|G|^2 / tr(Sigma)``, which stays finite where |G|^2 is close to zero.
 
-        `shifts` are added to the moments without each group.
+        The jackknife is that of the root of the ratio with the share of the noise in it, the norm of the mean gradient over the
+        deviation of a row: its error does not depend on its size. That of the ratio is small where the ratio came out too
+        small by chance, so that its intervals lie too low. `shifts` are added to the moments without each group; `center`
+        takes the place of the ratio of the moments. With `traces`, what tr(Sigma) may be, the interval includes what the ratio
+        may be then.
         """
         statistics = self.of_interval(statistics)
         without_each = np.array(statistics.moments_without_each()) + shifts
         left = self.left if left is None else left
-        return jackknife(ratio(*without_each), float(ratio(*statistics.moments())), level, left)
+        center = float(ratio(*statistics.moments())) if center is None else center
+        share, shares = statistics.shares_of_noise()
+        roots = np.sqrt(np.maximum(ratio(*without_each) + shares, 0.0))
+        root = float(np.sqrt(max(center + share, 0.0)))
+        low, high = jackknife(roots, root, level, left)
+        low, high = max(low, 0.0) ** 2 - share, high**2 - share
+        if traces is None:
+            return low, high
+        errors = standard_error(roots, left) * self.rng.standard_t(len(roots) - 1, len(traces))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            possible = root * np.sqrt(statistics.moments()[1] / traces) + errors
+        return widened((low, high), np.sign(possible) * possible**2 - share, level)
+
+
+def widened(interval: tuple[float, float], predicted: np.ndarray, level: float) -> tuple[float, float]:
+    """The interval with that of some predictions."""
+    low, high = np.quantile(predicted, [0.5 - level / 2.0, 0.5 + level / 2.0], method="nearest")
+    return float(min(interval[0], low)), float(max(interval[1], high))
 
 
 def ratio(square_norm, trace):

@@ -175,8 +175,8 @@ def smoothness(
 ) -> Smoothness:
     """The smoothness constants of the objective, of its rows and of its batches, and the steps that they allow.
 
-    With the constant ``L_i = c (|x_i|^2 + 1)`` of a row, c a bound of the second derivative of the loss, and L that of the
-    objective, a batch of b rows has the expected smoothness
+    With the constant ``L_i = c (|x_i|^2 + 1)`` of a row, c a bound of the second derivative of the loss (of 'poisson' and losses
+    with a kink a stand-in, see Notes), and L that of the objective, a batch of b rows has the expected smoothness
 
     ``L(b) = n (b - 1) / (b (n - 1)) L + (n - b) / (b (n - 1)) L_max``.
 
@@ -190,7 +190,7 @@ def smoothness(
     Returns
     -------
     record : Smoothness
-        Bounds, at the worst raw outputs, each with the curvature of the penalty.
+        Bounds at any parameters where the second derivative of the loss has a bound, each with the curvature of the penalty.
 
     Raises
     ------
@@ -199,8 +199,11 @@ def smoothness(
 
     Notes
     -----
-    Losses with a kink have no such constants; in their place stands the curvature of the expected loss, as for
-    ``learning_rate='auto'``. ``learning_rate='auto'`` itself works from a sample and a high quantile instead of L_max.
+    Two kinds of loss have no such constants, and what takes their place is no bound. The second derivative ``exp(f)`` of
+    'poisson' grows with the raw output f; c is ``exp(a) + |exp(a) - y|`` at the intercept a of the estimator alone, with which no
+    row moves its raw output by more than one there: rows with larger expected counts are curvier, and steps of
+    ``largest_step`` may overshoot. For losses with a kink, c is the curvature of the expected loss, as for
+    ``learning_rate='auto'``. That rate itself works from a sample and a high quantile instead of L_max.
 
     References
     ----------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,7 +15,7 @@ from skminibatch.diagnostics._hessian import (
     share_left,
     written_rows,
 )
-from skminibatch.diagnostics._sample import Record, Sample, batch_sizes_up_to, diagnostic
+from skminibatch.diagnostics._sample import Record, Sample, batch_sizes_up_to, diagnostic, ratio
 from skminibatch.statistics.gradients import GradientStatistics, inverted, mean_without_each, sizes_of
 
 
@@ -84,9 +85,10 @@ def expected_improvement(
     -----
     The common form ``|G|^2 / (2 (1 + S / b))`` is this one with a Hessian that is the identity.
 
-    With `max_samples`, the share of their noise is taken off ``|G|^2`` and ``G' H G``. Where nothing is left, as close to the
-    optimum, the noise scale is infinite, steps and improvements are zero, and `largest_step` is that along the gradient of
-    the rows that were drawn.
+    With `max_samples`, the share of their noise is taken off ``|G|^2`` and ``G' H G``, and each gradient meets the Hessians of
+    other rows only, so that ``G' H G`` and ``tr(H Sigma)`` are those of all rows in the mean. Where nothing is left, as close
+    to the optimum, the noise scale is infinite, steps and improvements are zero, and `largest_step` is that along the
+    gradient of the rows that were drawn.
 
     For more than 2,048 parameters (256 of a network) the Hessian is not written out: ``G' H G`` is as exact as before, and
     ``g' H g`` is that of at most 1,024 of the rows (128 for a network), from which the interval follows.
@@ -109,8 +111,8 @@ def expected_improvement(
     """
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
     b = batch_sizes_up_to(batch_sizes, sample.n_rows)
-    hessian, share = hessian_for_products(sample.gradients), sample.share_of_noise
-    of_penalty, groups = sample.gradients.penalty_gradient(), sample.micro_batches()
+    hessian, groups = hessian_for_products(sample.gradients), sample.micro_batches()
+    of_penalty = sample.gradients.penalty_gradient()
     gradient = sample.gradients.loss_gradient() + of_penalty
     statistics = _in_metric(sample, groups, hessian, of_penalty)
     _, trace = statistics.moments()
@@ -121,15 +123,20 @@ def expected_improvement(
         raise ValueError(
             "The noise of the gradients lies where the curvature is negative: to second order, no step is too long."
         )
-    largest_step, scale = square / along, np.inf
-    square, along = square - share * sample.statistics(groups).moments()[1], along - share * trace
+    of_groups = curvatures_of_groups(sample, groups, gradient, Covariance(sample, groups)) if trace > 0 else None
+    largest_step, scale, inverse = square / along, np.inf, None
+    if not sample.complete:
+        square -= sample.share_of_noise * sample.statistics(groups).moments()[1]
+        if of_groups is not None:
+            along, trace = of_groups.of_other_rows(sample, groups, gradient)
+            inverse = float(ratio(along, trace))
     if square > 0 and along > 0:
         largest_step, scale = square / along, float(trace / along)
     interval = (0.0, 0.0)
-    if trace > 0:
-        shifts = changes_without_each(sample, groups, gradient, Covariance(sample, groups))[:2]
+    if of_groups is not None:
+        shifts = of_groups.changes_without_each(groups)[:2]
         left = share_left(sample, groups)
-        interval = inverted(*sample.interval_of_ratio(statistics, confidence_level, shifts, left))
+        interval = inverted(*sample.interval_of_ratio(statistics, confidence_level, shifts, left, inverse))
     largest = square * largest_step / 2.0 if np.isfinite(scale) else 0.0
     return ExpectedImprovement(
         *sample.facts(interval, confidence_level),
@@ -160,12 +167,54 @@ def _in_metric(sample: Sample, groups, hessian, of_penalty: np.ndarray) -> Gradi
     )
 
 
-def changes_without_each(sample: Sample, groups, gradient: np.ndarray, noise: Covariance) -> np.ndarray:
-    """How (G' H G, tr(H Sigma), tr(H)) change with the Hessian of all groups but one, for each group, (3, k)."""
-    changes = []
-    for rows in groups:
+class CurvaturesOfGroups(NamedTuple):
+    """What the Hessians H_j of k groups of rows make of the gradients of the sample.
+
+    Attributes
+    ----------
+    of_gradient, of_noise, traces : ndarray of shape (k,)
+        ``G' H_j G``, ``tr(H_j Sigma)`` and ``tr(H_j)``.
+    of_others, noise_of_others : ndarray of shape (k,)
+        The first two with G and Sigma of the rows of all other groups.
+    """
+
+    of_gradient: np.ndarray
+    of_noise: np.ndarray
+    traces: np.ndarray
+    of_others: np.ndarray
+    noise_of_others: np.ndarray
+
+    def changes_without_each(self, groups) -> np.ndarray:
+        """How (G' H G, tr(H Sigma), tr(H)) change with the Hessian of all groups but one, for each group, (3, k)."""
+        curvatures = np.array([self.of_gradient, self.of_noise, self.traces]).T
+        return (mean_without_each(curvatures, groups) - np.average(curvatures, axis=0, weights=sizes_of(groups))).T
+
+    def of_other_rows(self, sample: Sample, groups, gradient: np.ndarray) -> tuple[float, float]:
+        """(G' H G, tr(H Sigma)) of all rows, where no gradient of a row meets the Hessian of the same row.
+
+        ``g_i' H_i g_i`` is of the order of the squared length of a row times that of its gradient. In the products of a mean
+        gradient, a covariance and a mean Hessian of the same m rows it counts for a share of 1 / m, which of d features is one
+        of d / m too much.
+        """
+        sizes, n = sizes_of(groups), sample.rows.size
+        unbiased = 1.0 if sample.model.couples_rows else n / (n - 1.0) * (1.0 - 1.0 / sample.n_rows)
+        trace = unbiased * float(np.average(self.noise_of_others, weights=sizes))
+        shares = 1.0 / (n - sizes) - 1.0 / sample.n_rows
+        along = float(np.average(self.of_others - shares * trace, weights=sizes))
+        return along, trace
+
+
+def curvatures_of_groups(sample: Sample, groups, gradient: np.ndarray, noise: Covariance) -> CurvaturesOfGroups:
+    """Those of groups of rows, with the gradient of the objective and the noise of the whole sample."""
+    parts, mean, n = [], sample.gradients.loss_gradient(), sample.rows.size
+    few = written_rows(sample, groups)
+    m = sum(map(len, few))
+    for rows, written in zip(groups, few, strict=True):
         of_group = sample.gradients.on(rows)
         hessian, trace = hessian_for_products(of_group), of_group.hessian_trace()
-        changes.append((gradient @ (hessian @ gradient), noise.along(hessian), trace))
-    curvatures = np.array(changes)
-    return (mean_without_each(curvatures, groups) - np.average(curvatures, axis=0, weights=sizes_of(groups))).T
+        others = gradient + len(rows) / (n - len(rows)) * (mean - of_group.loss_gradient())
+        of_noise = noise.along(hessian)
+        own = sample.per_row * float(np.mean(curvatures_along(sample, hessian, written, mean)[0]))
+        of_others = (m * of_noise - len(written) * own) / (m - len(written))
+        parts.append((gradient @ (hessian @ gradient), of_noise, trace, others @ (hessian @ others), of_others))
+    return CurvaturesOfGroups(*np.array(parts).T)

@@ -17,6 +17,7 @@ from skminibatch.models.linear_gradients import LinearGradients
 from skminibatch.statistics.gradients import jackknife
 
 ROUNDING = 1e-12  # of the largest eigenvalue: what is smaller is zero
+SAME = 1e-6  # relative sum of a row of second derivatives that is zero but for rounding
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,7 +41,9 @@ class InverseHessianBias(Record):
     gaussian_corrected : float
         The bias that it leaves, measured on the same batches.
     effective_dimension : float
-        ``d = tr(A H^-1)``, for each output: without a penalty, the number of its parameters.
+        ``d = tr(A H^-1)`` over the number of free outputs: without a penalty, the parameters of an output. Softmax over K
+        classes has K - 1 free outputs, since adding the same to all raw outputs changes no prediction. Outputs without any
+        curvature do not count.
     batch_size : int
         b; never more than there are rows.
     """
@@ -180,7 +183,7 @@ def _whitening(sample: Sample) -> np.ndarray:
 
 
 def _leverages(gradients: LinearGradients, whiten: np.ndarray) -> tuple[np.ndarray, int]:
-    """Eigenvalues of ``T' A_i T`` for each row (n, K), and the number of outputs that are free (softmax: K - 1)."""
+    """Eigenvalues of ``T' A_i T`` for each row (n, K), and the number of outputs that are free."""
     K = gradients.model.n_outputs
     whiten = whiten.reshape(K, -1, whiten.shape[1])
     leverages, mean = [], np.zeros((K, K))
@@ -191,7 +194,17 @@ def _leverages(gradients: LinearGradients, whiten: np.ndarray) -> tuple[np.ndarr
         white = np.matmul(roots.transpose(0, 2, 1), outputs)
         leverages.append(np.linalg.eigvalsh(np.matmul(white, white.transpose(0, 2, 1))))
         mean += second.sum(axis=0)
-    return np.maximum(np.concatenate(leverages), 0.0), int(np.linalg.matrix_rank(mean, hermitian=True))
+    return np.maximum(np.concatenate(leverages), 0.0), _free_outputs(mean)
+
+
+def _free_outputs(second: np.ndarray) -> int:
+    """Outputs with curvature, one less where a shift of all raw outputs changes no loss; `second` (K, K) is their mean curvature.
+
+    Not its rank: that of rare classes, whose curvature is small, would be a matter of rounding.
+    """
+    own = np.diag(second)
+    shifts = len(own) > 1 and np.all(np.abs(second.sum(axis=1)) <= SAME * own)
+    return int(np.count_nonzero(own > 0)) - int(shifts)
 
 
 def _factor(leverages: np.ndarray, share: float) -> float:

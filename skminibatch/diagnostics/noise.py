@@ -8,9 +8,11 @@ from numbers import Integral
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import stats
 from sklearn.utils._param_validation import Interval
 
-from skminibatch.diagnostics._sample import Record, Sample, batch_sizes_up_to, diagnostic, ratio
+from skminibatch.contract.kinds import declared
+from skminibatch.diagnostics._sample import Record, Sample, batch_sizes_up_to, diagnostic, ratio, widened
 from skminibatch.statistics.gradients import correlation, correlation_interval, inverted, jackknife
 
 
@@ -24,13 +26,33 @@ class NoiseScale(Record):
         ``tr(Sigma) / |G|^2``, in rows.
     trace_covariance : float
         ``tr(Sigma)``, the variance of the gradient of one row.
-    gradient_norm : float
+    objective_gradient_norm : float
         ``|G|``, the norm of the gradient of the objective.
+    tail_index : float
+        Of the squared norms of the gradients of rows, from the largest of them (Hill 1975): well above 1/2, few rows carry the
+        variance, so that those which were not examined may change it much, and the interval is widened for them. 0 where it
+        was not measured, for very few rows and for micro-batches.
     """
 
     noise_scale: float
     trace_covariance: float
-    gradient_norm: float
+    objective_gradient_norm: float
+    tail_index: float = 0.0
+
+    @property
+    def gradient_norm(self) -> float:
+        """``|G|``.
+
+        .. deprecated:: 0.2
+            Use `objective_gradient_norm`; ``history_["gradient_norm"]`` is the norm of the gradients of batches. It will be
+            removed in 0.4.
+        """
+        warnings.warn(
+            "NoiseScale.gradient_norm was renamed to objective_gradient_norm and will be removed in 0.4.",
+            FutureWarning,
+            stacklevel=2,
+        )
+        return self.objective_gradient_norm
 
     @property
     def critical_batch_size(self) -> float:
@@ -99,12 +121,18 @@ def gradient_noise_scale(
     `skminibatch.model_selection` estimates it, and `BatchCostModel` of `skminibatch.cost_model` measures it.
 
     The estimates of ``|G|^2`` and ``tr(Sigma)`` are unbiased; the plug-in estimate from a batch of b rows saturates at
-    about b. The interval is a jackknife over micro-batches of ``1 / S``, which stays finite where ``|G|^2`` is close to
-    zero.
+    about b. The interval is a jackknife over micro-batches of the root of ``1 / S``, with the noise that is still in it, which
+    stays finite where ``|G|^2`` is close to zero.
+
+    An interval by a standard error fails where a few rows carry the variance. Where the largest squared norms of the gradients
+    point to a power law without a variance (`tail_index` above 1/2 by its standard error), the interval includes what rows that
+    were not examined may add, by that law. It cannot know of rows of another kind, none of which is in the sample: where
+    outliers are rare, examine all rows.
 
     References
     ----------
-    McCandlish, Kaplan, Amodei et al., An empirical model of large-batch training, 2018, arXiv:1812.06162.
+    McCandlish, Kaplan, Amodei et al., An empirical model of large-batch training, 2018, arXiv:1812.06162. Hill, A simple
+    general approach to inference about the tail of a distribution, Annals of Statistics 3, 1975.
 
     Examples
     --------
@@ -120,12 +148,16 @@ def gradient_noise_scale(
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
     statistics = sample.statistics(sample.micro_batches())
     square_norm, trace = statistics.moments()
-    interval = inverted(*sample.interval_of_ratio(statistics, confidence_level)) if trace > 0 else (0.0, 0.0)
+    interval = (0.0, 0.0)
+    if trace > 0:
+        traces = sample.traces(statistics)
+        interval = inverted(*sample.interval_of_ratio(statistics, confidence_level, traces=traces))
     return NoiseScale(
         *sample.facts(interval, confidence_level),
         float(1.0 / ratio(square_norm, trace)) if square_norm > 0 else (np.inf if trace > 0 else 0.0),
         trace,
         float(np.sqrt(max(square_norm, 0.0))),
+        sample.tail.heaviness,
     )
 
 
@@ -148,6 +180,10 @@ class GradientVariance(Record):
     tau : float
         Root mean square of the norms of the gradients of the rows over their mean, at least one: importance sampling divides
         the second moment of a gradient by ``tau^2``, and its variance by at least as much.
+    tail_index : float
+        Of the squared norms of the gradients of rows, from the largest of them (Hill 1975): well above 1/2, few rows carry the
+        variance, so that those which were not examined may change it much, and the interval is widened for them. 0 where it
+        was not measured, for very few rows and for micro-batches.
     """
 
     UNKNOWN_OF_MICRO_BATCHES = ("by_importance", "tau")
@@ -158,6 +194,7 @@ class GradientVariance(Record):
     by_importance: np.ndarray
     trace_covariance: float
     tau: float
+    tail_index: float = 0.0
 
     def importance_pays(self, batch_size: int, n_measured: int | None = None) -> bool:
         """Whether importance sampling saves more than it costs, ``tau > (B + 3 b) / (3 b)`` (Katharopoulos and Fleuret 2018).
@@ -182,7 +219,7 @@ def _spread_of_norms(sample: Sample) -> tuple[float, float]:
     """(the variance of the norms of the gradients of rows, tau), as of all rows; NaN where rows have none of their own."""
     if sample.model.couples_rows:
         return np.nan, np.nan
-    norms = np.sqrt(sample.gradients.row_squares(sample.gradients.row_factors()))
+    norms = np.sqrt(sample.row_squares)
     spread = float(np.var(norms, ddof=1) * (1.0 - 1.0 / sample.n_rows))
     return spread, float(np.sqrt(1.0 + spread / norms.mean() ** 2)) if norms.any() else 1.0
 
@@ -228,6 +265,9 @@ def gradient_variance(
     `by_importance` is a bound for ``sampler='importance'``, which draws one half of its rows uniformly, so that no weight
     exceeds 2: its second moment is at most twice that of the best probabilities.
 
+    Where a few rows carry the variance, the interval is widened for those that were not examined: see `tail_index`, and the
+    notes of `gradient_noise_scale`.
+
     References
     ----------
     Cochran, Sampling Techniques, 3rd edition, 1977, chapter 2. Katharopoulos and Fleuret, Not all samples are created equal:
@@ -251,6 +291,8 @@ def gradient_variance(
     spread, tau = _spread_of_norms(sample)
     whole = sample.of_interval(statistics)
     low, high = jackknife(whole.moments_without_each()[1], whole.moments()[1], confidence_level, sample.left)
+    if (traces := sample.traces(statistics)) is not None:
+        low, high = widened((low, high), traces, confidence_level)
     return GradientVariance(
         *sample.facts((max(low, 0.0), high), confidence_level),
         b,
@@ -259,6 +301,7 @@ def gradient_variance(
         max(trace - spread, 0.0) / b,
         trace,
         float(tau),
+        sample.tail.heaviness,
     )
 
 
@@ -387,7 +430,9 @@ class AdamSignalToNoise(Record):
     signal_to_noise : float
         ``r = |G| / sqrt(tr(Sigma))`` of one row, all coordinates together: one over the root of the noise scale.
     per_coordinate : ndarray of shape (n_outputs, n_features + 1), of a network (n_parameters,)
-        ``|mu| / sigma`` of one row for each coordinate, the intercept last; infinite without noise, zero without both.
+        ``|mu| / sigma`` of one row for each coordinate, the intercept last; infinite without noise, zero without both. From
+        some of the rows, zero where mu does not differ from zero at `confidence_level`: of m rows, a ratio far below
+        ``1 / sqrt(m)`` cannot be told from none.
     """
 
     signal_to_noise: float
@@ -397,6 +442,20 @@ class AdamSignalToNoise(Record):
         """The mean step of Adam over its rate, ``1 / sqrt(1 + 1 / (b r^2))``: 1 where the gradient has no noise."""
         square = np.asarray(batch_size, float) * self.signal_to_noise**2
         return np.sqrt(square / (1.0 + square)) if np.isfinite(self.signal_to_noise) else np.ones_like(square)
+
+
+def _signal_of_coordinates(sample: Sample, mean: np.ndarray, variance: np.ndarray, level: float) -> np.ndarray:
+    """``|mu| / sigma`` of each coordinate, of all rows: the share of their noise is taken off the squares of the means of some.
+
+    Zero where a mean of some rows does not differ from zero at this level.
+    """
+    n, m = sample.n_rows, sample.rows.size
+    variance = variance if sample.model.couples_rows else variance * (1.0 - 1.0 / n) * m / (m - 1.0)
+    of_mean = sample.share_of_noise * variance
+    stands_out = mean**2 > stats.norm.ppf(0.5 + level / 2.0) ** 2 * of_mean
+    square = np.where(stands_out, np.maximum(mean**2 - of_mean, 0.0), 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(square == 0, 0.0, np.sqrt(square / variance))
 
 
 @diagnostic()
@@ -414,7 +473,8 @@ def adam_signal_to_noise(
 
     Adam divides the gradient by the root of its mean square, noise included: with the mean mu and the deviation sigma of the
     gradient of one row, a step with batches of b rows has the mean ``rate mu / sqrt(mu^2 + sigma^2 / b)``. A larger batch
-    makes it longer, where SGD would move as far as before.
+    makes it longer, where SGD would move as far as before. The gradient is that of the objective; with ``solver='adamw'``, whose
+    penalty shrinks the parameters directly (decoupled weight decay), that of the loss.
 
     Parameters
     ----------
@@ -433,7 +493,8 @@ def adam_signal_to_noise(
     References
     ----------
     Kingma and Ba, Adam: a method for stochastic optimization, ICLR 2015, arXiv:1412.6980. Malladi, Lyu, Panigrahi and Arora,
-    On the SDEs and scaling rules for adaptive gradient algorithms, NeurIPS 2022, arXiv:2205.10287.
+    On the SDEs and scaling rules for adaptive gradient algorithms, NeurIPS 2022, arXiv:2205.10287. Loshchilov and Hutter,
+    Decoupled weight decay regularization, ICLR 2019, arXiv:1711.05101.
 
     Examples
     --------
@@ -448,8 +509,11 @@ def adam_signal_to_noise(
     """
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
     mean, variance = sample.gradients.moments()
-    mean = mean + sample.gradients.penalty_gradient()
     statistics = sample.statistics(sample.micro_batches())
+    if declared(sample.model.optimizer).decoupled:
+        statistics = statistics.of_losses()
+    else:
+        mean = mean + sample.gradients.penalty_gradient()
     square_norm, trace = statistics.moments()
     square, interval = np.inf, (np.inf, np.inf)
     if trace > 0:
@@ -458,8 +522,7 @@ def adam_signal_to_noise(
     def root(number: float) -> float:
         return float(np.sqrt(max(number, 0.0)))
 
-    with np.errstate(divide="ignore", invalid="ignore"):
-        per_coordinate = np.where(mean == 0, 0.0, np.abs(mean) / np.sqrt(variance))
+    per_coordinate = _signal_of_coordinates(sample, mean, variance, confidence_level)
     return AdamSignalToNoise(
         *sample.facts((root(interval[0]), root(interval[1])), confidence_level),
         root(square),

@@ -17,10 +17,13 @@ from skminibatch.diagnostics._hessian import (
     written_out,
     written_rows,
 )
-from skminibatch.diagnostics._sample import Record, Sample, diagnostic
+from skminibatch.diagnostics._sample import Record, Sample, diagnostic, widened
+from skminibatch.diagnostics._settled import MOST_WRITTEN, Draws, noise_of_motion, response, settled
 from skminibatch.diagnostics.curvature import _COUNT, _RATE, ROUNDING
-from skminibatch.diagnostics.improvement import changes_without_each
-from skminibatch.statistics.gradients import jackknife, mean_without_each, sizes_of
+from skminibatch.diagnostics.improvement import curvatures_of_groups
+from skminibatch.models.linear_gradients import LinearGradients
+from skminibatch.statistics.gradients import jackknife, mean_without_each, sizes_of, standard_error
+from skminibatch.statistics.tails import Tail, predicted_means
 
 
 @dataclass(frozen=True, repr=False)
@@ -32,7 +35,7 @@ class StationaryCovariance(Record):
     Attributes
     ----------
     excess_loss : float
-        ``tr(H S) / 2``, by how much the objective exceeds its minimum in the mean.
+        ``tr(H S) / 2``, by how much the objective exceeds its minimum in the mean; in epochs, at the end of one.
     eigenvalues : ndarray of shape (p,)
         Of the Hessian, in falling order.
     noise : ndarray of shape (p,)
@@ -42,7 +45,10 @@ class StationaryCovariance(Record):
     covariance : ndarray of shape (p, p)
         S, for the coefficients and the intercept of each output, in the coordinates of the solver.
     temperature : float
-        ``eta tr(C) / (2 b)``.
+        ``eta V / 2`` with the variance V of the gradient of a batch, ``tr(C) / b`` for independent rows, and in epochs
+        ``tr(C) (n - b) / (b (n - 1))``.
+    batches : {'independent', 'epochs'}
+        Whether rows are taken as drawn independently, or as shared out among the batches of an epoch.
     """
 
     excess_loss: float
@@ -51,6 +57,7 @@ class StationaryCovariance(Record):
     variances: np.ndarray
     covariance: np.ndarray
     temperature: float
+    batches: str
 
 
 @diagnostic(learning_rate=[_RATE], batch_size=[_COUNT])
@@ -68,9 +75,16 @@ def stationary_covariance(
 ) -> StationaryCovariance:
     """Where SGD with a constant step comes to rest: the covariance of its parameters around the optimum.
 
-    With the Hessian H, the covariance C of the gradients of rows, the step eta and batches of b independent rows, the
-    stationary covariance S solves ``H S + S H - eta H S H = eta C / b``; along an eigenvector of both, its variance is
-    ``eta c / (b lambda (2 - eta lambda))``. A smaller step and a larger batch shrink it alike.
+    With the Hessian H, the step eta, and batches of b independent rows, the stationary covariance S solves
+
+    ``H S + S H - eta H S H = eta (C + M(S)) / b``
+
+    with the covariance C of the gradients of rows at the optimum, and ``M(S) = E[A_i S A_i] - A S A`` what the motion of the
+    parameters adds to it by the Hessians A_i of the losses of rows (multiplicative noise). Without M, the variance along an
+    eigenvector of both is ``eta c / (b lambda (2 - eta lambda))``. A smaller step and a larger batch shrink it alike.
+
+    With ``sampler='shuffle'``, the batches of an epoch have each row once, so that their noise has no sum. Then S is that at
+    the end of an epoch: for small steps far below the other, and proportional to the third power of eta at last.
 
     Parameters
     ----------
@@ -89,18 +103,29 @@ def stationary_covariance(
     Raises
     ------
     ValueError
-        For a step that does not converge, more than 2,048 parameters, fewer than 4 rows, and invalid input.
+        For a step that does not converge, by itself or for the noise of batches of this size, more than 2,048 parameters,
+        fewer than 4 rows, and invalid input.
 
     Notes
     -----
-    H and C are taken where the estimator stands, which should be close to the optimum, and C as independent of the
-    parameters: where the residuals themselves change much around the optimum (steps near the largest, few rows in a
-    batch), the true covariance is larger.
+    H, C and A_i are taken where the estimator stands, which should be close to the optimum. For a quadratic loss and
+    independent rows, S is then exact. M is left out for networks and for more than 256 parameters: there the true covariance
+    is larger for steps near the largest and few rows in a batch.
+
+    In epochs, with the T batches of each, S is exact to the first order of the noise,
+    ``S_ij = eta^2 V_ij T cov_ij / (1 - (a_i a_j)^T)`` with ``V = C (n - b) / (b (n - 1))``, ``a_i = 1 - eta lambda_i`` and the
+    sample covariance ``cov_ij`` of ``a_i^t`` and ``a_j^t`` over the steps t of an epoch; M(S), with S in the mean of the
+    epoch, counts as independent from step to step. The mean of the parameters is then a little off the optimum, by the order
+    of eta, which S leaves out. Samplers other than 'shuffle' count as independent rows.
+
+    The interval is that of the noise C; it takes the Hessians as known.
 
     References
     ----------
     Mandt, Hoffman and Blei, Stochastic gradient descent as approximate Bayesian inference, JMLR 18, 2017. Liu, Ziyin and
-    Ueda, Noise and fluctuation of finite learning rate stochastic gradient descent, ICML 2021, arXiv:2012.03636.
+    Ueda, Noise and fluctuation of finite learning rate stochastic gradient descent, ICML 2021, arXiv:2012.03636. Ziyin, Liu,
+    Mori and Ueda, Strength of minibatch noise in SGD, ICLR 2022, arXiv:2102.05375 (multiplicative noise). The form for epochs
+    follows from the first equation for exchangeable noise without a sum.
 
     Examples
     --------
@@ -113,8 +138,8 @@ def stationary_covariance(
     >>> small, large = (
     ...     stationary_covariance(model, scale(X), y, learning_rate=0.01, batch_size=b) for b in (10, 100)
     ... )
-    >>> round(small.excess_loss / large.excess_loss, 6)
-    10.0
+    >>> small.excess_loss > 10 * large.excess_loss
+    True
     """
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
     values, vectors = np.linalg.eigh(written_out(sample))
@@ -125,22 +150,33 @@ def stationary_covariance(
             f"learning_rate={learning_rate:g} is not stable: it must be below 2 / lambda_max = {2.0 / values[0]:.4g}."
         )
     values, groups = np.maximum(eigenvalues, 0.0), sample.micro_batches()
+    draws = Draws.of(estimator, batch_size, sample.n_rows)
     noise, by_group = noise_in(sample, vectors, groups)
-    sums = values[:, None] + values[None, :] - learning_rate * np.outer(values, values)
-    settled = np.divide(learning_rate * noise / batch_size, sums, out=np.zeros_like(noise), where=sums > 0)
-    share = np.where(values > 0, learning_rate / (2.0 * batch_size * (2.0 - learning_rate * values)), 0.0)
-    covariance = vectors @ settled @ vectors.T
+    answer, of_motion = response(values, learning_rate, draws), None
+    if isinstance(sample.gradients, LinearGradients) and len(values) <= MOST_WRITTEN:
+        of_motion = noise_of_motion(sample.gradients, vectors)
+    at_rest = settled(noise, answer, of_motion)
+    if not np.isfinite(at_rest).all():
+        raise ValueError(
+            f"learning_rate={learning_rate:g} is not stable with batches of {batch_size} rows: their curvatures differ so much "
+            "that the mean square of the parameters grows. Take a smaller step or larger batches."
+        )
+    covariance = vectors @ at_rest @ vectors.T
     drifting = (values == 0) & (np.diag(noise) > ROUNDING * np.trace(noise))  # nothing holds the parameters there
     reach = vectors[:, drifting] @ vectors[:, drifting].T
     covariance[np.abs(reach) > ROUNDING] = np.inf * np.sign(reach[np.abs(reach) > ROUNDING])
+    excess, share = float(values @ np.diag(at_rest)) / 2.0, values * np.diag(answer.last) / 2.0
+    of_noise = float(np.diag(noise) @ share)
+    share = share * (excess / of_noise if of_noise > 0 else 1.0)
     return StationaryCovariance(
         *sample.facts(sample.interval_of_mean(by_group @ share, groups, confidence_level), confidence_level),
-        float(np.diag(noise) @ share),
+        excess,
         eigenvalues,
         np.diag(noise).copy(),
-        np.where(drifting, np.inf, np.diag(settled)),
+        np.where(drifting, np.inf, np.diag(at_rest)),
         covariance,
-        float(learning_rate * np.trace(noise) / (2.0 * batch_size)),
+        float(learning_rate * draws.share * np.trace(noise) / 2.0),
+        "epochs" if draws.per_epoch else "independent",
     )
 
 
@@ -156,11 +192,15 @@ class NoiseAnisotropy(Record):
     cosine : float
         ``tr(H C) / (|H| |C|)``, 1 where the covariance is proportional to the Hessian.
     n_parameters : int
+    tail_index : float
+        Of the squared norms of the gradients, from the largest of them (Hill 1975): well above 1/2, few rows carry the noise, so
+        that those which were not examined may change its direction, and the interval is widened for them. 0 for very few rows.
     """
 
     alignment: float
     cosine: float
     n_parameters: int
+    tail_index: float = 0.0
 
 
 @diagnostic()
@@ -216,8 +256,8 @@ def noise_anisotropy(
     sample = Sample(estimator, X, y, sample_weight, max_samples, random_state)
     hessian, groups, p = hessian_for_products(sample.gradients), sample.micro_batches(), sample.model.n_parameters
     mean, rows_of_groups = sample.gradients.loss_gradient(), written_rows(sample, groups)
-    of_groups = [np.mean(curvatures_along(sample, hessian, rows, mean), axis=1) for rows in rows_of_groups]
-    parts = sample.per_row * np.array(of_groups)
+    of_rows = [curvatures_along(sample, hessian, rows, mean) for rows in rows_of_groups]
+    parts = sample.per_row * np.array([np.mean(each, axis=1) for each in of_rows])
     along, total = np.average(parts, axis=0, weights=sizes_of(groups))
     curvature = sample.gradients.hessian_trace()
     if total <= 0 or curvature <= 0:
@@ -227,13 +267,35 @@ def noise_anisotropy(
     alignment = float(p * along / (curvature * total))
     along_without, total_without = mean_without_each(parts, groups).T
     noise = Covariance(sample, groups)
-    _, change_along, change_of_curvature = changes_without_each(sample, groups, mean, noise)
+    of_groups = curvatures_of_groups(sample, groups, mean, noise)
+    _, change_along, change_of_curvature = of_groups.changes_without_each(groups)
     without_each = p * (along_without + change_along) / ((curvature + change_of_curvature) * total_without)
-    low, high = jackknife(without_each, alignment, confidence_level, share_left(sample, groups))
+    left = share_left(sample, groups)
+    low, high = jackknife(without_each, alignment, confidence_level, left)
+    products, squares = np.concatenate(of_rows, axis=1)
+    tail = Tail.of(squares)
+    if tail.is_heavy:
+        predicted = _alignments(sample, products, squares, p / curvature, standard_error(without_each, left))
+        low, high = widened((low, high), predicted, confidence_level)
     norms = frobenius_norm(hessian, sample.rng) * noise.frobenius_norm()
     return NoiseAnisotropy(
         *sample.facts((max(low, min(alignment, 0.0)), min(high, float(max(p, alignment)))), confidence_level),
         alignment,
         float(along / norms),
         p,
+        tail.heaviness,
     )
+
+
+def _alignments(sample: Sample, products: np.ndarray, squares: np.ndarray, unit: float, error: float) -> np.ndarray:
+    """What the alignment may be where few rows carry the noise, from ``g' H g`` and ``g' g`` of those that were examined.
+
+    Its standard error, in which the Hessian has a share, grows as the root of the noise that may be.
+    """
+    factors = np.divide(products, squares, out=np.zeros_like(squares), where=squares > 0)
+    rows = np.inf if sample.complete else sample.n_rows // sample.model.observation_size
+    sums, along = predicted_means(squares / squares.max(), rows, sample.rng, factors)
+    errors = error * sample.rng.standard_normal(len(sums)) * np.sqrt(sums * squares.max() / squares.mean())
+    finite = np.isfinite(sums)  # where no mean exists, a row of the tail is all that counts
+    aligned = np.where(finite, along, sample.rng.choice(factors, len(sums))) / np.where(finite, sums, 1.0)
+    return unit * aligned + errors

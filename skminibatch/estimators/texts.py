@@ -79,10 +79,12 @@ best_epoch_ : int or None
     Epoch with the highest validation score, counting from one; with `early_stopping`, that of the parameters.
 history_ : dict of ndarray
     One entry per epoch: epoch, samples, updates, rate (of the last step), batch_size, loss, penalty, validation_score,
-    validation_loss (the mean loss of the validation rows, weighted as in training), gradient_norm, noise_scale
-    ``tr(Sigma) / |G|^2``, update_variance ``rate^2 tr(Sigma) / b`` and temperature ``rate tr(Sigma) / b`` (of the loss, in the
-    coordinates of the optimizer), seconds (without compiling). Of a long stream some calls of `partial_fit` are kept, the
-    best among them; ``history_["epoch"]`` has their numbers.
+    validation_loss (the mean loss of the validation rows, weighted as in training), gradient_norm (root mean square of those
+    of the batches, of the loss), noise_scale ``tr(Sigma) / |G|^2`` (NaN where the gradient of the penalty, which batches do not
+    show, may be more than a tenth of G), update_variance ``rate^2 V`` and temperature ``rate V / 2`` with the variance
+    ``V = (1 / b - 1 / n) tr(Sigma)`` of the gradient of a batch (all in the coordinates of the optimizer), seconds (without
+    compiling). Of a long stream some calls of `partial_fit` are kept, the best among them; ``history_["epoch"]`` has their
+    numbers.
 stop_reason_ : str
     Why training ended and, with `batch_size='auto'`, why this size was chosen; a sentence.
 device_ : {'cpu', 'cuda', 'base'}

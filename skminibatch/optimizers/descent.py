@@ -64,9 +64,10 @@ class Nesterov(NamedTuple):
 class ScheduleFree(NamedTuple):
     """Schedule-free SGD (Defazio, Yang, Mehta, Mishchenko, Khaled and Cutkosky 2024, arXiv:2405.15682).
 
-    ``z <- z - rate g(y); x <- x + c (z - x)`` with ``y = (1 - interpolation) z + interpolation x``: the gradient is
-    taken at y, z moves, and the average x predicts. The weight of step t is ``t^power`` times the square of the largest
-    rate so far, and ``c`` its share in the sum of the weights so far, so that no horizon is needed.
+    ``z <- z - rate (g(y) + p(z)); x <- x + c (z - x)`` with ``y = (1 - interpolation) z + interpolation x``: the gradient g
+    of the loss is taken at y, that of the penalty p at z, which moves, and the average x predicts. The weight of step t is
+    ``t^power`` times the square of the largest rate so far, and ``c`` its share in the sum of the weights so far, so that no
+    horizon is needed.
 
     The paper has an interpolation of 0.9. With it z goes nine times as far as the error that it meets at a slow x, which
     a stream in another order than a random one does not forgive: neighbours that are alike blow up the model.

@@ -224,7 +224,7 @@ def begin(settings: Settings, data: Data, previous: Fitted | None = None) -> tup
             state = state._replace(optimizer_memory=_as_after(recipe, start.model.optimizer, state))
         state = forgetful(start.model, data, start.params, state)
     else:
-        state = TrainState(**first_statistic(start, recipe.scaling))
+        state = TrainState(**first_statistic(start, recipe.scaling, population))
     history = History.of_stream(stream_so_far.history if stream_so_far else None) if settings.on_stream else History()
     period = population
     if settings.on_stream:

@@ -127,18 +127,18 @@ def _with_chunk(sketch: Sketch, start: Start, rng: np.random.Generator) -> Sketc
     return sketch.with_rows(X, model.axes.transform(X), curvatures[rows], targets, model.fit_intercept)
 
 
-def first_statistic(start: Start, rule: AnyPart | None) -> dict[str, Any]:
+def first_statistic(start: Start, rule: AnyPart | None, population: float) -> dict[str, Any]:
     """The statistic that a scaling rule reads at the start, as a field of the state of training, from the sample.
 
-    Infinite where it cannot be measured.
+    It is that of the `population` rows that training draws from, as in later epochs; infinite where it cannot be measured.
     """
     reads = None if rule is None else declared(rule).reads
     if reads is None:
         return {}
-    return {reads: FIRST[reads](start.gradients)}
+    return {reads: FIRST[reads](start.gradients, population)}
 
 
-def _peak_batch_size(gradients: Gradients) -> float:
+def _peak_batch_size(gradients: Gradients, population: float) -> float:
     """``(pi / 2) tr(H) / sum_(i != j) H_ij z_i z_j`` with ``z = mu / sigma`` of each coordinate (Li et al. 2024).
 
     Infinite where the sum is not positive: then no batch is too large. Coordinates without noise are left out.

@@ -56,11 +56,15 @@ def _mapped(memory: SamplerMemory, positions: np.ndarray) -> np.ndarray:
     return memory.rows[positions] if memory.rows.size else positions
 
 
-@declares(start=staticmethod(start), domains={"block": WHOLE}, one_population=True, without_replacement=True)
+@declares(start=staticmethod(start), domains={"block": WHOLE}, without_replacement=True)
 class Shuffle(NamedTuple):
     """A new uniform permutation of the rows in each epoch."""
 
     block: int = 1
+
+    @property
+    def one_population(self):
+        return self.block == 1  # neighbours in the data may be alike, so that a batch of them hides how rows differ
 
     def draw(self, memory, sizes):
         """(order, weights or None, memory) for the next steps."""
@@ -80,14 +84,19 @@ class Shuffle(NamedTuple):
         return draw_in_order(memory, sizes, new_order)
 
 
-@declares(start=staticmethod(start), domains={"block": WHOLE}, one_population=True, without_replacement=True)
+@declares(start=staticmethod(start), domains={"block": WHOLE}, without_replacement=True)
 class Blocks(NamedTuple):
     """A new uniform permutation of blocks of consecutive rows in each epoch: memory is read in order, which is faster.
 
-    The rows of a block stay together; where the data have an order (time, classes), shuffle them once beforehand.
+    The rows of a block stay together; where the data have an order (time, classes), shuffle them once beforehand. Batches of
+    neighbours do not show how rows differ, so that ``history_`` has no noise.
     """
 
     block: int = 64
+
+    @property
+    def one_population(self):
+        return self.block == 1
 
     def draw(self, memory, sizes):
         """(order, weights or None, memory) for the next steps."""
@@ -113,9 +122,9 @@ class Replacement(NamedTuple):
         return explicit_order(_mapped(memory, drawn)), None, memory
 
 
-@declares(start=staticmethod(start), one_population=True, without_replacement=True)
+@declares(start=staticmethod(start), without_replacement=True)
 class Sequential(NamedTuple):
-    """The rows in the order in which they are stored."""
+    """The rows in the order in which they are stored; batches of neighbours do not show the noise of the gradient."""
 
     def draw(self, memory, sizes):
         """(order, weights or None, memory) for the next steps."""

@@ -2,7 +2,8 @@
 
 ``factor(batch_size, base_batch_size, statistic)`` is what the rate is multiplied with; the statistic of the gradients is the
 one that the rule ``reads``, by its name in the state of training: the ``noise_scale`` ``tr(Sigma) / |G|^2`` of the last
-epoch, or of the start, the ``peak_batch_size`` of the start, or None. Rules that are ``for_adam`` hold for its normalised
+epoch in which it was measured, or of the start, both for the rows of `fit` (on a stream, for the population that its rows come
+from), the ``peak_batch_size`` of the start, or None. Rules that are ``for_adam`` hold for its normalised
 steps; `AdamSDE` also moves the other hyper-parameters, by the optimizer's ``for_batches(k)``, and `AdamHalfLife` has the
 optimizer move beta_2 with the size of each batch, by its ``in_rows(base)``.
 """

@@ -269,13 +269,24 @@ def _shows_variance(batches):
     return batches is not None and np.isfinite(batches.variance) and np.isfinite(batches.signal)
 
 
+class _Asked(NamedTuple):
+    """The last size of a test, and what the last block asked for."""
+
+    size: float
+    needed: float
+
+
 def _sizes_of_a_test(self, memory, state, n_rows, n_steps):
-    """At least as large as before, and at most `growth` times: a test is met by going on, not by one jump."""
-    size, needed = self.start if memory is None else memory, self.needed(state)
+    """At least as large as before, and at most `growth` times: a test is met by going on, not by one jump.
+
+    A size that never falls keeps the largest that the noise of any block asked for. So it grows to what two blocks in a row ask.
+    """
+    size, before = memory or _Asked(self.start, np.inf)
+    needed = self.needed(state)
     if needed is not None:
-        size = float(np.clip(needed, size, self.growth * size))
+        size, before = float(np.clip(min(needed, before), size, self.growth * size)), needed
     size = min(size, self.largest, state.population)
-    return _steady(size, n_rows, min(self.every, n_steps)), size
+    return _steady(size, n_rows, min(self.every, n_steps)), _Asked(size, before)
 
 
 @declares(sizes=_sizes_of_a_test, domains=ADAPTIVE | {"theta": POSITIVE, "debias": BOOLEAN}, reads=("variance",))
@@ -284,7 +295,8 @@ class NormTest(NamedTuple):
 
     Variance and norm are means over blocks of `every` steps, in the coordinates of the optimizer. The square of the norm of
     a batch contains the noise of the batch, so that the size that is asked for is never far above the present one; with
-    `debias`, that share is taken off. The size never falls, and grows by `growth` at most from one block to the next.
+    `debias`, that share is taken off. The size never falls; it grows to what two blocks in a row ask for, by `growth` at most
+    from one block to the next.
     """
 
     start: float = 64.0
@@ -307,8 +319,8 @@ class InnerProductTest(NamedTuple):
     """As large as the inner product and the orthogonality test ask (Bollapragada, Byrd and Nocedal 2018, SIOPT 28(4)).
 
     ``max(Var(g_i . g) / (theta^2 |g|^4), (s^2 - Var(g_i . g) / |g|^2) / (nu^2 |g|^2))``, measured on the rows of the last
-    batch of every block of `every` steps, with the gradient of the penalty. The size never falls, and grows by `growth` at
-    most from one block to the next.
+    batch of every block of `every` steps, with the gradient of the penalty. The size never falls; it grows to what two blocks
+    in a row ask for, by `growth` at most from one block to the next.
     """
 
     start: float = 64.0

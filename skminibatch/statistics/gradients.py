@@ -46,6 +46,10 @@ class GradientStatistics(NamedTuple):
     population: float = np.inf
     rows_each: float = 1.0
 
+    def of_losses(self) -> GradientStatistics:
+        """The same for the objective without its penalty."""
+        return self._replace(pulls=np.zeros_like(self.pulls), square_pull=0.0)
+
     def moments(self) -> tuple[float, float]:
         """Unbiased estimates of (|G|^2, tr Sigma) of the population; both exact where all of its rows are here."""
         return self._moments(self.sizes.sum(), self.squares.sum(), self.products.sum(), self.pulls.sum())
@@ -58,6 +62,12 @@ class GradientStatistics(NamedTuple):
             self.products.sum() - 2.0 * self.products + self.square_sums,
             self.pulls.sum() - self.pulls,
         )
+
+    def shares_of_noise(self) -> tuple[float, np.ndarray]:
+        """Share of tr(Sigma) in the square of the mean gradient, of all groups and without each; `moments` take it off."""
+        n, population = self.sizes.sum() * self.rows_each, 1.0 - 1.0 / self.population
+        shares = 1.0 / np.append(n, n - self.sizes * self.rows_each) - 1.0 / self.population
+        return float(shares[0] / population), shares[1:] / population
 
     def _moments(self, n, squares, square_sum, pull):
         variance = self.rows_each * np.maximum(squares - square_sum / n, 0.0) / (n - 1.0)
@@ -127,10 +137,14 @@ def jackknife(without_each: np.ndarray, estimate: float, level: float, left: flo
 
     `left` is the share of the population that was not drawn: a finite population leaves less to doubt.
     """
-    k = len(without_each)
-    error = np.sqrt(left * (k - 1) / k) * norm(without_each - without_each.mean(), check_finite=False)
-    half = stats.t.ppf(0.5 + level / 2.0, k - 1) * error
+    half = stats.t.ppf(0.5 + level / 2.0, len(without_each) - 1) * standard_error(without_each, left)
     return float(estimate - half), float(estimate + half)
+
+
+def standard_error(without_each: np.ndarray, left: float = 1.0) -> float:
+    """Of an estimate, from what it is without each of k groups."""
+    k = len(without_each)
+    return float(np.sqrt(left * (k - 1) / k) * norm(without_each - without_each.mean(), check_finite=False))
 
 
 def inverted(low: float, high: float) -> tuple[float, float]:

@@ -340,11 +340,15 @@ def _evaluated(
 def _record(progress: Progress, data: Data, recipe: Recipe, batches: Batches, clock: Clock) -> None:
     """Add an epoch to the history and count it."""
     (sizes, rates, stats), state = batches, progress.state
-    statistics = BatchStatistics.of(sizes, rates, stats, _drawn_from(recipe, state))
-    if progress.model.couples_rows:
-        gradients = gradients_of(progress.model, data, progress.predictor)
+    statistics, model = BatchStatistics.of(sizes, rates, stats, _drawn_from(recipe, state)), progress.model
+    if model.couples_rows:
+        gradients = gradients_of(model, data, progress.predictor)
         noise = noise_of_micro_batches(gradients, sizes.mean(), state.samples, recipe.seed)
-        statistics = statistics if noise is None else statistics.with_noise(*noise, sizes, rates)
+        population = state.population if recipe.declared.sampler.without_replacement else np.inf
+        statistics = statistics if noise is None else statistics.with_noise(*noise, sizes, rates, population)
+    elif progress.penalty and statistics.is_measured:
+        pull = gradients_of(model, data, progress.predictor).penalty_gradient()
+        statistics = statistics.of_objective(float(pull @ pull))
     record(progress, statistics, float(sizes.mean()), clock)
 
 

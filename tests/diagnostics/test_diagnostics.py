@@ -232,7 +232,7 @@ def test_noise_scale_of_all_rows_is_exact(regression):
     trace = np.sum((gradients - mean) ** 2) / 240
     gradient = mean + alpha * np.append(u, 0)
     np.testing.assert_allclose(found.trace_covariance, trace, rtol=1e-10)
-    np.testing.assert_allclose(found.gradient_norm, np.linalg.norm(gradient), rtol=1e-10)
+    np.testing.assert_allclose(found.objective_gradient_norm, np.linalg.norm(gradient), rtol=1e-10)
     np.testing.assert_allclose(found.noise_scale, trace / (gradient @ gradient), rtol=1e-10)
     with pytest.warns(FutureWarning, match="is called noise_scale since version 0.2"):
         assert found.critical_batch_size == found.noise_scale
@@ -280,7 +280,7 @@ def test_noise_scale_along_a_training():
         # from a part of the rows, the square of the norm may come out below zero, and the norm of a record as zero
         moments = [sample.statistics(sample.micro_batches()).moments() for sample in samples]
         squares, traces = np.array(moments).T
-        for found, expected in ((traces, exact.trace_covariance), (squares, exact.gradient_norm**2)):
+        for found, expected in ((traces, exact.trace_covariance), (squares, exact.objective_gradient_norm**2)):
             assert abs(found.mean() - expected) < 4.5 * found.std(ddof=1) / np.sqrt(60)
         deviations = squares * exact.noise_scale - traces  # of the ratio of means, by the delta method
         error = deviations.std(ddof=1) / np.sqrt(60) / squares.mean()
@@ -295,12 +295,18 @@ def test_a_gradient_that_may_be_zero_has_no_upper_limit(rng):
     assert found.confidence_interval[1] == np.inf
     assert 0 < found.confidence_interval[0] < found.noise_scale < np.inf  # of these rows, it is finite
     none = gradient_noise_scale(at(np.zeros(3), 0.0), X, np.zeros(300))  # neither gradient nor noise
-    assert (none.noise_scale, none.gradient_norm, none.trace_covariance) == (0.0, 0.0, 0.0)
+    assert (none.noise_scale, none.objective_gradient_norm, none.trace_covariance) == (0.0, 0.0, 0.0)
     assert none.confidence_interval == (0.0, 0.0)
     assert (none.steps(1), none.examples(1)) == (1.0, np.inf)
     X = np.concatenate([X, -X])
     flat = gradient_noise_scale(at(np.zeros(3), 0.0), X, np.repeat([1.0, -1.0], 300))  # noise, and no gradient of c
     assert flat.noise_scale > 0
+
+
+def test_the_former_name_of_the_norm_warns(regression):
+    found = gradient_noise_scale(at(np.zeros(5), 0.0), *regression)
+    with pytest.warns(FutureWarning, match="renamed to objective_gradient_norm and will be removed in 0.4"):
+        assert found.gradient_norm == found.objective_gradient_norm
 
 
 # -- the variance of a batch
@@ -380,6 +386,21 @@ def test_gradients_of_equal_norms_leave_nothing_to_gain():
 def test_wrong_batch_sizes(batch_sizes, regression):
     with pytest.raises(ValueError, match="batch_sizes"):
         gradient_variance(MiniBatchSGDRegressor(), *regression, batch_sizes=batch_sizes)
+
+
+@pytest.mark.parametrize("diagnostic", [gradient_noise_scale, gradient_variance, noise_anisotropy])
+def test_intervals_hold_where_few_rows_carry_the_variance(diagnostic, rng):
+    """A twentieth of rows whose squared gradients have a power law: the record says so, and its interval includes the truth."""
+    X = rng.standard_t(2.5, (10_000, 3))
+    y, model = X @ [1.0, -1.0, 0.5] + rng.standard_normal(10_000), at(np.zeros(3), 0.0, alpha=0.0)
+    quantity = {gradient_noise_scale: "noise_scale", gradient_variance: "trace_covariance"}.get(diagnostic, "alignment")
+    exact = getattr(diagnostic(model, X, y), quantity)
+    some = [diagnostic(model, X, y, max_samples=0.05, random_state=seed) for seed in range(25)]
+    covered = [record.confidence_interval[0] <= exact <= record.confidence_interval[1] for record in some]
+    assert np.mean(covered) > 0.95 - 4.5 * np.sqrt(0.05 * 0.95 / 25)
+    assert np.mean([record.tail_index > 0.7 for record in some]) > 0.9
+    usual = diagnostic(model, np.sign(X) + rng.standard_normal(X.shape), np.sign(y), max_samples=0.05, random_state=0)
+    assert usual.tail_index < 0.6
 
 
 # -- correlation within batches
@@ -479,6 +500,38 @@ def test_signal_to_noise_of_each_coordinate(regression):
     no_noise = adam_signal_to_noise(at(np.zeros(1), 1.0), np.zeros((40, 1)), np.zeros(40))
     assert (no_noise.signal_to_noise, no_noise.mean_step(3)) == (np.inf, 1.0)
     np.testing.assert_array_equal(no_noise.per_coordinate, [[0.0, np.inf]])
+
+
+def test_decoupled_decay_is_no_part_of_the_gradient(regression):
+    """AdamW shrinks the parameters beside the gradient (Loshchilov and Hutter 2019); Adam has the penalty in it."""
+    X, y = regression
+    u, c = np.array([1.0, 0.2, 0.0, -0.4, 0.1]), 2.0
+    found, without = (
+        adam_signal_to_noise(at(u, c, alpha=alpha, solver=solver), X, y)
+        for solver, alpha in (("adamw", 5.0), ("adam", 0.0))
+    )
+    np.testing.assert_allclose(found.per_coordinate, without.per_coordinate, rtol=1e-9)
+    np.testing.assert_allclose(found.signal_to_noise, without.signal_to_noise, rtol=1e-9)
+    coupled = adam_signal_to_noise(at(u, c, alpha=5.0, solver="adam"), X, y)
+    assert coupled.signal_to_noise > 1.2 * without.signal_to_noise
+
+
+def test_signal_of_coordinates_from_some_rows(rng):
+    """Near the optimum the mean of some rows is nearly all noise: its share is taken off, and what is no signal is zero."""
+    X = rng.standard_normal((6000, 20))
+    w = np.linspace(1, -1, 20)
+    y = X @ w + rng.standard_normal(6000)
+    for shift, tolerance in ((0.0, None), (0.5, 0.21)):
+        model = at(w + shift, 0.0, alpha=0.0)
+        exact = adam_signal_to_noise(model, X, y).per_coordinate[0, :-1]
+        found = np.array(
+            [adam_signal_to_noise(model, X, y, max_samples=300, random_state=seed).per_coordinate for seed in range(40)]
+        )[:, 0, :-1]
+        if tolerance is None:
+            assert 0.9 < np.mean(found == 0) < 0.99  # at a level of 95 %
+            assert exact.max() < 0.05
+        else:
+            np.testing.assert_allclose(np.sqrt(np.mean(found**2, axis=0)), exact, rtol=tolerance)  # 4.5 errors
 
 
 @pytest.mark.parametrize("batch_size", [1, 16, 256])

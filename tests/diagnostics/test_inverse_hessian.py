@@ -9,7 +9,7 @@ import pytest
 from scipy import sparse
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
-from skminibatch.diagnostics import inverse_hessian_bias
+from skminibatch.diagnostics import inverse_hessian, inverse_hessian_bias
 from tests.examined import FIXED, at, examined
 
 pytestmark = pytest.mark.usefixtures("sparse_rows_stay_sparse")
@@ -195,3 +195,13 @@ def test_row_curvatures_make_the_hessian(storage, k, rng):
     penalty = np.diag(np.pad(model.penalty_curvatures(gradients.coef), ((0, 0), (0, 1))).ravel())
     expected = gradients.hessian_matrix() - penalty
     np.testing.assert_allclose(total.reshape(p, p) / len(gradients.rows), expected, atol=1e-12 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("rare", [1e-3, 1e-9, 1e-17])
+def test_free_outputs_of_softmax_are_no_matter_of_rounding(rare):
+    """However rare classes are, all outputs but one are free; of separate losses, all that have curvature."""
+    p = np.array([1.0 - 2 * rare, rare, rare])
+    assert inverse_hessian._free_outputs(np.diag(p) - np.outer(p, p)) == 2
+    assert inverse_hessian._free_outputs(np.diag([1.0, rare, rare])) == 3
+    assert inverse_hessian._free_outputs(np.diag([1.0, rare, 0.0])) == 2
+    assert inverse_hessian._free_outputs(np.array([[rare]])) == 1

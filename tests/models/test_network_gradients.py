@@ -160,7 +160,7 @@ def test_the_noise_scale_of_rows_by_enumeration(normalization, several):
     mean, pull = gradients.mean(axis=0), sample.gradients.penalty_gradient()
     trace = np.sum((gradients - mean) ** 2) / len(X)
     np.testing.assert_allclose(found.trace_covariance, trace, rtol=1e-9)
-    np.testing.assert_allclose(found.gradient_norm, np.linalg.norm(mean + pull), rtol=1e-9)
+    np.testing.assert_allclose(found.objective_gradient_norm, np.linalg.norm(mean + pull), rtol=1e-9)
     np.testing.assert_allclose(found.noise_scale, trace / np.sum((mean + pull) ** 2), rtol=1e-9)
     assert found.estimator == "rows"
     assert found.confidence_interval[0] < found.noise_scale < found.confidence_interval[1]
@@ -182,7 +182,7 @@ def test_the_noise_scale_of_micro_batches(normalization, several):
     mean, pull = gradients.mean(axis=0), sample.gradients.penalty_gradient()
     trace = 30 * np.sum((gradients - mean) ** 2) / 7 * (1 - 1 / 240)
     np.testing.assert_allclose(found.trace_covariance, trace, rtol=1e-9)
-    np.testing.assert_allclose(found.gradient_norm, np.linalg.norm(mean + pull), rtol=1e-9)
+    np.testing.assert_allclose(found.objective_gradient_norm, np.linalg.norm(mean + pull), rtol=1e-9)
     assert found.confidence_interval[0] < found.noise_scale < found.confidence_interval[1]
 
 

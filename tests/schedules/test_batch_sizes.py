@@ -226,6 +226,14 @@ def test_tests_never_shrink_and_grow_gently():
         assert last_size(part._replace(largest=100.0), {}, noisy, noisy) == 100.0
 
 
+def test_what_one_block_asks_for_by_chance_is_not_kept():
+    """A size that never falls would keep the largest of all noisy measurements."""
+    part = NormTest(theta=1.0, debias=True, growth=100.0)
+    usual = {"batches": batches(variance=100.0, signal=1.0)}
+    assert last_size(part, usual, {"batches": batches(variance=900.0, signal=1.0)}, usual) == 100.0
+    assert last_size(part, usual, *[{"batches": batches(variance=900.0, signal=1.0)}] * 2) == 900.0
+
+
 def test_the_unbiased_norm_test_goes_on_where_the_other_is_satisfied():
     """The square of the norm of a batch has the noise of the batch in it."""
     look = {"batches": batches(variance=640.0, square_norm=10.0 + 0.1, signal=0.1)}

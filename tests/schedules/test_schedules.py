@@ -291,13 +291,13 @@ def test_noisy_scaling_rules_follow_the_noise_of_each_epoch(binary):
     rates, noise = classifier.history_["rate"], classifier.history_["noise_scale"]
     rule = SCALING_RULES["adam"]()
     start = gradient_noise_scale(MiniBatchSGDClassifier(**settings), *binary)  # all 240 rows are examined
-    unbiased = start.trace_covariance * 240 / 239
-    unbiased = unbiased / (start.gradient_norm**2 - unbiased / 240)
-    np.testing.assert_allclose(rates[0], 0.01 * rule.factor(20, 5, unbiased), rtol=1e-9)
+    np.testing.assert_allclose(rates[0], 0.01 * rule.factor(20, 5, start.noise_scale), rtol=1e-9)
     np.testing.assert_allclose(rates[1:], [0.01 * rule.factor(20, 5, scale) for scale in noise[:-1]], rtol=1e-12)
     stream = MiniBatchSGDClassifier(lr_scaling="adam", batch_size=20, base_batch_size=5, random_state=0, **settings)
     stream.partial_fit(*binary, classes=[0, 1])
-    np.testing.assert_allclose(stream.history_["rate"][0], rates[0], rtol=1e-9)
+    of_stream = start.trace_covariance * 240 / 239  # of the population that the rows come from
+    of_stream = of_stream / (start.objective_gradient_norm**2 - of_stream / 240)
+    np.testing.assert_allclose(stream.history_["rate"][0], 0.01 * rule.factor(20, 5, of_stream), rtol=1e-9)
 
 
 def test_adam_sde_moves_the_betas(binary):

@@ -165,8 +165,9 @@ def test_noise_scale_is_the_ratio_of_unbiased_estimates(rng):
     for found in (seen(sizes, norms, squares), seen(sizes, norms, some)):
         assert found.noise_scale == pytest.approx(d * deviation**2 / np.sum(G**2), rel=0.1)
         assert found.variance == pytest.approx(d * deviation**2, rel=0.02)
-        assert found.temperature == pytest.approx(0.1 * d * deviation**2 * np.mean(1 / sizes), rel=0.02)
-        assert found.update_variance == pytest.approx(0.1 * found.temperature)
+        assert found.temperature == pytest.approx(0.1 * d * deviation**2 * np.mean(1 / sizes) / 2, rel=0.02)
+        assert found.update_variance == pytest.approx(0.2 * found.temperature)
+        assert abs(found.signal - np.sum(G**2)) < 4.5 * found.error
         assert found.loss == pytest.approx(2.0)
     assert np.isnan(seen(np.ones(5, int), norms[:5], squares[:5]).noise_scale)
     assert np.isnan(seen(sizes, norms, squares, population=np.nan).noise_scale)
@@ -184,3 +185,40 @@ def test_noise_scale_of_batches_without_replacement_by_enumeration(rng):
     found = BatchStatistics.of(np.full(len(batches), 3), np.zeros(len(batches)), stats, population=6)
     assert found.variance == pytest.approx(np.sum(gradients.var(axis=0, ddof=1)), rel=1e-12)
     assert found.signal == pytest.approx(np.sum(gradients.mean(axis=0) ** 2), rel=1e-12)
+
+
+def test_norm_and_variance_are_those_of_the_same_batches():
+    """Where the rows of every other batch are measured, the norms of the others do not count."""
+    sizes, norms, squares = np.full(4, 5), np.array([1.0, 100.0, 3.0, 100.0]), np.array([25.0, np.nan, 35.0, np.nan])
+    found = BatchStatistics.of(sizes, np.full(4, 0.1), StepStats(sizes * 1.0, norms, squares, -1))
+    assert found.square_norm == 2.0
+    assert found.square_norm == pytest.approx(found.signal + found.variance / 5)
+    unmeasured = BatchStatistics.of(sizes, np.full(4, 0.1), StepStats(sizes * 1.0, norms, np.full(4, np.nan), -1))
+    assert unmeasured.square_norm == 51.0
+
+
+def test_a_batch_of_all_rows_moves_nothing_by_chance(rng):
+    gradients = rng.standard_normal((20, 3)) + 0.3
+    mean, rates = gradients.mean(axis=0), np.full(2, 0.1)
+    stats = StepStats(np.full(2, 20.0), np.full(2, mean @ mean), np.full(2, np.sum(gradients**2)), -1)
+    found = BatchStatistics.of(np.full(2, 20), rates, stats, population=20)
+    assert (found.update_variance, found.temperature) == (0.0, 0.0)
+    assert found.signal == pytest.approx(mean @ mean, rel=1e-12)
+    assert found.with_noise(1.0, 4.0, np.full(2, 20), rates, 20.0).temperature == 0.0
+    assert found.with_noise(1.0, 4.0, np.full(2, 10), rates, 20.0).temperature == pytest.approx(0.1 * 4.0 * 0.05 / 2)
+
+
+def test_the_noise_scale_of_an_objective_with_a_penalty():
+    """|G| of loss and objective may differ by |p|: below a tenth of it, or of what is seen of it, that is nothing."""
+    sizes, norms = np.full(4, 8), np.array([4.0, 4.2, 3.8, 4.0])
+    found = BatchStatistics.of(sizes, np.full(4, 0.1), StepStats(sizes * 1.0, norms, 8 * norms + 7.0, -1))
+    assert found.signal == pytest.approx(4.0 - 1 / 8)
+    assert found.of_objective(0.0) == found.of_objective(0.038) == found
+    assert np.isnan(found.of_objective(0.04).noise_scale)
+    one = BatchStatistics.of(sizes[:1], np.full(1, 0.1), StepStats(sizes[:1] * 1.0, norms[:1], 8 * norms[:1] + 7.0, -1))
+    assert one.error == pytest.approx(1 / 8)
+    huge = BatchStatistics.of(sizes, np.full(4, 0.1), StepStats(sizes * 1.0, 1e200 * norms, 1e202 * norms, -1))
+    assert huge.error == huge.of_objective(1.0).error == np.inf
+    hidden = found._replace(signal=-1e-3, error=0.5)
+    assert hidden.of_objective(0.0049).noise_scale == np.inf
+    assert np.isnan(hidden.of_objective(0.0051).noise_scale)
