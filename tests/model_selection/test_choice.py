@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 from scipy import sparse
 from sklearn.base import clone
+from sklearn.feature_selection import SelectKBest, f_regression
 from sklearn.linear_model import SGDClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from skminibatch import MiniBatchSGDRegressor
 from skminibatch.model_selection import BatchSizeChoice, BatchSizeCurve, choose_batch_size
 from skminibatch.model_selection.choice import _by_score
 from skminibatch.schedules.auto import FEW_ROWS
-from skminibatch.schedules.choice import MATTERS, SizeChoice
+from skminibatch.schedules.choice import MATTERS, SizeChoice, around
 from tests.families import LINEAR, of_estimators
 
 SETTINGS = {"max_iter": 1, "tol": None, "random_state": 0, "device": "base"}
@@ -94,13 +94,13 @@ def test_the_record_of_a_fit_is_plain_and_frozen(noisy):
 def test_a_pipeline_is_its_last_step_on_its_own_rows(is_fitted, noisy):
     X, y = noisy
     last = MiniBatchSGDRegressor(solver="schedule_free", **SETTINGS)
-    pipeline = make_pipeline(StandardScaler(), "passthrough", last)
+    pipeline = make_pipeline(SelectKBest(f_regression, k=1), "passthrough", last)
     if is_fitted:
-        pipeline.fit(X, y)
+        pipeline.fit(X[:, ::-1], y)
     before = pickle.dumps(pipeline)
-    choice = choose_batch_size(pipeline, 100 * X, y)
-    seen = pipeline[:-1].transform(100 * X) if is_fitted else StandardScaler().fit_transform(X)
-    assert choice.batch_size == choose_batch_size(last, seen, y).batch_size
+    choice = choose_batch_size(pipeline, X[:, ::-1], y)  # the best feature is the last one, or now the first
+    assert choice == choose_batch_size(last, X[:, [0]], y)
+    assert choice != choose_batch_size(last, X, y)
     assert pickle.dumps(pipeline) == before
 
 
@@ -128,6 +128,13 @@ def test_the_range_is_where_the_cost_is_near_the_least(noisy):
     assert costs[inside].max() <= MATTERS
     for end in (np.flatnonzero(inside)[0] - 1, np.flatnonzero(inside)[-1] + 1):
         assert end in (-1, len(sizes)) or costs[end] > MATTERS
+
+
+def test_the_range_is_around_the_chosen_size():
+    found = around(16, [1, 4, 16, 64, 256], [2.0, 3.0, 2.2, 2.4, 2.6])
+    assert found["costs"] == (1.0, 1.5, 1.1, 1.2, 1.3)
+    assert (found["low"], found["high"]) == (16, 64)  # 1 row is as good, but not what is between
+    assert around(100, [1, 10], [1.0, 1.0])["high"] == 100
 
 
 def test_few_rows_are_wasted(noisy):
