@@ -396,7 +396,7 @@ def learning_rate_range_test(
 
 def batch_size_of(estimator: Any, rows: WeightedRows) -> int:
     """The rows of a step of an estimator: of a schedule, of the first one."""
-    sizes = parts.batch_sizes(estimator.batch_size, rows.n)
+    sizes: Any = parts.batch_sizes(estimator.batch_size, rows.n)
     if declared(sizes).kind is SIZE_CHOICE:
         return clone(estimator)._size_choice(rows.X, rows.y, rows.sample_weight, "time").batch_size
     return int(min(np.ceil(sizes.start), rows.n))
@@ -421,7 +421,8 @@ class _Runs:
 
     def losses(self, rates: np.ndarray) -> np.ndarray:
         """The objective after each update, until it has clearly risen."""
-        model, objective, found = clone(self._model), None, []
+        model, objective = clone(self._model), None
+        found: list[float] = []
         for rate, batch in zip(rates, self._batches, strict=True):
             model.set_params(**{self.name: float(rate)})
             try:

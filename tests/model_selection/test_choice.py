@@ -98,8 +98,8 @@ def test_a_pipeline_is_its_last_step_on_its_own_rows(is_fitted, noisy):
     if is_fitted:
         pipeline.fit(X[:, ::-1], y)
     before = pickle.dumps(pipeline)
-    choice = choose_batch_size(pipeline, X[:, ::-1], y)  # the best feature is the last one, or now the first
-    assert choice == choose_batch_size(last, X[:, [0]], y)
+    choice = choose_batch_size(pipeline, X[:, ::-1], y)  # the best feature was the last one
+    assert choice == choose_batch_size(last, X[:, [-1]], y)
     assert choice != choose_batch_size(last, X, y)
     assert pickle.dumps(pipeline) == before
 
