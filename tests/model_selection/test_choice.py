@@ -159,11 +159,11 @@ def test_noisier_rows_have_larger_critical_batches(noisy):
     assert clean.batch_size < loud.batch_size
 
 
-def test_too_few_rows_to_measure_the_noise(regression):
-    choice = choose_batch_size(MiniBatchSGDRegressor(**SETTINGS), regression.X[:20], regression.y[:20])
-    assert (choice.batch_size, choice.low, choice.high) != (0, 0, 0)
-    assert choice.high <= 20
-    assert isinstance(str(choice), str)
+def test_too_few_rows_to_measure_the_noise(estimator_class, problem):
+    choice = choose_batch_size(estimator_class(**SETTINGS), problem.X[:20], problem.y[:20])
+    assert 1 <= choice.low <= choice.batch_size <= choice.high <= 20
+    assert np.isnan(choice.noise_scale)
+    assert str(choice).startswith(f"{choice.batch_size} rows: ")
 
 
 # -- by scores
@@ -224,5 +224,8 @@ def test_what_is_refused(noisy, binary):
         choose_batch_size(SGDClassifier(), *binary)
     with pytest.raises(ValueError, match="The 'goal' parameter of choose_batch_size must be a str among"):
         choose_batch_size(MiniBatchSGDRegressor(), *noisy, goal="speed")
+    for sizes in ([0.1, 0.2], [8]):
+        with pytest.raises(ValueError, match="batch_sizes must be at least two different integers"):
+            choose_batch_size(MiniBatchSGDRegressor(**SETTINGS), *noisy, goal="score", batch_sizes=sizes)
     with pytest.raises(ValueError, match="Sample weights must contain at least one non-zero number"):
         choose_batch_size(MiniBatchSGDRegressor(), *noisy, sample_weight=np.zeros(3000))
