@@ -14,7 +14,7 @@ from skminibatch.schedules.step_costs import load
 PILOT = 64  # rows of a batch of the pilot, a pass over a sample
 OVERALL = 1.0 / 11.0  # of the noise scale after the pilot, the critical batch size on the whole way
 SPREAD = 2.3  # the factor within which that was right on known problems
-SHARE = 0.15  # of the critical batch size, the least that is taken: the noise floor of a constant rate lies below
+SHARE = 0.4  # of the critical batch size, the least that is taken: the noise floor of a constant rate lies below
 STEPS = 16.0  # in an epoch, the fewest
 FEW_ROWS = 1.1  # times the fewest rows to a target, which batches that are to waste few may take
 
@@ -26,7 +26,7 @@ class AutoSize(NamedTuple):
     To a given error, batches of b rows take about ``1 + b / B`` times the fewest rows (McCandlish et al. 2018,
     arXiv:1812.06162). The critical batch size B of a whole training is taken as an eleventh of the noise scale ``tr(Sigma) /
     |G|^2`` after one pass over the sample: the noise scale grows on the way, and this was the share on six data sets, within
-    a factor of 2.3. The choice is the least of ``(1 + b / B) t(b) / b`` over ``0.15 B <= b <= n / 16`` with the time t(b) of a
+    a factor of 2.3. The choice is the least of ``(1 + b / B) t(b) / b`` over ``0.4 B <= b <= n / 16`` with the time t(b) of a
     step. Below, a constant rate ends too far from the optimum: the mean of its iterates has a bias that grows with the noise
     (Dieuleveut, Durmus and Bach 2020).
 
