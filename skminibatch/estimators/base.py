@@ -37,7 +37,6 @@ from skminibatch.preparation.begin import Fitted, Settings, begin, in_coordinate
 from skminibatch.preparation.present import Present
 from skminibatch.samplers import SAMPLERS
 from skminibatch.schedules import SCALING_RULES, SCHEDULES, SIZE_SCHEDULES
-from skminibatch.schedules.choice import SizeChoice
 from skminibatch.statistics.random import EXAMINED, OF_SCALE, sample_rows, stream
 from skminibatch.training.loop import training
 from skminibatch.training.state import Progress, Recipe, Verdict
@@ -232,13 +231,6 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
             fitted, data, recipe = begin(settings, data, previous if keeps_predictor else None)
             fitted.present = present
             yield fitted, data, recipe
-
-    def _size_choice(self, X, y, sample_weight, goal: str) -> SizeChoice:
-        """The batch size that 'auto' would choose for these rows; see `skminibatch.model_selection.choose_batch_size`."""
-        self._validate_params()
-        with self._begun(self._checked(X, y, on_host(sample_weight)), X, goal=goal) as (fitted, _, _):
-            assert fitted.chosen is not None  # batch_size is 'auto'
-            return fitted.chosen
 
     def _with_predictor(self, *predictor_and_target) -> Self:
         """A copy of the estimator that predicts by a predictor, without names of features."""

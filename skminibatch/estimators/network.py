@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -115,9 +116,10 @@ class MLPEstimator(BaseMiniBatchEstimator):
         with threads.one_of_blas():
             return super()._fit(*given)
 
-    def _size_choice(self, *given):
-        with threads.one_of_blas():
-            return super()._size_choice(*given)
+    @contextmanager
+    def _begun(self, *given, **keywords):
+        with threads.one_of_blas(), super()._begun(*given, **keywords) as begun:
+            yield begun
 
     def _partial_fit(self, *given):
         with threads.one_of_blas():

@@ -1,4 +1,4 @@
-"""Rows that several estimators are fitted to: checked and encoded once, and read by all of them."""
+"""Fits by others than `fit`: of several estimators to the same rows, and as far as the choice of a batch size."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from skminibatch.backends.arrays import on_host
 from skminibatch.contract.affine import AffineRows
 from skminibatch.estimators.base import BaseMiniBatchEstimator
 from skminibatch.estimators.checks import FitRows, active_rows
+from skminibatch.schedules.choice import SizeChoice
 from skminibatch.training.work import Training
 
 PLAIN_SAMPLERS = {"shuffle", "replacement", "sequential", "blocks"}
@@ -22,6 +23,14 @@ def may_share(estimator: Any) -> bool:
         return False
     plain = isinstance(estimator.sampler, str) and estimator.sampler in PLAIN_SAMPLERS
     return plain and not estimator.warm_start and not getattr(estimator, "_skl_callbacks", None)
+
+
+def size_choice(estimator: Any, X, y, sample_weight, goal: str) -> SizeChoice:
+    """The batch size that 'auto' would choose for these rows; see `skminibatch.model_selection.choose_batch_size`."""
+    estimator._validate_params()
+    with estimator._begun(estimator._checked(X, y, on_host(sample_weight)), X, goal=goal) as (fitted, _, _):
+        assert fitted.chosen is not None  # batch_size is 'auto'
+        return fitted.chosen
 
 
 class SharedRows:

@@ -16,6 +16,7 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._param_validation import HasMethods, StrOptions, validate_params
 
 from skminibatch.contract.typing import RandomState, RowsLike
+from skminibatch.estimators.shared import size_choice
 from skminibatch.model_selection.curve import BatchSizeCurve, at_last_step, batch_size_curve
 from skminibatch.schedules import AutoSize
 from skminibatch.schedules.choice import SizeChoice
@@ -157,7 +158,7 @@ def choose_batch_size(
     Raises
     ------
     ValueError
-        For an estimator of another package, and for what `fit` rejects.
+        For an estimator of another package, for `batch_sizes` that are not whole numbers, and for what `fit` rejects.
 
     See Also
     --------
@@ -193,13 +194,15 @@ def choose_batch_size(
     last = clone(last).set_params(batch_size=automatic, warm_start=False)
     if random_state is not None:
         last.set_params(random_state=random_state)
-    found = last._size_choice(rows, y, sample_weight, "rows" if goal == "rows" else "time")
+    found = size_choice(last, rows, y, sample_weight, "rows" if goal == "rows" else "time")
     if np.isnan(found.noise_scale):
         found = _with_noise(found, last, rows, y, sample_weight)
     choice = BatchSizeChoice(**{field.name: getattr(found, field.name) for field in fields(SizeChoice)})
     if goal != "score":
         return choice
-    sizes = _sizes(np.shape(rows)[0]) if batch_sizes is None else np.sort(np.asarray(batch_sizes))
+    sizes = _sizes(np.shape(rows)[0]) if batch_sizes is None else np.unique(np.asarray(batch_sizes))
+    if sizes.dtype.kind not in "iu" or sizes.size < 2:
+        raise ValueError(f"batch_sizes must be at least two different integers. Got {batch_sizes!r}.")
     params = None if sample_weight is None else {_weight_name(estimator): sample_weight}
     curve = batch_size_curve(estimator, X, y, batch_sizes=sizes, cv=cv, scoring=scoring, n_jobs=n_jobs, params=params)
     return _by_score(choice, curve)
@@ -207,9 +210,9 @@ def choose_batch_size(
 
 def _with_noise(choice: SizeChoice, last: Any, X: Any, y: Any, sample_weight: Any) -> SizeChoice:
     """With the noise scale of schedule-free SGD, where the method of `fit` has no noise of batches to measure."""
-    if "solver" not in last.get_params():
+    if "eta0" not in last.get_params():  # a network, of too few rows for a pilot
         return choice
-    noisy = clone(last).set_params(solver="schedule_free")._size_choice(X, y, sample_weight, choice.goal)
+    noisy = size_choice(clone(last).set_params(solver="schedule_free"), X, y, sample_weight, choice.goal)
     return noisy.but_with(choice)
 
 

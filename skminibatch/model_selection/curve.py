@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import get_scorer_names
@@ -24,6 +23,8 @@ from skminibatch.contract.kinds import SIZE_CHOICE, declared
 from skminibatch.contract.typing import Examinable, RandomState, RowsLike, SparseMatrix
 from skminibatch.cost_model.measurements import TrainingObjective, WeightedRows, new_estimator
 from skminibatch.estimators import parts
+from skminibatch.estimators.shared import size_choice
+from skminibatch.model_selection.comparison import differences_from
 from skminibatch.training.state import Diverged
 
 EVALUATED = 10_000  # rows on which a range test measures the objective
@@ -120,27 +121,21 @@ class BatchSizeCurve:
         return int(np.nanargmax(means))
 
     def as_good_as_best(self, confidence_level: float = 0.95) -> np.ndarray:
-        """Whether the mean test score of each size cannot be told from the best one, (n_sizes,).
+        """Whether the mean test score of each size cannot be told from the best one.
 
-        By a one-sided t-test of the differences in the same splits. These share rows, so that the variance of their mean is
-        that of one difference times ``1 / n_splits + n_test / n_train`` (Nadeau and Bengio 2003,
-        doi:10.1023/A:1024068626366). With one split, only equal scores count.
+        By intervals of the differences in the same splits. These share rows, which the variance of the mean difference takes
+        into account, see `BatchSizeSearchCV`. With one split, no size can be told from another.
 
         Parameters
         ----------
         confidence_level : float, default=0.95
-            Level of the test.
+            Level of the intervals.
 
         Returns
         -------
         as_good : ndarray of bool of shape (n_sizes,)
         """
-        behind = self.test_scores[self._best] - self.test_scores
-        n_splits = behind.shape[1]
-        if n_splits < 2:
-            return behind[:, 0] <= 0
-        error = behind.std(axis=1, ddof=1) * np.sqrt(1.0 / n_splits + self.test_share)
-        return behind.mean(axis=1) <= stats.t.ppf(confidence_level, n_splits - 1) * error
+        return differences_from(self.test_scores, self._best, self.test_share, confidence_level).indistinguishable
 
 
 @validate_params(
@@ -396,9 +391,9 @@ def learning_rate_range_test(
 
 def batch_size_of(estimator: Any, rows: WeightedRows) -> int:
     """The rows of a step of an estimator: of a schedule, of the first one."""
-    sizes = parts.batch_sizes(estimator.batch_size, rows.n)
+    sizes: Any = parts.batch_sizes(estimator.batch_size, rows.n)
     if declared(sizes).kind is SIZE_CHOICE:
-        return clone(estimator)._size_choice(rows.X, rows.y, rows.sample_weight, "time").batch_size
+        return size_choice(clone(estimator), rows.X, rows.y, rows.sample_weight, "time").batch_size
     return int(min(np.ceil(sizes.start), rows.n))
 
 
@@ -421,7 +416,8 @@ class _Runs:
 
     def losses(self, rates: np.ndarray) -> np.ndarray:
         """The objective after each update, until it has clearly risen."""
-        model, objective, found = clone(self._model), None, []
+        model, objective = clone(self._model), None
+        found: list[float] = []
         for rate, batch in zip(rates, self._batches, strict=True):
             model.set_params(**{self.name: float(rate)})
             try:

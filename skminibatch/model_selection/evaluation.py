@@ -15,7 +15,6 @@ from sklearn.model_selection._validation import _score
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params
 
-from skminibatch.backends.threads import one_of_blas
 from skminibatch.estimators.base import BaseMiniBatchEstimator
 from skminibatch.estimators.linear import LinearEstimator
 from skminibatch.estimators.shared import SharedRows, may_share
@@ -186,8 +185,7 @@ def _fitted_alone(estimator: Any, rows: Prepared, shared: SharedRows | None, val
         if shared is None:
             estimator.fit(rows.X, *(() if rows.y is None else (rows.y,)), **rows.fit_params)
         else:
-            with one_of_blas():  # as `fit` of a network has it
-                carried_out(shared.training(estimator, validation))
+            carried_out(shared.training(estimator, validation))
     except Exception as error:
         found = error
     return Trained(estimator, found, time.perf_counter() - began)

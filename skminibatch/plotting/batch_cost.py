@@ -38,6 +38,8 @@ class BatchCostDisplay:
         The curve of steps times the line of step times.
     optimum_ : matplotlib Line2D
         Vertical line at the batch size that `BatchCostModel.optimal_batch_size` chooses.
+    range_ : matplotlib Patch
+        Band of the sizes whose time cannot be told from the least, see `BatchCostModel.optimal_range`.
 
     Examples
     --------
@@ -132,6 +134,10 @@ class BatchCostDisplay:
         (self.affine_,) = ax.plot(curve, affine, color="C1", linestyle="--", label="with affine step times")
         (self.measured_,) = ax.plot(sizes, model.n_steps_ * model.step_seconds_, "o", color="C0", label="measured")
         self.optimum_ = ax.axvline(best, color="0.6", linestyle=":", zorder=0, label=f"chosen: {best}")
+        low, high = model.optimal_range()
+        self.range_ = ax.axvspan(
+            low, high, color="0.6", alpha=0.2, linewidth=0, zorder=0, label=f"as good: {low} to {high}"
+        )
         ax.set(xscale="log", yscale="log", xlabel="batch size b", ylabel="seconds to the target")
         ax.set_xticks(sizes, [str(b) for b in sizes])
         ax.minorticks_off()

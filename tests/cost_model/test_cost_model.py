@@ -198,10 +198,12 @@ def test_sizes_are_one_where_noise_hides_the_difference():
     assert f"{low} to {high} rows cannot be told from it" in model.summary()
 
 
-def test_the_best_size_is_in_the_range_as_often_as_the_level_says():
+@pytest.mark.parametrize(("time_noise", "seed_noise"), [(0.02, 0.2), (0.4, 0.02)])
+def test_the_best_size_is_in_the_range_as_often_as_the_level_says(time_noise, seed_noise):
     inside = []
     for seed in range(300):
-        model = noisy(CONSTANTS[0], np.random.default_rng(seed), time_noise=0.05, seed_noise=0.2, outliers=0.0)
+        rng = np.random.default_rng(seed)
+        model = noisy(CONSTANTS[0], rng, time_noise=time_noise, seed_noise=seed_noise, outliers=0.0)
         low, high = model.optimal_range()
         inside.append(low <= 16 <= high)
     assert np.mean(inside) > 0.93
@@ -545,6 +547,8 @@ def test_display_shows_measurements_curves_and_the_choice(pyplot, rng):
     for line, step_times in [(display.predicted_, "measured"), (display.affine_, "affine")]:
         np.testing.assert_allclose(line.get_ydata(), model.predict_seconds(line.get_xdata(), step_times=step_times))
     assert set(display.optimum_.get_xdata()) == {model.optimal_batch_size()}
+    low, high = model.optimal_range()
+    assert (display.range_.get_x(), display.range_.get_x() + display.range_.get_width()) == (low, high)
     assert (display.ax_.get_xscale(), display.ax_.get_yscale()) == ("log", "log")
     assert display.figure_ is display.ax_.figure
 

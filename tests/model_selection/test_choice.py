@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 from scipy import sparse
 from sklearn.base import clone
+from sklearn.feature_selection import SelectKBest, f_regression
 from sklearn.linear_model import SGDClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from skminibatch import MiniBatchSGDRegressor
 from skminibatch.model_selection import BatchSizeChoice, BatchSizeCurve, choose_batch_size
 from skminibatch.model_selection.choice import _by_score
 from skminibatch.schedules.auto import FEW_ROWS
-from skminibatch.schedules.choice import MATTERS, SizeChoice
+from skminibatch.schedules.choice import MATTERS, SizeChoice, around
 from tests.families import LINEAR, of_estimators
 
 SETTINGS = {"max_iter": 1, "tol": None, "random_state": 0, "device": "base"}
@@ -94,13 +94,13 @@ def test_the_record_of_a_fit_is_plain_and_frozen(noisy):
 def test_a_pipeline_is_its_last_step_on_its_own_rows(is_fitted, noisy):
     X, y = noisy
     last = MiniBatchSGDRegressor(solver="schedule_free", **SETTINGS)
-    pipeline = make_pipeline(StandardScaler(), "passthrough", last)
+    pipeline = make_pipeline(SelectKBest(f_regression, k=1), "passthrough", last)
     if is_fitted:
-        pipeline.fit(X, y)
+        pipeline.fit(X[:, ::-1], y)
     before = pickle.dumps(pipeline)
-    choice = choose_batch_size(pipeline, 100 * X, y)
-    seen = pipeline[:-1].transform(100 * X) if is_fitted else StandardScaler().fit_transform(X)
-    assert choice.batch_size == choose_batch_size(last, seen, y).batch_size
+    choice = choose_batch_size(pipeline, X[:, ::-1], y)  # the best feature was the last one
+    assert choice == choose_batch_size(last, X[:, [-1]], y)
+    assert choice != choose_batch_size(last, X, y)
     assert pickle.dumps(pipeline) == before
 
 
@@ -130,6 +130,13 @@ def test_the_range_is_where_the_cost_is_near_the_least(noisy):
         assert end in (-1, len(sizes)) or costs[end] > MATTERS
 
 
+def test_the_range_is_around_the_chosen_size():
+    found = around(16, [1, 4, 16, 64, 256], [2.0, 3.0, 2.2, 2.4, 2.6])
+    assert found["costs"] == (1.0, 1.5, 1.1, 1.2, 1.3)
+    assert (found["low"], found["high"]) == (16, 64)  # 1 row is as good, but not what is between
+    assert around(100, [1, 10], [1.0, 1.0])["high"] == 100
+
+
 def test_few_rows_are_wasted(noisy):
     X, y = (np.tile(part, (20, 1) if part.ndim == 2 else 20) for part in noisy)  # so that no limit is in the way
     estimator = MiniBatchSGDRegressor(solver="schedule_free", **SETTINGS)
@@ -152,11 +159,11 @@ def test_noisier_rows_have_larger_critical_batches(noisy):
     assert clean.batch_size < loud.batch_size
 
 
-def test_too_few_rows_to_measure_the_noise(regression):
-    choice = choose_batch_size(MiniBatchSGDRegressor(**SETTINGS), regression.X[:20], regression.y[:20])
-    assert (choice.batch_size, choice.low, choice.high) != (0, 0, 0)
-    assert choice.high <= 20
-    assert isinstance(str(choice), str)
+def test_too_few_rows_to_measure_the_noise(estimator_class, problem):
+    choice = choose_batch_size(estimator_class(**SETTINGS), problem.X[:20], problem.y[:20])
+    assert 1 <= choice.low <= choice.batch_size <= choice.high <= 20
+    assert np.isnan(choice.noise_scale)
+    assert str(choice).startswith(f"{choice.batch_size} rows: ")
 
 
 # -- by scores
@@ -217,5 +224,8 @@ def test_what_is_refused(noisy, binary):
         choose_batch_size(SGDClassifier(), *binary)
     with pytest.raises(ValueError, match="The 'goal' parameter of choose_batch_size must be a str among"):
         choose_batch_size(MiniBatchSGDRegressor(), *noisy, goal="speed")
+    for sizes in ([0.1, 0.2], [8]):
+        with pytest.raises(ValueError, match="batch_sizes must be at least two different integers"):
+            choose_batch_size(MiniBatchSGDRegressor(**SETTINGS), *noisy, goal="score", batch_sizes=sizes)
     with pytest.raises(ValueError, match="Sample weights must contain at least one non-zero number"):
         choose_batch_size(MiniBatchSGDRegressor(), *noisy, sample_weight=np.zeros(3000))
