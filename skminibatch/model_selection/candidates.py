@@ -109,4 +109,5 @@ def _rows_of(batch_size: Any, n_rows: int) -> float:
         return n_rows
     if not isinstance(batch_size, Real):
         raise ValueError(f"budget='updates' needs batch sizes that are numbers or 'full', got {batch_size!r}.")
-    return min(batch_size if batch_size >= 1 else np.ceil(batch_size * n_rows), n_rows)
+    rows = float(batch_size)
+    return min(rows if rows >= 1 else float(np.ceil(rows * n_rows)), n_rows)

@@ -123,10 +123,7 @@ def _of_group(job: Job, fold: Fold, candidates: Sequence[dict], contexts: Sequen
     with _seen_by_callbacks(job, trained, contexts):
         fitted = _fitted(trained, rows, shared, _scored_rows(job, fold, trained, rows))
     fitted = [each._replace(seconds=each.seconds + in_common) for each in fitted]
-    return [
-        _failed(job, each) if each.error else outcome
-        for each, outcome in zip(fitted, _scored(job, fold, fitted, rows), strict=True)
-    ]
+    return list(_scored(job, fold, fitted, rows))
 
 
 def _rows_of(job: Job, fold: Fold, whole: Any, trained: list) -> tuple[Prepared, SharedRows | None]:
@@ -175,7 +172,8 @@ def _fitted(estimators: Sequence[Any], rows: Prepared, shared: SharedRows | None
         seconds = time.perf_counter() - began
         work = np.array([0.0 if error else _work_of(each) for each, error in zip(estimators, errors, strict=True)])
         shares = work / max(work.sum(), 1.0)
-        return [Trained(*each, seconds * share) for *each, share in zip(estimators, errors, shares, strict=True)]
+        each = zip(estimators, errors, shares, strict=True)
+        return [Trained(estimator, error, seconds * float(share)) for estimator, error, share in each]
     return [_fitted_alone(estimator, rows, shared, validation) for estimator in estimators]
 
 
@@ -207,8 +205,8 @@ def _failed(job: Job, fitted: Trained) -> Outcome:
     return Outcome(score, score, fitted.seconds, 0.0, "".join(format_exception(fitted.error)))
 
 
-def _scored(job: Job, fold: Fold, fitted: Sequence[Trained], rows: Prepared) -> Iterator[Outcome | None]:
-    """The outcome of each candidate whose fit has not failed."""
+def _scored(job: Job, fold: Fold, fitted: Sequence[Trained], rows: Prepared) -> Iterator[Outcome]:
+    """The outcome of each candidate."""
     parts = [(fold.test, _safe_split(job.estimator, job.X, job.y, fold.test, fold.train))]
     if job.return_train_score:
         parts.append((fold.train, _safe_split(job.estimator, job.X, job.y, fold.train)))
@@ -217,7 +215,7 @@ def _scored(job: Job, fold: Fold, fitted: Sequence[Trained], rows: Prepared) -> 
     reached = [X if reads_whole else rows.reaching(X) for _, (X, _) in parts]
     for each in fitted:
         if each.error is not None:
-            yield None
+            yield _failed(job, each)
             continue
         estimator = rows.whole(job.place, each.estimator) if reads_whole else each.estimator
         scores, seconds = [], []

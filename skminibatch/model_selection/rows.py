@@ -24,7 +24,7 @@ class Recorder(BaseEstimator):
 
     def fit(self, X, y=None, **params):
         """Remember."""
-        self.fitted_to_ = X, y, params
+        self.fitted_to_: Any = (X, y, params)
         return self
 
     def predict(self, X):

@@ -247,7 +247,11 @@ class BatchSizeSearchCV(BaseSearchCV):
         if not splits:
             raise ValueError("No fits were performed. Was the CV iterator empty?")
         rng = check_random_state(self.random_state)
-        return [Fold(k, *map(np.asarray, split), int(rng.randint(MOST_SEED))) for k, split in enumerate(splits)]
+        seeds = [int(rng.randint(MOST_SEED)) for _ in splits]
+        return [
+            Fold(number, np.asarray(train), np.asarray(test), seed)
+            for number, ((train, test), seed) in enumerate(zip(splits, seeds, strict=True))
+        ]
 
     def _evaluated(self, job: Job, folds: list[Fold], candidates: list[dict], root: Any) -> list[list[Outcome]]:
         """The outcomes of each fold."""

@@ -154,7 +154,8 @@ class LinearModel:
 
     def task(self, data: Data, params: np.ndarray) -> LinearTask:
         """What a backend is handed."""
-        X, axes = data.X if data.written is None else data.written, self.axes.in_kernels
+        X: Any = data.X if data.written is None else data.written
+        axes = self.axes.in_kernels
         if isinstance(X, AffineRows):
             X, axes = X.X, X.coordinates(axes)
         return LinearTask(
@@ -194,7 +195,8 @@ class LinearModel:
     def sum_of_losses(self, data: Data, rows: np.ndarray, predictor: Predictor) -> float:
         """Weighted sum of the losses of some rows (empty: all)."""
         backend = backends.choose(self.device)
-        X, evaluate = data.X, backend.loss_csr if is_sparse(data.X) else backend.loss_dense
+        X: Any = data.X
+        evaluate = backend.loss_csr if is_sparse(X) else backend.loss_dense
         if isinstance(X, AffineRows):
             X, predictor = X.X, X.outside(*predictor)
         return evaluate(self.loss, X, data.y, data.weights, rows, *predictor)
@@ -231,9 +233,10 @@ class LinearModel:
 
     def stored_of(self, task: LinearTask, data: Data, found: tuple) -> Stored:
         """The same, from what the verb returns."""
-        sums, lengths, loss = found
+        (sums, lengths, loss), table = found, task.table
+        assert table is not None
         sums[:, -1] *= self.fit_intercept
-        return Stored(task.table, sums / data.n_rows, lengths + self.fit_intercept, loss)
+        return Stored(table, sums / data.n_rows, lengths + self.fit_intercept, loss)
 
     def _gradient_csr(self, data: Data, weights: np.ndarray, predictor: Predictor, table: np.ndarray):
         """What `gradient_dense` of a backend returns but the loss, of sparse rows, a few at a time."""

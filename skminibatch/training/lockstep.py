@@ -72,9 +72,11 @@ def at_once(works: Sequence[Work]) -> list[Any]:
     """What comes of works of one `kind`."""
     backend = backends.choose(works[0].model.device)
     if isinstance(works[0], Steps):
-        steps = [work for work in works if isinstance(work, Steps)]
-        plan = LockstepPlan(tuple(work.plan for work in steps))
-        return backend.run_lockstep([work.model.task(work.data, work.params) for work in steps], plan)
+        steps = [
+            (work, work.model) for work in works if isinstance(work, Steps) and isinstance(work.model, LinearModel)
+        ]
+        plan = LockstepPlan(tuple(work.plan for work, _ in steps))
+        return backend.run_lockstep([model.task(work.data, work.params) for work, model in steps], plan)
     if isinstance(works[0], Objective):
         return _objectives([work for work in works if isinstance(work, Objective)])
     gradients = [work for work in works if isinstance(work, GradientOfAll)]

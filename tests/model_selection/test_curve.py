@@ -99,7 +99,7 @@ def test_what_cannot_be_told_from_the_best():
     assert curve.best_batch_size == curve.batch_sizes[curve._best]
     apart = curve_of([[0.9, 0.8, 0.7], [0.899, 0.799, 0.699]])  # by the same in every split: no noise in the difference
     assert apart.as_good_as_best().tolist() == [True, False]
-    assert curve_of([[0.9], [0.8]]).as_good_as_best().tolist() == [True, False]
+    assert curve_of([[0.9], [0.8]]).as_good_as_best().tolist() == [True, True]  # one split tells nothing
     with pytest.raises(ValueError, match="No batch size has a test score in every split"):
         _ = curve_of([[np.nan, 1.0]]).best_batch_size
 
@@ -108,7 +108,7 @@ def test_equal_sizes_are_told_apart_as_often_as_the_level_says():
     """Of scores without correlation between the splits, the correction of the variance is none: n_test is few rows."""
     rng = np.random.default_rng(0)
     told = [not curve_of(rng.standard_normal((2, 20)), 0.0).as_good_as_best(0.9).all() for _ in range(2000)]
-    assert np.mean(told) == pytest.approx(0.2, abs=0.03)  # the better of two has won by chance: twice the level
+    assert np.mean(told) == pytest.approx(0.1, abs=0.02)
 
 
 # -- the range of rates
