@@ -213,6 +213,8 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         with backends.rows_on_device(device, X) as X:
             validation, rows = validation_rows(self, target, (X, y, sample_weight), rows, rng, separate)
             X, present = self._of_present_features(self._unpacked(X), init)
+            if memory is not None:  # rows that were written anew are the same ones for all who share them
+                X, present = memory.setdefault(("X", is_sparse(X), X.shape), (X, present))
             data = Data(X, encoded, of_mean_one(weights, rows), rows, memory=memory)
             settings = self._settings(target, data, device, (given[0], strata), seed_of(rng), init, self.max_iter)
             settings.class_counts = counts

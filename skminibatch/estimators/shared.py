@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import check_consistent_length
 
 from skminibatch.backends.arrays import on_host
 from skminibatch.estimators.base import BaseMiniBatchEstimator
@@ -33,20 +35,24 @@ class SharedRows:
     X, y, sample_weight
         All rows as a user gives them to `fit`.
     rows : ndarray of int or None
-        Numbers of those to learn from (None: all). The others are not read.
+        Numbers of those to learn from (None: all). They are copied, once for all estimators: so a fit comes to what it comes to
+        with these rows alone, which the others would change a little.
     """
 
     def __init__(self, estimator: Any, X, y, sample_weight=None, rows: np.ndarray | None = None) -> None:
+        if rows is not None:
+            check_consistent_length(X, y, sample_weight)
+            X, y = _safe_indexing(X, rows), _safe_indexing(y, rows)
+            sample_weight = None if sample_weight is None else _safe_indexing(sample_weight, rows)
         checked = clone(estimator)
+        self._given = X, y, sample_weight
         self.X, self.y = checked._check_X_y(X, y, reset=True)
         names = "n_features_in_", "feature_names_in_"
         self._known = {name: vars(checked)[name] for name in names if name in vars(checked)}
-        self._given, self._rows = (X, y), rows
-        self._weights = None if sample_weight is None else np.asarray(on_host(sample_weight), np.float64)
-        self._own_y = self.y if rows is None else self.y[rows]
-        self.target = checked._target_of(self._own_y)
+        self._weights = None if sample_weight is None else on_host(sample_weight)
+        self.target = checked._target_of(self.y)
+        self._encoded = self.target.encode(self.y, np.dtype(self.X.dtype))
         self._memory: dict = {}
-        self._encoded = self._of_all(self.target.encode(self._own_y, np.dtype(self.X.dtype)))
 
     def training(self, estimator: Any) -> Training[None]:
         """The fit of an estimator, as a coroutine."""
@@ -54,26 +60,12 @@ class SharedRows:
             estimator._validate_params()
             for name, known in self._known.items():
                 setattr(estimator, name, known)
-            counts = estimator._counts(self.target, self._own_y)
-            weights = self._weights
-            own = weights if weights is None or self._rows is None else weights[self._rows]
-            found = self._of_all(estimator._weights(self.target, self._own_y, own, counts))
-            rows = active_rows(found, "fit") if found.size else self._rows
-            checked = FitRows(self.X, self.y, weights, self.target, self._encoded, counts, found, rows, self._memory)
-            yield from estimator._fitting(checked, self._seen(), None, (), (None, None, None), None)
-
-    def _of_all(self, of_own: np.ndarray) -> np.ndarray:
-        """An array of the rows to learn from as one of all rows, zero elsewhere."""
-        if self._rows is None or not of_own.size:
-            return of_own
-        spread = np.zeros((len(self.y), *of_own.shape[1:]), of_own.dtype)
-        spread[self._rows] = of_own
-        return spread
-
-    def _seen(self) -> tuple:
-        """X, y and the sample weights for those who look on."""
-        X, y = self._given
-        if self._rows is None:
-            return X, y, self._weights
-        weights = None if self._weights is None else self._weights[self._rows]
-        return self.X[self._rows[:1]], y[self._rows[:1]], weights
+            counts = estimator._counts(self.target, self.y)
+            weights = estimator._weights(self.target, self.y, self._weights, counts)
+            rows = active_rows(weights, "fit")
+            if rows is not None:  # one array for all: orders of the same rows are told by where it is
+                rows = self._memory.setdefault(("rows", rows.tobytes()), rows)
+            known = self.target, self._encoded, counts, weights, rows, self._memory
+            yield from estimator._fitting(
+                FitRows(self.X, self.y, self._weights, *known), self._given, None, (), (None, None, None), None
+            )
