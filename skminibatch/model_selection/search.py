@@ -65,7 +65,7 @@ class BatchSizeSearchCV(BaseSearchCV):
         Whether scores of the training rows are in `cv_results_` too.
     random_state : int, RandomState instance or None, default=None
         Gives each fold a seed, for candidates whose `random_state` is None. All candidates of a fold have the same one, so
-        that differences between them are not those of the order of rows.
+        that differences between them are not those of the order of rows. Unless it is None, the last fit has a seed, too.
     verbose : int, default=0
         With 1, a line says how many fits there are.
 
@@ -202,6 +202,8 @@ class BatchSizeSearchCV(BaseSearchCV):
         params = _check_method_params(X, params=params)
         routed = self._get_routed_params_for_fit(params)
         seen: dict[str, Any] = {"estimator": self, "X": X, "y": y}
+        if params.get("sample_weight") is not None:
+            seen["metadata"] = {"sample_weight": params["sample_weight"]}
         root = self._init_callback_context(max_subtasks=1 + (self.refit is not False)).call_on_fit_task_begin(**seen)
         folds = self._folds(X, y, routed.splitter.split)
         job = Job(
@@ -212,11 +214,8 @@ class BatchSizeSearchCV(BaseSearchCV):
         metric = self._store(job, folds, candidates, outcomes, metric)
         if self.refit or not self.multimetric_:
             self._choose(metric)
-            test_share = len(folds[0].test) / len(folds[0].train)
-            scores = scores_of(self.cv_results_, metric, self.n_splits_)
-            differences = differences_from(scores, self.best_index_, test_share)
-            add_differences(self.cv_results_, differences)
-            self.indistinguishable_ = [candidates[number] for number in np.flatnonzero(differences.indistinguishable)]
+            if isinstance(metric, str):  # of several scores, a callable has none that decides alone
+                self._compare(metric, len(folds[0].test) / len(folds[0].train))
         if self.refit:
             self._refit(job, root, seen)
         self.scorer_ = scorer._scorers if isinstance(scorer, _MultimetricScorer) else scorer
@@ -228,7 +227,6 @@ class BatchSizeSearchCV(BaseSearchCV):
         splitter = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
         self._checked_cv_orig = splitter
         splits = list(splitter.split(X, y, **split_params))
-        self.n_splits_ = len(splits)
         if not splits:
             raise ValueError("No fits were performed. Was the CV iterator empty?")
         rng = check_random_state(self.random_state)
@@ -267,7 +265,7 @@ class BatchSizeSearchCV(BaseSearchCV):
         if callable(self.scoring) and self.multimetric_:
             self._check_refit_for_multimetric(records[0]["test_scores"])
             metric = self.refit
-        self.cv_results_ = self._format_results(candidates, len(folds), records)
+        self.cv_results_, self.n_splits_ = self._format_results(candidates, len(folds), records), len(folds)
         add_trainings(self.cv_results_, rows)
         return metric
 
@@ -278,11 +276,21 @@ class BatchSizeSearchCV(BaseSearchCV):
             self.best_score_ = self.cv_results_[f"mean_test_{metric}"][self.best_index_]
         self.best_params_ = self.cv_results_["params"][self.best_index_]
 
+    def _compare(self, metric: str, test_share: float) -> None:
+        """How far each candidate is from the best one, and which cannot be told from it."""
+        scores = scores_of(self.cv_results_, metric, self.n_splits_)
+        differences = differences_from(scores, self.best_index_, test_share)
+        add_differences(self.cv_results_, differences)
+        same = np.flatnonzero(differences.indistinguishable)
+        self.indistinguishable_ = [self.cv_results_["params"][number] for number in same]
+
     def _refit(self, job: Job, root: Any, seen: dict[str, Any]) -> None:
         """Fit the best candidate to all rows, within the budget."""
         best = clone(self.estimator).set_params(**clone(self.best_params_, safe=False))
         n_rows, batch_size = len(job.y) if job.y is not None else job.X.shape[0], job.place.inner(best).batch_size
         limits = job.budget.parameters(batch_size, n_rows)
+        if self.random_state is not None and job.place.inner(best).random_state is None:
+            limits["random_state"] = int(check_random_state(self.random_state).randint(MOST_SEED))
         self.best_estimator_ = best.set_params(**{job.place.name(name): value for name, value in limits.items()})
         task = root.subcontext(task_name="refit-with-best-params")
         with task.propagate_callback_context(best):
