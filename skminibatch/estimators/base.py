@@ -221,7 +221,10 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         rng, device = check_random_state(self.random_state), backends.device_of(self.device, X, self.batch_size)
         with backends.rows_on_device(device, X) as X:
             validation, rows = validation_rows(self, target, (X, y, sample_weight), rows, rng, separate)
-            X, present = self._of_present_features(self._unpacked(X), init, memory)
+            X = self._unpacked(X)
+            if memory is not None:  # rows that were written out are the same ones for all who share them
+                X = memory.setdefault(("unpacked", is_sparse(X)), X)
+            X, present = self._of_present_features(X, init, memory)
             data = Data(X, encoded, of_mean_one(weights, rows), rows, memory=memory)
             settings = self._settings(target, data, device, (given, strata), seed_of(rng), init, self.max_iter)
             settings.class_counts, settings.goal = counts, goal

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import clone
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import check_consistent_length
 
 from skminibatch.backends.arrays import on_host
 from skminibatch.contract.affine import AffineRows
@@ -43,7 +46,8 @@ class SharedRows:
     X, y, sample_weight
         All rows as a user gives them to `fit`.
     rows : ndarray of int or None
-        Numbers of those to learn from (None: all). The others are not read.
+        Numbers of those to learn from (None: all). Dense rows are read where they are. Sparse ones are copied, and those of an
+        estimator that holds some of them out: what is looked up or split would depend on the others too.
     affine : tuple of ndarray of shape (n_features,), or None
         A center and a scale: estimators see ``(X - center) * scale``, of which no copy is made.
     """
@@ -51,6 +55,10 @@ class SharedRows:
     def __init__(
         self, estimator: Any, X, y, sample_weight=None, rows: np.ndarray | None = None, affine: tuple | None = None
     ) -> None:
+        check_consistent_length(X, y, sample_weight)
+        if rows is not None and (issparse(X) or estimator.early_stopping):
+            X, y = _safe_indexing(X, rows), _safe_indexing(y, rows)
+            sample_weight, rows = None if sample_weight is None else _safe_indexing(sample_weight, rows), None
         checked = clone(estimator)
         self.X, self.y = checked._check_X_y(X, y, reset=True)
         names = "n_features_in_", "feature_names_in_"
@@ -74,8 +82,11 @@ class SharedRows:
             counts = estimator._counts(self.target, self._own_y)
             weights = self._weights
             own = weights if weights is None or self._rows is None else weights[self._rows]
-            found = self._of_all(estimator._weights(self.target, self._own_y, own, counts))
-            rows = active_rows(found, "fit") if found.size else self._rows
+            own = estimator._weights(self.target, self._own_y, own, counts)
+            active, found = active_rows(own, "fit"), self._of_all(own)
+            rows = active if self._rows is None else self._rows if active is None else self._rows[active]
+            if rows is not None:  # one array for all: orders of the same rows are told by where it is
+                rows = self._memory.setdefault(("rows", rows.tobytes()), rows)
             checked = FitRows(self.X, self.y, weights, self.target, self._encoded, counts, found, rows, self._memory)
             yield from estimator._fitting(checked, self._seen(), None, (), validation)
 
@@ -93,4 +104,4 @@ class SharedRows:
         if self._rows is None:
             return X, y, self._weights
         weights = None if self._weights is None else self._weights[self._rows]
-        return self.X[self._rows[:1]], y[self._rows[:1]], weights
+        return _safe_indexing(X, self._rows), _safe_indexing(y, self._rows), weights

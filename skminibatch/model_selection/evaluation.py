@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from traceback import format_exception
 from typing import Any, NamedTuple
@@ -80,15 +80,20 @@ class Outcome(NamedTuple):
 
 def outcomes_of(job: Job, fold: Fold, candidates: Sequence[dict], contexts: Sequence[Any]) -> list[Outcome]:
     """The outcome of each candidate on a fold; transformers are fitted once for all candidates that have them in common."""
-    groups: dict[str, list[int]] = {}
+    groups: dict[Hashable, list[int]] = {}
     for number, params in enumerate(candidates):
-        before = {name: value for name, value in params.items() if not _is_inner(job.place, name)}
-        groups.setdefault(repr(sorted(before.items())), []).append(number)
+        before = [(name, _identity(value)) for name, value in params.items() if not _is_inner(job.place, name)]
+        groups.setdefault(tuple(sorted(before)), []).append(number)
     outcomes: dict[int, Outcome] = {}
     for numbers in groups.values():
         chosen, own = [candidates[n] for n in numbers], [contexts[n] for n in numbers]
         outcomes |= zip(numbers, _of_group(job, fold, chosen, own), strict=True)
     return [outcomes[number] for number in range(len(candidates))]
+
+
+def _identity(value: Any) -> str:
+    """What tells a value from others: of a grid, the candidates have the same objects; two that look alike may differ inside."""
+    return repr(value) if value is None or isinstance(value, (bool, int, float, str)) else f"{id(value)}"
 
 
 def _is_inner(place: Location, name: str) -> bool:
@@ -165,8 +170,9 @@ def _scored_rows(job: Job, fold: Fold, estimators: Sequence[Any], rows: Prepared
 
 
 def _fitted(estimators: Sequence[Any], rows: Prepared, shared: SharedRows | None, validation: tuple) -> list[Trained]:
-    """The candidates, linear models in lockstep; others in turn."""
-    if shared is not None and isinstance(estimators[0], LinearEstimator):
+    """The candidates, linear models in lockstep; others in turn, and those that have so many seconds."""
+    untimed = all(getattr(each, "max_time", None) is None for each in estimators)
+    if shared is not None and untimed and isinstance(estimators[0], LinearEstimator):
         began = time.perf_counter()
         errors = together([shared.training(each, validation) for each in estimators])
         seconds = time.perf_counter() - began
@@ -211,7 +217,8 @@ def _scored(job: Job, fold: Fold, fitted: Sequence[Trained], rows: Prepared) -> 
     if job.return_train_score:
         parts.append((fold.train, _safe_split(job.estimator, job.X, job.y, fold.train)))
     # a scorer of scikit-learn reads predictions alone; a user's own function is given the whole pipeline
-    reads_whole = not isinstance(job.scorer, (_BaseScorer, _MultimetricScorer, _PassthroughScorer))
+    scorers = job.scorer._scorers.values() if isinstance(job.scorer, _MultimetricScorer) else [job.scorer]
+    reads_whole = not all(isinstance(each, (_BaseScorer, _PassthroughScorer)) for each in scorers)
     reached = [X if reads_whole else rows.reaching(X) for _, (X, _) in parts]
     for each in fitted:
         if each.error is not None:

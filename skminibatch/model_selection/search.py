@@ -72,7 +72,7 @@ class BatchSizeSearchCV(BaseSearchCV):
         Whether the test rows are scored after each epoch, by the one score that there is.
     random_state : int, RandomState instance or None, default=None
         Gives each fold a seed, for candidates whose `random_state` is None. All candidates of a fold have the same one, so
-        that differences between them are not those of the order of rows.
+        that differences between them are not those of the order of rows. Unless it is None, the last fit has a seed, too.
     verbose : int, default=0
         With 1, a line says how many fits there are.
 
@@ -220,6 +220,8 @@ class BatchSizeSearchCV(BaseSearchCV):
         params = _check_method_params(X, params=params)
         routed = self._get_routed_params_for_fit(params)
         seen: dict[str, Any] = {"estimator": self, "X": X, "y": y}
+        if params.get("sample_weight") is not None:
+            seen["metadata"] = {"sample_weight": params["sample_weight"]}
         root = self._init_callback_context(max_subtasks=1 + (self.refit is not False)).call_on_fit_task_begin(**seen)
         folds = self._folds(X, y, routed.splitter.split)
         job = Job(
@@ -243,7 +245,6 @@ class BatchSizeSearchCV(BaseSearchCV):
         splitter = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
         self._checked_cv_orig = splitter
         splits = list(splitter.split(X, y, **split_params))
-        self.n_splits_ = len(splits)
         if not splits:
             raise ValueError("No fits were performed. Was the CV iterator empty?")
         rng = check_random_state(self.random_state)
@@ -301,6 +302,7 @@ class BatchSizeSearchCV(BaseSearchCV):
             if self.racing:  # scores are missing on purpose
                 warnings.filterwarnings("ignore", "One or more of the", UserWarning)
             self.cv_results_ = self._format_results(candidates, len(folds), records)
+        self.n_splits_ = len(folds)
         add_trainings(self.cv_results_, rows)
         if self.racing:
             add_race(self.cv_results_, rows)
@@ -326,6 +328,8 @@ class BatchSizeSearchCV(BaseSearchCV):
         best = clone(self.estimator).set_params(**clone(self.best_params_, safe=False))
         n_rows, batch_size = len(job.y) if job.y is not None else job.X.shape[0], job.place.inner(best).batch_size
         limits = job.budget.parameters(batch_size, n_rows)
+        if self.random_state is not None and job.place.inner(best).random_state is None:
+            limits["random_state"] = int(check_random_state(self.random_state).randint(MOST_SEED))
         self.best_estimator_ = best.set_params(**{job.place.name(name): value for name, value in limits.items()})
         task = root.subcontext(task_name="refit-with-best-params")
         with task.propagate_callback_context(best):

@@ -99,7 +99,7 @@ class RowCurvatures(NamedTuple):
         bounds = curvature_bounds(model.loss, data.y, raw)
         found = curvatures(model.loss, data.y, raw, used, bounds)
         near = np.maximum(found.largest, least * bounds)
-        mean, flattest = float(found.largest @ used) / len(used), found.flattest
+        mean, flattest = float(found.largest @ used) / data.n_rows, found.flattest
         flatness = mean / flattest if flattest > 0 else np.nan
         return cls(unit * used * near, unit * used * bounds, unit * used * (near - found.largest), flatness)
 

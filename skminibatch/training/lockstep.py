@@ -134,4 +134,5 @@ def _order(order: RowOrder) -> tuple:
     """What two orders have in common that name the same rows at the same positions."""
     subset: np.ndarray = order.subset
     numbers = order.n_rows, order.block, order.short, order.width, order.start, order.copies
-    return order.explicit.tobytes(), order.keys.tobytes(), subset.ctypes.data, subset.size, *numbers
+    place = subset.ctypes.data if subset.size else 0  # an empty array may be anywhere
+    return order.explicit.tobytes(), order.keys.tobytes(), place, subset.size, *numbers
