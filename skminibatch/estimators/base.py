@@ -25,7 +25,7 @@ from skminibatch.contract.kinds import declared
 from skminibatch.estimators import pairs, parts
 from skminibatch.estimators.attributes import continued, training_attributes
 from skminibatch.estimators.callbacks import EpochTasks
-from skminibatch.estimators.checks import FitRows, active_rows, advice_on_divergence, seed_of
+from skminibatch.estimators.checks import FitRows, active_rows, advice_on_divergence, one_of_all, seed_of
 from skminibatch.estimators.held_out import validation_rows, validator
 from skminibatch.estimators.report import Report
 from skminibatch.models.data import Data
@@ -221,10 +221,7 @@ class BaseMiniBatchEstimator(CallbackSupportMixin, BaseEstimator):
         rng, device = check_random_state(self.random_state), backends.device_of(self.device, X, self.batch_size)
         with backends.rows_on_device(device, X) as X:
             validation, rows = validation_rows(self, target, (X, y, sample_weight), rows, rng, separate)
-            X = self._unpacked(X)
-            if memory is not None:  # rows that were written out are the same ones for all who share them
-                X = memory.setdefault(("unpacked", is_sparse(X)), X)
-            X, present = self._of_present_features(X, init, memory)
+            X, present = self._of_present_features(one_of_all(self._unpacked(X), memory), init, memory)
             data = Data(X, encoded, of_mean_one(weights, rows), rows, memory=memory)
             settings = self._settings(target, data, device, (given, strata), seed_of(rng), init, self.max_iter)
             settings.class_counts, settings.goal = counts, goal

@@ -46,6 +46,11 @@ class FitRows(NamedTuple):
     memory: dict | None = None
 
 
+def one_of_all(X, memory: dict | None) -> Any:
+    """Rows that were written out, or not: of all who share them by a memory, those of the first, since they are the same."""
+    return X if memory is None else memory.setdefault(("X", is_sparse(X)), X)
+
+
 def validated(estimator, X, y, reset, **checks):
     """X and y as the kernels want them: C-contiguous float rows, or CSR with sorted indices and no duplicates.
 

@@ -134,17 +134,18 @@ def _of_group(job: Job, fold: Fold, candidates: Sequence[dict], contexts: Sequen
 def _rows_of(job: Job, fold: Fold, whole: Any, trained: list) -> tuple[Prepared, SharedRows | None]:
     """The rows that candidates are trained on, and, where they can share these, what is known of them."""
     shares = job.place.ends_pipeline and all(map(may_share, trained))
+    one = next((each for each in trained if shares and each.early_stopping), trained[0])
     if shares and not job.place.path and set(job.fit_params) <= {"sample_weight"}:
         weights = job.fit_params.get("sample_weight")
-        return Prepared(None, None, {}), SharedRows(trained[0], job.X, job.y, weights, fold.train)
+        return Prepared(None, None, {}), SharedRows(one, job.X, job.y, weights, fold.train)
     X, y = _safe_split(job.estimator, job.X, job.y, fold.train)
     fit_params = _check_method_params(job.X, params=job.fit_params, indices=fold.train)
     rows = Prepared.of(whole, job.place, X, y, fit_params) if job.place.ends_pipeline else Prepared(X, y, fit_params)
     if not (shares and set(rows.fit_params) <= {"sample_weight"}):
         return rows, None
     if isinstance(trained[0], LinearEstimator) and not fit_params and (affine := rows.affine(X)) is not None:
-        return rows._replace(X=None, y=None), SharedRows(trained[0], job.X, job.y, None, fold.train, affine)
-    return rows, SharedRows(trained[0], rows.X, rows.y, rows.fit_params.get("sample_weight"))
+        return rows._replace(X=None, y=None), SharedRows(one, job.X, job.y, None, fold.train, affine)
+    return rows, SharedRows(one, rows.X, rows.y, rows.fit_params.get("sample_weight"))
 
 
 @contextmanager

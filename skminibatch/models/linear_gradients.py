@@ -330,7 +330,7 @@ class LinearGradients(Gradients):
     def _rows_inside(self) -> tuple[Hashable, ...]:
         """What rows and coordinates there are, as a key."""
         axes = self.model.plain_axes
-        return self.rows.tobytes(), axes.center.tobytes(), axes.scale.tobytes()
+        return self.rows.tobytes(), axes.center.tobytes(), axes.scale.tobytes(), axes.stretch.tobytes()
 
     # -- rows, a few at a time
 

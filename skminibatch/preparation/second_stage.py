@@ -37,6 +37,7 @@ from skminibatch.statistics.random import EXAMINED, OF_SCALE, sample_rows, strea
 from skminibatch.statistics.smoothness import QUANTILE, SmoothnessConstants, smoothness
 from skminibatch.statistics.visits import repeated, visits_of_rows
 from skminibatch.training.state import Progress, Recipe, StageStart
+from skminibatch.training.stopping import ROUNDING
 from skminibatch.training.work import GradientOfAll, Training, carried_out
 
 # of what a step along the gradient should gain by the curvature: twice as much is right where all of it was a floor
@@ -99,7 +100,7 @@ class RowCurvatures(NamedTuple):
         bounds = curvature_bounds(model.loss, data.y, raw)
         found = curvatures(model.loss, data.y, raw, used, bounds)
         near = np.maximum(found.largest, least * bounds)
-        mean, flattest = float(found.largest @ used) / data.n_rows, found.flattest
+        mean, flattest = float(found.largest @ used) / len(used), found.flattest
         flatness = mean / flattest if flattest > 0 else np.nan
         return cls(unit * used * near, unit * used * bounds, unit * used * (near - found.largest), flatness)
 
@@ -294,7 +295,8 @@ def _after_a_full_step(begun: Begun, data: Data) -> Training[Begun]:
     if gained.share > NOTHING:
         flatness = max(axes.flatness, expected / (np.sum(gradient**2) / (2.0 * axes.curvature)))
         model = replace(model, coordinates=axes._replace(flatness=flatness if gained.as_expected else np.nan))
-    best = stepped if gain > 0 else begun
+    # near the optimum, the objective is too coarse to tell a step that the gradient still can
+    best = stepped if gain > 0 or (gained.share <= NOTHING and gain >= -ROUNDING * abs(begun.objective)) else begun
     return best._replace(model=model, by_sample=begun.by_sample, gained=gained)
 
 

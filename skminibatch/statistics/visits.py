@@ -28,7 +28,7 @@ def visits_of_rows(each: np.ndarray, limit: float, more: float | None = None) ->
     more : float or None
         Visits in addition to the first ones, at most; None: a share of `LONGER` of the rows.
     """
-    more = LONGER * len(each) if more is None else more
+    more = LONGER * np.count_nonzero(each) if more is None else more
     if each.max(initial=0.0) <= limit:
         return 1.0, np.ones(len(each), np.int64)
     factor = 1.0

@@ -16,7 +16,7 @@ from skminibatch.contract.orders import RowOrder
 from skminibatch.contract.plan import LockstepPlan
 from skminibatch.models.data import raw_outputs
 from skminibatch.models.linear import LinearModel
-from skminibatch.training.work import GradientOfAll, Objective, Steps, T, Training, Work
+from skminibatch.training.work import GradientOfAll, ObjectiveOfRows, Steps, T, Training, Work
 
 FEWEST_PRODUCTS = 1 << 22  # below, trainings one after another take milliseconds, and compile nothing
 FEWEST_ROWS = 8  # of a batch in the mean: the batches of all models end where one of them does
@@ -77,8 +77,8 @@ def at_once(works: Sequence[Work]) -> list[Any]:
         ]
         plan = LockstepPlan(tuple(work.plan for work, _ in steps))
         return backend.run_lockstep([model.task(work.data, work.params) for work, model in steps], plan)
-    if isinstance(works[0], Objective):
-        return _objectives([work for work in works if isinstance(work, Objective)])
+    if isinstance(works[0], ObjectiveOfRows):
+        return _objectives([work for work in works if isinstance(work, ObjectiveOfRows)])
     gradients = [work for work in works if isinstance(work, GradientOfAll)]
     tasks = [work.model.gradient_task(work.data, work.predictor) for work in gradients]
     found = backend.gradients_dense(tasks)
@@ -99,9 +99,9 @@ def kind(work: Work) -> Hashable | None:
     alike = id(data.X), model.device, *shape, *seen
     if isinstance(work, GradientOfAll):
         return None if is_sparse(data.X) else (GradientOfAll, *alike)
-    if isinstance(work, Objective):
+    if isinstance(work, ObjectiveOfRows):
         shares = data.memory is not None and 0 < work.rows.size <= MOST_EVALUATED and model.device != "cuda"
-        return (Objective, *alike, work.rows.tobytes()) if shares else None
+        return (ObjectiveOfRows, *alike, work.rows.tobytes()) if shares else None
     plan = work.plan
     if plan.offsets[-1] < FEWEST_ROWS * plan.n_steps:
         return None
@@ -110,13 +110,13 @@ def kind(work: Work) -> Hashable | None:
 
 def _products(work: Work) -> float:
     """The numbers that a pass over the rows of a work multiplies."""
-    if isinstance(work, Objective):
+    if isinstance(work, ObjectiveOfRows):
         return np.inf  # nothing has to be compiled
     n_rows = work.plan.offsets[-1] if isinstance(work, Steps) else work.data.X.shape[0]
     return float(n_rows) * work.model.n_parameters
 
 
-def _objectives(works: Sequence[Objective]) -> list[tuple[float, float]]:
+def _objectives(works: Sequence[ObjectiveOfRows]) -> list[tuple[float, float]]:
     """The mean losses of the same rows and the penalties: one product for all models."""
     data, rows, K = works[0].data, works[0].rows, works[0].model.n_outputs
     X = data.remembered(lambda: ("evaluated", id(data.X), rows.tobytes()), lambda: data.X[rows])

@@ -34,7 +34,7 @@ from skminibatch.training.state import (
     Verdict,
 )
 from skminibatch.training.stopping import ROUNDING, Watch
-from skminibatch.training.work import Objective, Steps, Training
+from skminibatch.training.work import ObjectiveOfRows, Steps, Training
 
 ATTEMPTS, FALL = 8, 2  # at an epoch, and the powers of two by which the rate falls after each
 
@@ -321,7 +321,7 @@ def _evaluated(
         weight = np.average(weights) if weights.size else 1.0
         loss, penalty = float(stats.losses.sum() / (sizes.sum() * weight)), model.penalty_value(predictor)
     else:
-        loss, penalty = yield Objective(model, data, recipe.evaluation_rows, predictor)
+        loss, penalty = yield ObjectiveOfRows(model, data, recipe.evaluation_rows, predictor)
     if not np.isfinite(loss + penalty):
         raise Diverged(state.epoch, np.nan if state.coefficients is None else state.coefficients[0])
     validated = UNSCORED if recipe.validation is None else recipe.validation(*predictor)

@@ -41,7 +41,7 @@ class GradientOfAll(NamedTuple):
         return self.model.stored(self.data, self.predictor)
 
 
-class Objective(NamedTuple):
+class ObjectiveOfRows(NamedTuple):
     """The mean loss of some rows (empty: all) and the penalty, at a predictor."""
 
     model: Model
@@ -54,7 +54,7 @@ class Objective(NamedTuple):
         return self.model.objective(self.data, self.rows, self.predictor)
 
 
-Work: TypeAlias = Steps | GradientOfAll | Objective
+Work: TypeAlias = Steps | GradientOfAll | ObjectiveOfRows
 T = TypeVar("T")
 Training: TypeAlias = Generator[Work, Any, T]
 
