@@ -213,7 +213,13 @@ def begin(settings: Settings, data: Data, previous: Fitted | None = None) -> tup
     if second_solver is not None:
         rates = settings.rates(second_solver, data.n_rows, 0.0)
         recipe = with_second_stage(
-            recipe, start.model, second_solver, rates, data, settings.seed, by_full_steps=asked_for is None
+            recipe,
+            start.model,
+            second_solver,
+            rates,
+            data,
+            settings.seed,
+            by_full_steps=asked_for is None and declared(sizes).constant,
         )
     memory = settings.sampler.start(data.X.shape[0], visits.data.rows, settings.seed, epoch, settings.strata)
     if stream_so_far:
