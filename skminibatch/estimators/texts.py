@@ -63,7 +63,7 @@ n_iter_ : int
 t_ : int
     Samples seen, over all calls of `partial_fit`.
 n_updates_ : int
-    Batches learnt from, over all calls of `partial_fit`.
+    Steps made, over all calls of `partial_fit`: one for each batch, and one for an epoch that is a full step.
 batch_size_ : int
     Batch size used (with a schedule: of the last step).
 batch_size_choice_ : SizeChoice or None
@@ -109,9 +109,9 @@ fit_intercept : bool
 solver : $options or part
     The optimizer, by name or as an instance such as ``Momentum(0.99)``. 'auto' is schedule-free SGD [1]_, which predicts
     from an average of its iterates and needs no horizon. In `partial_fit`, few features are followed by Newton's method
-    instead, and sparse rows by its diagonal form. In `fit`, 'saga' takes over after the first epoch, or 'sdca' trains sparse
-    rows from the start (and rows of many features, and few rows, if the loss has a kink or the penalty an l1 part), so that
-    training converges to the optimum. With `average`, 'auto' is plain SGD. 'saga' stores ``n_samples * (1 + n_outputs)``
+    instead, and sparse rows by its diagonal form. In `fit`, full steps of all rows take over after the first epoch, or 'saga'
+    where these gain less than the curvature says, or 'sdca' trains sparse rows from the start (and rows of many features, and
+    few rows, if the loss has a kink or the penalty an l1 part), so that training converges to the optimum. With `average`, 'auto' is plain SGD. 'saga' stores ``n_samples * (1 + n_outputs)``
     numbers while it runs, and with an l2 penalty a copy of up to 1,024 dense features; 'sdca' ``n_samples * (2 + n_outputs)``,
     and a copy of dense rows.
 learning_rate : $options or part

@@ -19,7 +19,7 @@ from skminibatch.models.linear import LinearModel
 from skminibatch.training.work import GradientOfAll, ObjectiveOfRows, Steps, T, Training, Work
 
 FEWEST_PRODUCTS = 1 << 22  # below, trainings one after another take milliseconds, and compile nothing
-FEWEST_ROWS = 8  # of a batch in the mean: the batches of all models end where one of them does
+FEWEST_ROWS = 6  # of a batch in the mean: blocks end where a batch of any model does
 MOST_EVALUATED = 20_000  # rows that are kept for all models
 WIDEST = 512  # features of sparse rows, which are written out a few at a time
 
