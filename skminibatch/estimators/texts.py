@@ -111,9 +111,9 @@ solver : $options or part
     from an average of its iterates and needs no horizon. In `partial_fit`, few features are followed by Newton's method
     instead, and sparse rows by its diagonal form. In `fit`, full steps of all rows take over after the first epoch, or 'saga'
     where these gain less than the curvature says, or 'sdca' trains sparse rows from the start (and rows of many features, and
-    few rows, if the loss has a kink or the penalty an l1 part), so that training converges to the optimum. With `average`, 'auto' is plain SGD. 'saga' stores ``n_samples * (1 + n_outputs)``
-    numbers while it runs, and with an l2 penalty a copy of up to 1,024 dense features; 'sdca' ``n_samples * (2 + n_outputs)``,
-    and a copy of dense rows.
+    few rows, if the loss has a kink or the penalty an l1 part), so that training converges to the optimum. With `average`,
+    'auto' is plain SGD. 'saga' stores ``n_samples * (1 + n_outputs)`` numbers while it runs, and with an l2 penalty a copy of
+    up to 1,024 dense features; 'sdca' ``n_samples * (2 + n_outputs)``, and a copy of dense rows.
 learning_rate : $options or part
     The rate of the steps; see the user guide for what 'auto' is for each solver. 'auto' needs no tuning: the rate follows
     from the expected smoothness of a batch [2]_, and features are moved and stretched on the way, at an unchanged objective.
