@@ -82,7 +82,7 @@ def seconds_to_target(name, X, y, optimum, batch_size, seed, limit):
     """
     outcome = {}
 
-    def train(model, data, params, recipe, state, history, on_epoch):
+    def training(model, data, params, recipe, state, history, on_epoch):
         outcome["seconds"] = time.process_time() - began
         outcome["size"] = int(recipe.sizes.start)
         start = objective(name, *model.predictor(params, None), X, y)
@@ -91,7 +91,7 @@ def seconds_to_target(name, X, y, optimum, batch_size, seed, limit):
             while left:
                 timed = time.process_time()
                 part = min(left, max(PIECE, int(recipe.sizes.start), state.samples // GROWTH))
-                state, n_rows, _ = run_part(model, data, params, recipe, state, left, part)
+                state, n_rows, _ = yield from run_part(model, data, params, recipe, state, left, part)
                 outcome["seconds"] += time.process_time() - timed
                 left -= n_rows
                 excess = objective(name, *model.predictor(params, state.coefficients), X, y) - optimum
@@ -102,7 +102,7 @@ def seconds_to_target(name, X, y, optimum, batch_size, seed, limit):
                     raise Reached
             state = state._replace(epoch=state.epoch + 1)
 
-    kept, base.train = base.train, train
+    kept, base.training = base.training, training
     try:
         estimator = DATA[name](solver=SOLVER, batch_size=batch_size, random_state=seed)
         began = time.process_time()
@@ -110,7 +110,7 @@ def seconds_to_target(name, X, y, optimum, batch_size, seed, limit):
     except Reached:
         pass
     finally:
-        base.train = kept
+        base.training = kept
     return outcome["seconds"], outcome["size"]
 
 

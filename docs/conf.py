@@ -47,8 +47,15 @@ LINK = re.compile(r":(?:ref|term):`\s*(?P<words>[^`<]*?)\s*(?:<[^`>]*>)?`")
 
 def drop_links_of_scikit_learn(app, what, name, obj, options, lines):
     """Replace ``:ref:`words <label>``` by its words in what scikit-learn wrote."""
-    if getattr(obj, "__module__", "").startswith("sklearn."):
-        lines[:] = LINK.sub(r"\g<words>", "\n".join(lines)).split("\n")
+    module = getattr(getattr(obj, "fget", obj), "__module__", None) or ""
+    if module.startswith("sklearn."):
+        lines[:] = LINK.sub(_words, "\n".join(lines)).split("\n")
+
+
+def _words(link):
+    """The words of a link; as code where they are an attribute, whose underscore would be a link again."""
+    words = link["words"]
+    return f"``{words}``" if words.endswith("_") else words
 
 
 def setup(app):

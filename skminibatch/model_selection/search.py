@@ -103,11 +103,8 @@ class BatchSizeSearchCV(BaseSearchCV):
         Seconds of the last fit.
     scorer_ : callable or dict of callables
         The score, or the scores.
-    classes_ : ndarray of shape (n_classes,)
-        The classes of the best estimator.
-    n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Of the best estimator.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Those of the best estimator, where X has names.
     multimetric_ : bool
         Whether there are several scores.
 

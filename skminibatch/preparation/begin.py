@@ -185,14 +185,13 @@ def begin(settings: Settings, data: Data, previous: Fitted | None = None) -> tup
     stream_so_far = previous if settings.on_stream else None
     epoch = stream_so_far.state.epoch if stream_so_far else 0
     model, asked_for = staged(settings.model)
-    second_solver = asked_for or settings.second_solver
     sampled = sample_rows(data.X.shape[0], EXAMINED, stream(settings.seed, OF_SCALE, epoch), data.rows)
     model, moments = in_coordinates(settings.coordinates, model, data, sampled, stream_so_far)
     start = Start(model, _first_params(settings, model, data, previous), data, sampled, settings.seed)
     smoothness, sketch = None, None
     if settings.follows_smoothness and model.has_smoothness:
         smoothness, sketch = _smoothness(settings, start, stream_so_far, moments)
-    sizes, chosen = settings.sizes, None
+    second_solver, sizes, chosen = asked_for or settings.second_solver, settings.sizes, None
     if declared(sizes).kind is SIZE_CHOICE and declared(model.optimizer).dual:
         chosen = any_size(data.n_rows, "dual coordinate ascent takes one after another", settings.goal or "time")
     elif declared(sizes).kind is SIZE_CHOICE:

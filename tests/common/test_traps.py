@@ -218,7 +218,8 @@ def test_t8_there_is_no_tail_batch(n_rows, batch_size, estimator_class):
     Single rows may come several times, where they are much longer than the others.
     """
     rng = np.random.default_rng(0)
-    estimator = estimator_class(batch_size=batch_size, max_iter=3, tol=None, **QUICK)
+    solver = {"solver": "schedule_free"} if family_of(estimator_class) is LINEAR else {}  # each epoch has its batches
+    estimator = estimator_class(batch_size=batch_size, max_iter=3, tol=None, **solver, **QUICK)
     estimator.fit(rng.standard_normal((n_rows, 2)), np.arange(n_rows) % 2)
     sizes = epoch_sizes(n_rows, np.full(n_rows, batch_size))
     assert sizes.max() - sizes.min() <= 1
@@ -263,7 +264,9 @@ def test_t10_validation_changes_nothing_of_training(estimator_class, problem):
 def test_t11_counters(estimator_class, problem):
     """T11: `t_` counts samples, `n_updates_` steps, `n_iter_` epochs of the last call."""
     X, y = problem
-    estimator = estimator_class(batch_size=100, max_iter=4, tol=None, warm_start=True, **QUICK).fit(X, y)
+    solver = {"solver": "schedule_free"} if family_of(estimator_class) is LINEAR else {}
+    settings = {"batch_size": 100, "max_iter": 4, "tol": None, "warm_start": True, **solver, **QUICK}
+    estimator = estimator_class(**settings).fit(X, y)
     assert (estimator.n_iter_, estimator.t_, estimator.n_updates_) == (4, 4 * 240, 4 * 3)
     estimator.set_params(max_iter=3).fit(X, y)
     assert (estimator.n_iter_, estimator.t_, estimator.n_updates_) == (3, 3 * 240, 3 * 3)

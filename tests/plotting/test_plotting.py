@@ -34,7 +34,7 @@ def ax():
 
 @pytest.fixture(scope="module")
 def fitted(binary):
-    settings = {"max_iter": 6, "tol": None, "batch_size": 16, "random_state": 0}
+    settings = {"solver": "schedule_free", "max_iter": 6, "tol": None, "batch_size": 16, "random_state": 0}
     return MiniBatchSGDClassifier(**settings).fit(binary.X[:200], binary.y[:200], X_val=binary.X, y_val=binary.y)
 
 
@@ -211,7 +211,8 @@ def test_the_noise_scale_of_a_training(fitted):
 
 
 def test_unmeasured_and_infinite_noise_of_a_training(binary):
-    classifier = MiniBatchSGDClassifier(max_iter=2, tol=None, batch_size=16, random_state=0).fit(*binary)
+    settings = {"solver": "schedule_free", "max_iter": 2, "tol": None, "batch_size": 16, "random_state": 0}
+    classifier = MiniBatchSGDClassifier(**settings).fit(*binary)
     history = classifier.history_
     for scales, expected in (([np.nan, 8.0], 8.0), ([8.0, np.inf], 32.0), ([0.0, 16.0], 16 / 3)):
         history["noise_scale"] = np.array(scales)

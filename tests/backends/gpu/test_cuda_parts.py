@@ -264,7 +264,7 @@ def test_other_values_are_the_same_source(part):
 
 def test_numbers_are_those_of_the_fields_in_their_order():
     averaged = Averaging(Adam(0.8, 0.95, 1e-3), 49.0)
-    np.testing.assert_array_equal(numbers(averaged, EachOutput(Huber(0.3))), [0.8, 0.95, 1e-3, 49.0, 0.3])
+    np.testing.assert_array_equal(numbers(averaged, EachOutput(Huber(0.3))), [0.8, 0.95, 1e-3, 0.0, 49.0, 0.3])
     assert numbers(SquaredError()).shape == (0,)
     assert numbers(SquaredError()).dtype == np.float64
 
