@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -99,9 +100,9 @@ class SharedRows:
         return spread
 
     def _seen(self) -> tuple:
-        """X, y and the sample weights for those who look on."""
+        """X, y and the sample weights for those who look on: functions of rows that are copied when somebody does."""
         X, y = self._given
         if self._rows is None:
             return X, y, self._weights
         weights = None if self._weights is None else self._weights[self._rows]
-        return _safe_indexing(X, self._rows), _safe_indexing(y, self._rows), weights
+        return partial(_safe_indexing, X, self._rows), partial(_safe_indexing, y, self._rows), weights
