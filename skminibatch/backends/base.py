@@ -326,8 +326,7 @@ def _loss(loss, X, y, weights, rows, coef, intercept):
         invalid="ignore"
     ):  # which BLAS reports now and then of finite float32; what is not finite shows in the sum
         raw = X @ coef.T + intercept
-    values, _ = values_residuals(loss, raw, y)
-    return float(np.sum(values if not weights.size else weights * values, dtype=np.float64))
+    return sum_of_losses(loss, raw, y, weights)
 
 
 def values_residuals(loss, raw, y):

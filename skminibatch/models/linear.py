@@ -203,7 +203,10 @@ class LinearModel:
 
     def objective(self, data: Data, rows: np.ndarray, predictor: Predictor) -> tuple[float, float]:
         """Mean loss of some rows (empty: all) and the penalty."""
-        total = self.sum_of_losses(data, rows, predictor)
+        return self.objective_of(self.sum_of_losses(data, rows, predictor), data, rows, predictor)
+
+    def objective_of(self, total: float, data: Data, rows: np.ndarray, predictor: Predictor) -> tuple[float, float]:
+        """The same, from the weighted sum of the losses."""
         rows_weights = data.weights[rows] if data.weights.size and rows.size else data.weights
         weight = rows_weights.sum() if data.weights.size else (rows.size or data.X.shape[0])
         return total / max(weight, np.finfo(float).tiny), self.penalty_value(predictor)

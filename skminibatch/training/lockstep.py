@@ -118,15 +118,19 @@ def _products(work: Work) -> float:
 
 def _objectives(works: Sequence[ObjectiveOfRows]) -> list[tuple[float, float]]:
     """The mean losses of the same rows and the penalties: one product for all models."""
-    data, rows, K = works[0].data, works[0].rows, works[0].model.n_outputs
+    data, rows, models = (
+        works[0].data,
+        works[0].rows,
+        [work.model for work in works if isinstance(work.model, LinearModel)],
+    )
+    K = models[0].n_outputs
     X = data.remembered(lambda: ("evaluated", id(data.X), rows.tobytes()), lambda: data.X[rows])
     raw = raw_outputs(X, *(np.concatenate(arrays) for arrays in zip(*(work.predictor for work in works), strict=True)))
-    results, backend = [], backends.choose(works[0].model.device)
-    for m, (model, own, _, predictor) in enumerate(works):
-        weights = own.weights_of(rows)
-        total = backend.sum_of_losses(model.loss, raw[:, m * K : (m + 1) * K], own.y[rows], weights)
-        count = weights.sum() if weights.size else rows.size
-        results.append((total / max(count, np.finfo(float).tiny), model.penalty_value(predictor)))
+    results, backend = [], backends.choose(models[0].device)
+    for m, (model, (_, own, _, predictor)) in enumerate(zip(models, works, strict=True)):
+        outputs = raw[:, m * K : (m + 1) * K]
+        total = backend.sum_of_losses(model.loss, outputs, own.y[rows], own.weights_of(rows))
+        results.append(model.objective_of(total, own, rows, predictor))
     return results
 
 
