@@ -81,24 +81,39 @@ def write_weights(members, m, position, n, space, are_ones):
 
 
 @inlined
-def take_residuals(members, m, n, K, space, dtype):
-    """The raw outputs of a model become its residuals; its losses and squares are added up."""
-    outputs, own = space.raw[m * K : (m + 1) * K], address_of(space.own)
-    if K == 1:  # these stand together
-        own = address_of(outputs)
+def residuals_of(raw, own, m, n, K, loss, places, sums):
+    """Where the residuals (n, K) of a model are, once they take the place of its raw outputs; losses and squares are added up.
+
+    `raw` has an output in each row. Those of one output stand together; several are copied to `own` and from there.
+    """
+    outputs, place = raw[m * K : (m + 1) * K], address_of(own)
+    if K == 1:
+        place = address_of(outputs)
     else:
         for t in range(n):
             for k in range(K):
-                space.own[t, k] = outputs[k, t]
-    places = address_of(members.places) + m * N_PLACES * members.places.itemsize
-    sums = address_of(space.sums) + 2 * m * space.sums.itemsize
-    call(members.loss[m, 0], (members.loss[m, 1], places, own, sums, n))
-    if members.tables[m]:
-        take_changes(matrix_at(members.tables[m], dtype, MANY, 1 + K), space.rows[1], n, matrix_at(own, dtype, n, K))
+                own[t, k] = outputs[k, t]
+    here = address_of(places) + m * N_PLACES * places.itemsize
+    call(loss[m, 0], (loss[m, 1], here, place, address_of(sums) + 2 * m * sums.itemsize, n))
+    return place
+
+
+@inlined
+def write_outputs(raw, own, m, n, K):
+    """What a model has in `own` instead of its raw outputs, back to these."""
     if K > 1:
         for t in range(n):
             for k in range(K):
-                outputs[k, t] = space.own[t, k]
+                raw[m * K + k, t] = own[t, k]
+
+
+@inlined
+def take_residuals(members, m, n, K, space, dtype):
+    """The raw outputs of a model become its residuals, or what these changed by since they were stored."""
+    place = residuals_of(space.raw, space.own, m, n, K, members.loss, members.places, space.sums)
+    if members.tables[m]:
+        take_changes(matrix_at(members.tables[m], dtype, MANY, 1 + K), space.rows[1], n, matrix_at(place, dtype, n, K))
+    write_outputs(space.raw, space.own, m, n, K)
 
 
 @inlined

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from skminibatch.backends.cpu.compile import Kernel
-from skminibatch.backends.cpu.intrinsics import address_of, call, matrix_at, vector_at
+from skminibatch.backends.cpu.intrinsics import matrix_at, vector_at
 from skminibatch.backends.cpu.linear.dense import add_rows, bring, products
 from skminibatch.backends.cpu.linear.dense_arguments import side_by_side
+from skminibatch.backends.cpu.linear.lockstep import residuals_of, write_outputs
 from skminibatch.backends.cpu.linear.lockstep_arguments import full_width
 from skminibatch.backends.cpu.linear.losses import LONGEST_SUM
 from skminibatch.backends.cpu.linear.operations import (
@@ -34,7 +35,7 @@ def of_tasks(tasks: Sequence[LinearTask], center: np.ndarray, scale: np.ndarray)
     point, gradient, raw, own, totals, block, rows, tile = side_by_side(
         (dtype, (M * K, full)),
         (dtype, (M * K, full)),
-        (dtype, (GROUP, M * K)),
+        (dtype, (M * K, GROUP)),
         (dtype, (GROUP, K)),
         (np.float64, (M, 2)),
         (np.float64, (2 * GROUP + max(K, GROUP),)),
@@ -71,7 +72,7 @@ def run(X, members, axes, sums, lengths, space):
     center, scale = axes
     V, g, raw, own, totals, row_weights, square_lengths, rows, tile, A = space
     M, n, d = losses.shape[0], X.shape[0], X.shape[1]
-    K, dtype = V.shape[0] // M, V.dtype.type
+    K, dtype, by_rows = V.shape[0] // M, V.dtype.type, raw.T
     for start in range(0, n, GROUP):
         size = min(GROUP, n - start)
         for t in range(size):
@@ -79,22 +80,18 @@ def run(X, members, axes, sums, lengths, space):
             rows[1, t] = start + t
         bring(X, rows[0], size, center, tile)
         for t in range(0, size, TILE):
-            products(A, rows[0], t, min(t + TILE, size), d, V, raw, scale, square_lengths, True)
+            products(A, rows[0], t, min(t + TILE, size), d, V, by_rows, scale, square_lengths, True)
         for m in range(M):
             for t in range(size):
                 row_weights[t] = vector_at(weights[m], np.float64, MANY)[start + t] if weights[m] else 1.0
-                for k in range(K):
-                    own[t, k] = raw[t, m * K + k]
-            here = address_of(places) + m * N_PLACES * places.itemsize
-            total = address_of(totals) + 2 * m * totals.itemsize
-            call(losses[m, 0], (losses[m, 1], here, address_of(own), total, size))
+            residuals_of(raw, own, m, size, K, losses, places, totals)
+            write_outputs(raw, own, m, size, K)
             table = matrix_at(tables[m], dtype, MANY, 1 + K)
             for t in range(size):
                 for k in range(K):
-                    raw[t, m * K + k] = own[t, k]
-                    table[start + t, 1 + k] = own[t, k]
+                    table[start + t, 1 + k] = raw[m * K + k, t]
         for t in range(0, size, TILE):
-            add_rows(A, rows[0], t, min(t + TILE, size), d, raw, g)
+            add_rows(A, rows[0], t, min(t + TILE, size), d, by_rows, g)
         for t in range(size):
             lengths[start + t] = square_lengths[t]
         if (start // GROUP) % LONGEST_SUM == LONGEST_SUM - 1 or start + GROUP >= n:
