@@ -7,11 +7,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils._optional_dependencies import check_matplotlib_support
-from sklearn.utils._plotting import _validate_style_kwargs
 
 from skminibatch.contract.typing import RowsLike
 from skminibatch.model_selection import LearningRateRange, learning_rate_range_test
-from skminibatch.plotting.training import _axes
+from skminibatch.plotting.training import _axes, _style
 
 
 class LearningRateRangeDisplay:
@@ -126,14 +125,11 @@ class LearningRateRangeDisplay:
         found = self.found
         ended = np.isfinite(found.trial_losses)
 
-        def style(given, **defaults):
-            return _validate_style_kwargs(defaults, given or {})
-
-        (self.line_,) = ax.plot(found.rates, found.losses, **style(line_kwargs, label="growing rate"))
+        (self.line_,) = ax.plot(found.rates, found.losses, **_style(line_kwargs, label="growing rate"))
         runs = {"label": "end of a run at a constant rate", "linestyle": "", "marker": "o"}
-        (self.trials_,) = ax.plot(found.trial_rates[ended], found.trial_losses[ended], **style(trial_kwargs, **runs))
+        (self.trials_,) = ax.plot(found.trial_rates[ended], found.trial_losses[ended], **_style(trial_kwargs, **runs))
         line = {"label": f"suggestion: {found.suggestion:.3g}", "color": "0.3", "linestyle": "--"}
-        self.suggestion_line_ = ax.axvline(found.suggestion, **style(suggestion_kwargs, **line))
+        self.suggestion_line_ = ax.axvline(found.suggestion, **_style(suggestion_kwargs, **line))
         ax.set(xscale="log", xlabel=f"learning rate ({found.param_name})", ylabel="objective (loss + penalty)")
         ax.legend()
         self.ax_, self.figure_ = ax, ax.figure

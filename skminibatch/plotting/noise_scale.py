@@ -7,11 +7,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils._optional_dependencies import check_matplotlib_support
-from sklearn.utils._plotting import _validate_style_kwargs
 
 from skminibatch.contract.typing import RowsLike
 from skminibatch.diagnostics import NoiseScale, gradient_noise_scale
-from skminibatch.plotting.training import _axes, _history
+from skminibatch.plotting.training import _axes, _history, _style
 
 POINTS = 200  # of a curve
 AROUND = 64.0  # times below and above the noise scale that a curve shows
@@ -252,21 +251,18 @@ class NoiseScaleDisplay:
         sizes = np.geomspace(max(scale / AROUND, 1.0), max(scale, 1.0) * AROUND, POINTS)
         prefix = "" if name is None else f"{name}: "
 
-        def style(given, **defaults):
-            return _validate_style_kwargs(defaults, given or {})
-
-        (self.steps_line_,) = ax.plot(sizes, 1.0 + scale / sizes, **style(steps_kwargs, label=f"{prefix}steps"))
-        (self.examples_line_,) = ax.plot(sizes, 1.0 + sizes / scale, **style(examples_kwargs, label=f"{prefix}rows"))
+        (self.steps_line_,) = ax.plot(sizes, 1.0 + scale / sizes, **_style(steps_kwargs, label=f"{prefix}steps"))
+        (self.examples_line_,) = ax.plot(sizes, 1.0 + sizes / scale, **_style(examples_kwargs, label=f"{prefix}rows"))
         term = "critical batch size" if self.of_training else "noise scale"
         critical = {"label": f"{prefix}{term}, {scale:.3g} rows", "color": "0.3", "linestyle": "--"}
-        self.critical_line_ = ax.axvline(scale, **style(critical_kwargs, **critical))
+        self.critical_line_ = ax.axvline(scale, **_style(critical_kwargs, **critical))
         self.interval_ = None
         if self.confidence_interval is not None:
             low, high = self.confidence_interval
             limit = f"{high:.3g}" if np.isfinite(high) else "no upper limit"
             level = "" if self.confidence_level is None else f"{100 * self.confidence_level:g} % "
             band = {"label": f"{prefix}{level}interval, {low:.3g} to {limit}", "color": "0.3", "alpha": 0.15}
-            band = style(interval_kwargs, **band, linewidth=0)
+            band = _style(interval_kwargs, **band, linewidth=0)
             self.interval_ = ax.axvspan(*np.clip((low, high), sizes[0], sizes[-1]), **band)
         ax.set_xscale("log")
         ax.set_yscale("log", base=2)

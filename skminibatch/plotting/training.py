@@ -34,6 +34,11 @@ def _axes(display, ax):
     return plt.subplots()[1] if ax is None else ax
 
 
+def _style(given, **defaults) -> dict[str, Any]:
+    """The style of a part of a figure: what is given, and the defaults otherwise."""
+    return _validate_style_kwargs(defaults, given or {})
+
+
 def _history(estimator) -> dict[str, np.ndarray]:
     """The history of a fitted estimator, its objective included."""
     check_is_fitted(estimator)
