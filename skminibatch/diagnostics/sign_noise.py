@@ -83,7 +83,7 @@ def sign_noise_scale(
     `gradient_noise_scale` compares the noise of a batch with its gradient in the norm of SGD. A step by signs is the steepest
     descent in the largest coordinate, whose dual norm is the sum of the absolute coordinates. In that norm, the noise scale is
     ``(|sigma|_1 / |G|_1)^2`` with the standard deviation sigma of each coordinate of the gradient of a row and the gradient G
-    of the objective: a batch of so many rows has ``E |g_B - G|_1 <= |G|_1``.
+    of the objective: a batch of that many rows has ``E |g_B - G|_1 <= |G|_1``.
 
     Parameters
     ----------

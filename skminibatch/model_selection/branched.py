@@ -14,10 +14,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, validate_params
 
 from skminibatch.contract.kinds import SIZE_SCHEDULE, declared
-from skminibatch.contract.typing import RandomState, RowsLike, SparseMatrix
+from skminibatch.contract.typing import RandomState, RowsLike
 from skminibatch.cost_model.measurements import TrainingObjective, WeightedRows
 from skminibatch.estimators import parts
-from skminibatch.model_selection.curve import EVALUATED, at_last_step, batch_size_of
+from skminibatch.model_selection.curve import EVALUATED, batch_size_of, examined, rate_name
 from skminibatch.training.state import Diverged
 
 DEFAULT_RATE = 0.01  # of a linear model whose eta0 is None
@@ -148,9 +148,7 @@ def branched_batch_size(
     >>> runs.largest_batch_size in runs.batch_sizes
     True
     """
-    last, X = at_last_step(estimator, X, y)
-    X = X.tocsr() if isinstance(X, SparseMatrix) else np.asarray(X)
-    rows, rng = WeightedRows.of(X, np.asarray(y), sample_weight), check_random_state(random_state)
+    (last, rows), rng = examined(estimator, X, y, sample_weight), check_random_state(random_state)
     sizes = _sizes(last, rows, factors)
     rates = _rates(last, sizes)
     evaluated = rng.permutation(rows.n)[:EVALUATED]
@@ -188,7 +186,7 @@ def _sizes(estimator: Any, rows: WeightedRows, factors: ArrayLike | None) -> np.
 
 def _rates(estimator: Any, sizes: np.ndarray) -> np.ndarray:
     """The rate of each branch; NaN where it follows the batch size by itself."""
-    is_linear = _rate_name(estimator) == "eta0"
+    is_linear = rate_name(estimator) == "eta0"
     optimizer = declared(
         parts.optimizer(estimator.solver, estimator.average, default="schedule_free")
         if is_linear
@@ -198,23 +196,19 @@ def _rates(estimator: Any, sizes: np.ndarray) -> np.ndarray:
         return np.full(sizes.size, np.nan)
     if not isinstance(estimator.learning_rate, str) or estimator.learning_rate in ("auto", "optimal"):
         raise ValueError(
-            f"learning_rate must be the name of a schedule with {_rate_name(estimator)}, which a branch can scale. Got "
+            f"learning_rate must be the name of a schedule with {rate_name(estimator)}, which a branch can scale. Got "
             f"{estimator.learning_rate!r}."
         )
-    rate = getattr(estimator, _rate_name(estimator))
+    rate = getattr(estimator, rate_name(estimator))
     return (DEFAULT_RATE if rate is None else rate) * (sizes / sizes[0]) ** (1.0 if optimizer.linear else 0.5)
-
-
-def _rate_name(estimator: Any) -> str:
-    return "eta0" if "eta0" in estimator.get_params(deep=False) else "learning_rate_init"
 
 
 def _settings(estimator: Any, sizes: np.ndarray, rates: np.ndarray) -> list[dict[str, Any]]:
     """The parameters of each branch."""
     common: dict[str, Any] = {"verbose": 0, "early_stopping": False}
-    if estimator.solver == "auto" and _rate_name(estimator) == "eta0":
+    if estimator.solver == "auto" and rate_name(estimator) == "eta0":
         common["solver"] = "schedule_free"
-    of_rates = [{} if np.isnan(rate) else {_rate_name(estimator): float(rate)} for rate in rates]
+    of_rates = [{} if np.isnan(rate) else {rate_name(estimator): float(rate)} for rate in rates]
     return [common | {"batch_size": int(size)} | rate for size, rate in zip(sizes, of_rates, strict=True)]
 
 

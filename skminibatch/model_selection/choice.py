@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.metrics import get_scorer_names
-from sklearn.pipeline import Pipeline
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._param_validation import HasMethods, StrOptions, validate_params
 
 from skminibatch.contract.typing import RandomState, RowsLike
 from skminibatch.estimators.shared import size_choice
-from skminibatch.model_selection.curve import BatchSizeCurve, at_last_step, batch_size_curve
+from skminibatch.model_selection.curve import BatchSizeCurve, at_last_step, batch_size_curve, batch_size_parameter
 from skminibatch.schedules import AutoSize
 from skminibatch.schedules.choice import SizeChoice
 
@@ -203,7 +202,8 @@ def choose_batch_size(
     sizes = _sizes(np.shape(rows)[0]) if batch_sizes is None else np.unique(np.asarray(batch_sizes))
     if sizes.dtype.kind not in "iu" or sizes.size < 2:
         raise ValueError(f"batch_sizes must be at least two different integers. Got {batch_sizes!r}.")
-    params = None if sample_weight is None else {_weight_name(estimator): sample_weight}
+    of_last_step = f"{batch_size_parameter(estimator).removesuffix('batch_size')}sample_weight"
+    params = None if sample_weight is None else {of_last_step: sample_weight}
     curve = batch_size_curve(estimator, X, y, batch_sizes=sizes, cv=cv, scoring=scoring, n_jobs=n_jobs, params=params)
     return _by_score(choice, curve)
 
@@ -219,14 +219,6 @@ def _with_noise(choice: SizeChoice, last: Any, X: Any, y: Any, sample_weight: An
 def _sizes(n_rows: int) -> np.ndarray:
     """Powers of 4 from 4 to a sixteenth of the rows, at least two."""
     return 4 ** np.arange(1, max(3, int(np.log(max(n_rows / 16, 1)) / np.log(4)) + 1))
-
-
-def _weight_name(estimator: Any) -> str:
-    """The parameter of `fit` for the weights of the rows: of a pipeline, that of its last step."""
-    name = ""
-    while isinstance(estimator, Pipeline):
-        name, estimator = f"{name}{estimator.steps[-1][0]}__", estimator[-1]
-    return f"{name}sample_weight"
 
 
 def _by_score(by_time: BatchSizeChoice, curve: BatchSizeCurve) -> BatchSizeChoice:

@@ -74,6 +74,18 @@ def at_last_step(estimator: Any, X: RowsLike, y: ArrayLike) -> tuple[Any, Any]:
     return estimator, X
 
 
+def examined(estimator: Any, X: RowsLike, y: ArrayLike, sample_weight: ArrayLike | None) -> tuple[Any, WeightedRows]:
+    """The last step of a pipeline and the rows as it sees them, with their weights, to be taken by their numbers."""
+    last, X = at_last_step(estimator, X, y)
+    X = X.tocsr() if isinstance(X, SparseMatrix) else np.asarray(X)
+    return last, WeightedRows.of(X, np.asarray(y), sample_weight)
+
+
+def rate_name(estimator: Any) -> str:
+    """The parameter of an estimator of this package that is its rate."""
+    return "eta0" if "eta0" in estimator.get_params(deep=False) else "learning_rate_init"
+
+
 # -- cross-validated scores
 
 
@@ -365,9 +377,7 @@ def learning_rate_range_test(
     """
     if min_rate >= max_rate:
         raise ValueError(f"max_rate must be larger than min_rate={min_rate!r}. Got {max_rate!r}.")
-    last, X = at_last_step(estimator, X, y)
-    X = X.tocsr() if isinstance(X, SparseMatrix) else np.asarray(X)
-    run = _Runs(last, WeightedRows.of(X, np.asarray(y), sample_weight), n_updates, check_random_state(random_state))
+    run = _Runs(*examined(estimator, X, y, sample_weight), n_updates, check_random_state(random_state))
     rates = np.geomspace(min_rate, max_rate, n_updates)
     losses = run.losses(rates)
     best = rates[int(np.argmin(losses))]
@@ -401,8 +411,7 @@ class _Runs:
     """Runs of a range test, all from the same start on the same batches."""
 
     def __init__(self, estimator: Any, rows: WeightedRows, n_updates: int, rng: np.random.RandomState) -> None:
-        own = estimator.get_params(deep=False)
-        self.name = "eta0" if "eta0" in own else "learning_rate_init"
+        self.name = rate_name(estimator)
         self.batch_size = batch_size_of(estimator, rows)
         self._rows, self._seed = rows, int(rng.randint(np.iinfo(np.int32).max))
         n_passes = -(-n_updates * self.batch_size // rows.n)

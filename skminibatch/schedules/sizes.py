@@ -162,7 +162,7 @@ class CriticalSize(NamedTuple):
     Parameters
     ----------
     measured : tuple of (float, float)
-        Pairs (rows seen, critical batch size), in ascending order of the rows. Each counts once so many rows have been seen.
+        Pairs (rows seen, critical batch size), in ascending order of the rows. Each counts from that number of rows on.
     start : float, default=64.0
         The first size.
     largest : float, default=inf
