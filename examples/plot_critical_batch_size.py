@@ -77,7 +77,7 @@ def draw(choice, models):
     label = f"estimated: {choice.critical_batch_size:.0f}, with its interval"
     ax.axvline(choice.critical_batch_size, color="0.3", linestyle="--", label=label)
     ax.set(xscale="log", yscale="log", xlabel="batch size b (rows)", ylabel="steps to the target")
-    ax.legend(frameon=False)
+    ax.legend(loc="lower left", frameon=False)
     return figure
 
 
