@@ -11,12 +11,12 @@
 // A kernel must be `extern "C" __global__ void name(...)`. Dynamic shared memory is declared by
 // `DYNAMIC_SHARED(name)`: `extern __shared__ __align__(16) unsigned char name[];` on the GPU.
 // Static shared memory: in the kernel itself only, not in a template or an inline function.
+//
+// What lets the fibers run is compiled by itself, once, with EMULATED_SCHEDULER defined; kernels find it when they are loaded.
 #pragma once
-#include <cmath>
-#include <cstdint>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
+// No headers of C++: to read them would take longer than to compile most kernels.
+#include <stdint.h>
+#include <stdio.h>
 #include <sys/mman.h>
 #if !defined(__x86_64__)
 #include <ucontext.h>
@@ -58,8 +58,7 @@ extern char __stop_emulated_shared[] __attribute__((weak, visibility("hidden")))
 namespace emulated {
 
 enum State { READY, AT_BLOCK_BARRIER, AT_WARP_BARRIER, SPINNING, ENDED };
-constexpr size_t STACK = 1 << 17, GUARD = 64;  // bytes, the latter behind shared memory
-constexpr int MOST_THREADS = 1024, WARP = 32;
+constexpr int WARP = 32;
 
 struct Block;
 struct Fiber {
@@ -80,16 +79,34 @@ struct Block {
     bool alive;
 };
 
-inline Fiber* current;
-inline dim3 grid_size, block_size;
-inline void (*body)(void**);
-inline void** arguments;
+extern Fiber* current;
+extern dim3 grid_size, block_size;
+[[noreturn]] void fail(const char* message);
+void yield(State state);
+void block_barrier();
+void warp_barrier(unsigned mask);
+void launch(void (*kernel)(void**), void** args, const unsigned* grid, const unsigned* threads, size_t shared_bytes,
+            char* static_shared, size_t static_bytes, int blocks_at_once, int order);
 
-[[noreturn]] inline void fail(const char* message) {
-    std::fprintf(stderr, "emulated kernel: %s (block %u, thread %d)\n", message, current ? current->block->index.x : 0u,
-                 current ? current->number : -1);
-    std::fflush(stderr);
-    std::abort();
+#ifdef EMULATED_SCHEDULER
+#pragma GCC visibility push(default)
+
+// bytes: that of a stack is no power of two, by which the stacks would share few lines of the cache; behind shared memory
+constexpr size_t STACK = (1 << 17) + 192, GUARD = 64;
+constexpr int MOST_THREADS = 1024;
+
+Fiber* current;
+dim3 grid_size, block_size;
+static void (*body)(void**);
+static void** arguments;
+static char* static_shared_now;
+static size_t static_size;
+
+void fail(const char* message) {
+    fprintf(stderr, "emulated kernel: %s (block %u, thread %d)\n", message, current ? current->block->index.x : 0u,
+            current ? current->number : -1);
+    fflush(stderr);
+    __builtin_abort();
 }
 
 // -- fibers
@@ -118,18 +135,18 @@ emulated_switch:
     ret
 .size emulated_switch, .-emulated_switch
 )");
-inline void* scheduler;
-inline void* new_context(char* stack, void (*entry)()) {
+static void* scheduler;
+static void* new_context(char* stack, void (*entry)()) {
     void** top = reinterpret_cast<void**>(stack + STACK) - 1;  // at its entry a function finds the stack 8 bytes off 16
     *top = nullptr;
     *--top = reinterpret_cast<void*>(entry);
     return top - 6;
 }
-inline void resume(Fiber* fiber) { emulated_switch(&scheduler, fiber->context); }
-inline void suspend(Fiber* fiber) { emulated_switch(&fiber->context, scheduler); }
+static void resume(Fiber* fiber) { emulated_switch(&scheduler, fiber->context); }
+static void suspend(Fiber* fiber) { emulated_switch(&fiber->context, scheduler); }
 #else
-inline ucontext_t scheduler;
-inline void* new_context(char* stack, void (*entry)()) {
+static ucontext_t scheduler;
+static void* new_context(char* stack, void (*entry)()) {
     ucontext_t* context = reinterpret_cast<ucontext_t*>(stack);  // kept at the far end of the stack
     getcontext(context);
     context->uc_stack.ss_sp = stack + sizeof(ucontext_t);
@@ -138,16 +155,16 @@ inline void* new_context(char* stack, void (*entry)()) {
     makecontext(context, entry, 0);
     return context;
 }
-inline void resume(Fiber* fiber) { swapcontext(&scheduler, static_cast<ucontext_t*>(fiber->context)); }
-inline void suspend(Fiber* fiber) { swapcontext(static_cast<ucontext_t*>(fiber->context), &scheduler); }
+static void resume(Fiber* fiber) { swapcontext(&scheduler, static_cast<ucontext_t*>(fiber->context)); }
+static void suspend(Fiber* fiber) { swapcontext(static_cast<ucontext_t*>(fiber->context), &scheduler); }
 #endif
 
-inline void yield(State state) {
+void yield(State state) {
     current->state = state;
     suspend(current);
 }
 
-inline void run_fiber() {
+static void run_fiber() {
     body(arguments);
     current->exchanged = 0;
     yield(ENDED);
@@ -156,19 +173,19 @@ inline void run_fiber() {
 
 // -- barriers
 
-inline void block_barrier() {
+void block_barrier() {
     ++current->block->n_waiting;
     yield(AT_BLOCK_BARRIER);
 }
 
-inline void warp_barrier(unsigned mask) {
+void warp_barrier(unsigned mask) {
     if (!(mask >> (current->number % WARP) & 1)) fail("a lane waits for lanes to which it does not belong");
     current->mask = mask;
     yield(AT_WARP_BARRIER);
 }
 
 /* Whether all lanes that a fiber waits for have arrived; if so, they go on. */
-inline bool release_warp(Fiber* fiber) {
+static bool release_warp(Fiber* fiber) {
     Block* block = fiber->block;
     Fiber* first = block->fibers + fiber->number / WARP * WARP;
     for (int lane = 0; lane < WARP && first + lane < block->fibers + block->n_fibers; ++lane) {
@@ -181,7 +198,7 @@ inline bool release_warp(Fiber* fiber) {
 }
 
 /* Whether all threads of a block have arrived at its barrier or ended; if so, they go on. */
-inline bool release_block(Block* block) {
+static bool release_block(Block* block) {
     if (!block->n_waiting || block->n_waiting + block->n_ended < block->n_fibers) return false;
     for (int t = 0; t < block->n_fibers; ++t)
         if (block->fibers[t].state == AT_BLOCK_BARRIER) block->fibers[t].state = READY;
@@ -192,9 +209,8 @@ inline bool release_block(Block* block) {
 // -- the scheduler
 
 /* Let the fibers of a block run until none can go on; whether any did more than look whether its wait is over. */
-inline bool run_block(Block* block, bool descending) {
-    const size_t size = __stop_emulated_shared - __start_emulated_shared;
-    if (size) std::memcpy(__start_emulated_shared, block->static_shared, size);
+static bool run_block(Block* block, bool descending) {
+    if (static_size) __builtin_memcpy(static_shared_now, block->static_shared, static_size);
     bool advanced = false, again = true;
     for (int t = 0; t < block->n_fibers; ++t)
         if (block->fibers[t].state == SPINNING) block->fibers[t].state = READY;
@@ -214,32 +230,44 @@ inline bool run_block(Block* block, bool descending) {
         again |= release_block(block);
     }
     current = nullptr;
-    if (size) std::memcpy(block->static_shared, __start_emulated_shared, size);
+    if (static_size) __builtin_memcpy(block->static_shared, static_shared_now, static_size);
     return advanced;
 }
 
-inline char* pages(size_t bytes) {
-    void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED) fail("out of memory");
-    return static_cast<char*>(memory);
-}
+/* Pages that are kept for later launches: the kernel of the operating system takes longer for new ones than most launches. */
+struct Pages {
+    char* memory;
+    size_t size;
+    char* of(size_t bytes) {
+        if (bytes > size) {
+            if (size) munmap(memory, size);
+            void* found = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+            if (found == MAP_FAILED) fail("out of memory");
+            memory = static_cast<char*>(found), size = bytes;
+        }
+        return memory;
+    }
+};
+static Pages stacks, others;
 
-inline void enter_block(Block* block, uint64_t number, size_t shared_bytes, char* stacks) {
+static void enter_block(Block* block, uint64_t number, size_t shared_bytes, char* stack) {
     block->index = {unsigned(number % grid_size.x), unsigned(number / grid_size.x % grid_size.y),
                     unsigned(number / grid_size.x / grid_size.y)};
     block->n_waiting = block->n_ended = block->vote = 0;
     block->alive = true;
-    std::memset(block->dynamic_shared, 0xff, shared_bytes + GUARD);
+    __builtin_memset(block->dynamic_shared, 0xff, shared_bytes + GUARD);
+    __builtin_memset(block->static_shared, 0xff, static_size);
     for (int t = 0; t < block->n_fibers; ++t) {
         const unsigned u = unsigned(t);
         const uint3 thread = {u % block_size.x, u / block_size.x % block_size.y, u / block_size.x / block_size.y};
-        block->fibers[t] = {new_context(stacks + t * STACK, run_fiber), block, READY, 0, thread, t, 0};
+        block->fibers[t] = {new_context(stack + t * STACK, run_fiber), block, READY, 0, thread, t, 0};
     }
 }
 
 /* Run a grid. `order`: 0 threads and blocks in ascending order, 1 in descending order. */
-inline void launch(void (*kernel)(void**), void** args, const unsigned* grid, const unsigned* threads,
-                   size_t shared_bytes, int blocks_at_once, int order) {
+void launch(void (*kernel)(void**), void** args, const unsigned* grid, const unsigned* threads, size_t shared_bytes,
+            char* static_shared, size_t static_bytes, int blocks_at_once, int order) {
+    static_shared_now = static_shared, static_size = static_bytes;
     body = kernel, arguments = args;
     grid_size = {grid[0], grid[1], grid[2]};
     block_size = {threads[0], threads[1], threads[2]};
@@ -247,19 +275,20 @@ inline void launch(void (*kernel)(void**), void** args, const unsigned* grid, co
     const uint64_t n_blocks = uint64_t(grid_size.x) * grid_size.y * grid_size.z;
     if (n_fibers < 1 || n_fibers > MOST_THREADS || !n_blocks) fail("a launch needs 1 to 1024 threads and a block");
     const uint64_t room = n_blocks < uint64_t(blocks_at_once) ? n_blocks : uint64_t(blocks_at_once);
-    const size_t static_bytes = __stop_emulated_shared - __start_emulated_shared;
-    const size_t of_block = (n_fibers * (STACK + sizeof(Fiber)) + shared_bytes + GUARD + static_bytes + 128) / 64 * 64;
-    char* const memory = pages(room * of_block);
-    Block* const blocks = static_cast<Block*>(std::calloc(room, sizeof(Block)));
+    const size_t of_block = (n_fibers * sizeof(Fiber) + shared_bytes + GUARD + static_bytes + 128) / 64 * 64;
+    const size_t of_stacks = n_fibers * STACK;
+    char* const own_stacks = stacks.of(room * of_stacks);
+    char* const memory = others.of(room * (sizeof(Block) + of_block));
+    Block* const blocks = reinterpret_cast<Block*>(memory + room * of_block);
     uint64_t entered = 0, ended = 0;
     for (uint64_t b = 0; b < room; ++b) {
         char* const own = memory + b * of_block;
         blocks[b].n_fibers = n_fibers;
-        blocks[b].fibers = reinterpret_cast<Fiber*>(own + n_fibers * STACK);
-        char* const shared = own + n_fibers * (STACK + sizeof(Fiber));
+        blocks[b].fibers = reinterpret_cast<Fiber*>(own);
+        char* const shared = own + n_fibers * sizeof(Fiber);
         blocks[b].dynamic_shared = reinterpret_cast<unsigned char*>(shared + (64 - uintptr_t(shared) % 64) % 64);
         blocks[b].static_shared = reinterpret_cast<char*>(blocks[b].dynamic_shared) + shared_bytes + GUARD;
-        enter_block(blocks + b, entered++, shared_bytes, own);
+        enter_block(blocks + b, entered++, shared_bytes, own_stacks + b * of_stacks);
     }
     for (int idle = 0; ended < n_blocks;) {
         bool advanced = false;
@@ -272,14 +301,15 @@ inline void launch(void (*kernel)(void**), void** args, const unsigned* grid, co
             for (size_t g = 0; g < GUARD; ++g)
                 if (blocks[b].dynamic_shared[shared_bytes + g] != 0xff) fail("a block wrote behind its shared memory");
             ++ended;
-            if (entered < n_blocks) enter_block(blocks + b, entered++, shared_bytes, memory + b * of_block);
+            if (entered < n_blocks) enter_block(blocks + b, entered++, shared_bytes, own_stacks + b * of_stacks);
         }
         idle = advanced ? 0 : idle + 1;
         if (idle > 1000) fail("all threads wait for something that does not come");
     }
-    std::free(blocks);
-    munmap(memory, room * of_block);
 }
+
+#pragma GCC visibility pop
+#endif
 
 template <size_t... I> struct Indices {};
 template <size_t N, size_t... I> struct Count : Count<N - 1, N - 1, I...> {};
@@ -304,12 +334,12 @@ inline unsigned lane() { return unsigned(current->number) % WARP; }
 template <class V>
 inline V exchange(unsigned mask, V value, unsigned from) {
     static_assert(sizeof(V) <= 8, "a shuffle moves at most eight bytes");
-    std::memcpy(&current->exchanged, &value, sizeof(V));
+    __builtin_memcpy(&current->exchanged, &value, sizeof(V));
     Fiber* const self = current;
     warp_barrier(mask);
     Fiber* const other = self->block->fibers + self->number / WARP * WARP + from;
     if (from < WARP && other < self->block->fibers + self->block->n_fibers && mask >> from & 1)
-        std::memcpy(&value, &other->exchanged, sizeof(V));
+        __builtin_memcpy(&value, &other->exchanged, sizeof(V));
     warp_barrier(mask);
     return value;
 }
@@ -319,7 +349,8 @@ inline V exchange(unsigned mask, V value, unsigned from) {
 #define EMULATED_KERNEL(name) \
     extern "C" __attribute__((visibility("default"))) void emulated_launch_##name(void** args, const unsigned* grid, const unsigned* threads, size_t shared, \
                                            int blocks_at_once, int order) { \
-        emulated::launch([](void** a) { emulated::call(name, a); }, args, grid, threads, shared, blocks_at_once, order); \
+        emulated::launch([](void** a) { emulated::call(name, a); }, args, grid, threads, shared, __start_emulated_shared, \
+                         __stop_emulated_shared - __start_emulated_shared, blocks_at_once, order); \
     } \
     extern "C" __attribute__((visibility("default"))) int emulated_arguments_##name(int* sizes) { return emulated::argument_sizes(name, sizes); }
 
@@ -403,16 +434,58 @@ template <class V> inline V __ldca(const V* p) { return *p; }
 template <class V> inline void __stcg(V* p, V v) { *p = v; }
 template <class V> inline void __stcs(V* p, V v) { *p = v; }
 
-using std::abs; using std::ceil; using std::erf; using std::erfc; using std::exp; using std::expm1; using std::fabs;
-using std::floor; using std::fma; using std::isfinite; using std::isinf; using std::isnan; using std::log; using std::log1p;
-using std::pow; using std::sqrt; using std::tanh; using std::cos; using std::sin; using std::copysign; using std::fmax;
-using std::atan; using std::asinh; using std::cosh; using std::sinh;
-using std::fmin; using std::ilogb; using std::scalbn; using std::ldexp; using std::llrint; using std::lrint; using std::rint;
+#define EMULATED_FUNCTION(name) \
+    inline float name(float x) { return __builtin_##name##f(x); } \
+    inline double name(double x) { return __builtin_##name(x); } \
+    inline double name(int x) { return __builtin_##name(x); }
+#define EMULATED_FUNCTION_OF_TWO(name) \
+    inline float name(float x, float y) { return __builtin_##name##f(x, y); } \
+    inline double name(double x, double y) { return __builtin_##name(x, y); }
+EMULATED_FUNCTION(ceil)
+EMULATED_FUNCTION(erf)
+EMULATED_FUNCTION(erfc)
+EMULATED_FUNCTION(exp)
+EMULATED_FUNCTION(expm1)
+EMULATED_FUNCTION(fabs)
+EMULATED_FUNCTION(floor)
+EMULATED_FUNCTION(log)
+EMULATED_FUNCTION(log1p)
+EMULATED_FUNCTION(sqrt)
+EMULATED_FUNCTION(tanh)
+EMULATED_FUNCTION(cos)
+EMULATED_FUNCTION(sin)
+EMULATED_FUNCTION(atan)
+EMULATED_FUNCTION(asinh)
+EMULATED_FUNCTION(cosh)
+EMULATED_FUNCTION(sinh)
+EMULATED_FUNCTION(rint)
+EMULATED_FUNCTION_OF_TWO(copysign)
+EMULATED_FUNCTION_OF_TWO(fmax)
+EMULATED_FUNCTION_OF_TWO(fmin)
+EMULATED_FUNCTION_OF_TWO(pow)
+#define EMULATED_FUNCTIONS_OF(V, suffix) \
+    inline V abs(V x) { return __builtin_fabs##suffix(x); } \
+    inline V fma(V x, V y, V z) { return __builtin_fma##suffix(x, y, z); } \
+    inline bool isfinite(V x) { return __builtin_isfinite(x); } \
+    inline bool isinf(V x) { return __builtin_isinf(x); } \
+    inline bool isnan(V x) { return __builtin_isnan(x); } \
+    inline int ilogb(V x) { return __builtin_ilogb##suffix(x); } \
+    inline V scalbn(V x, int n) { return __builtin_scalbn##suffix(x, n); } \
+    inline V ldexp(V x, int n) { return __builtin_ldexp##suffix(x, n); } \
+    inline long long llrint(V x) { return __builtin_llrint##suffix(x); } \
+    inline long lrint(V x) { return __builtin_lrint##suffix(x); }
+EMULATED_FUNCTIONS_OF(float, f)
+EMULATED_FUNCTIONS_OF(double, )
+inline int abs(int x) { return x < 0 ? -x : x; }
+inline long long abs(long long x) { return x < 0 ? -x : x; }
+inline double nan(const char*) { return __builtin_nan(""); }
+#define NAN __builtin_nanf("")
+#define INFINITY __builtin_inff()
 // Of a number and NaN, CUDA's max and min give the number.
-inline float max(float a, float b) { return std::fmax(a, b); }
-inline float min(float a, float b) { return std::fmin(a, b); }
-inline double max(double a, double b) { return std::fmax(a, b); }
-inline double min(double a, double b) { return std::fmin(a, b); }
+inline float max(float a, float b) { return fmax(a, b); }
+inline float min(float a, float b) { return fmin(a, b); }
+inline double max(double a, double b) { return fmax(a, b); }
+inline double min(double a, double b) { return fmin(a, b); }
 #define EMULATED_EXTREMES(V) \
     inline V max(V a, V b) { return a < b ? b : a; } \
     inline V min(V a, V b) { return b < a ? b : a; }
@@ -422,16 +495,16 @@ EMULATED_EXTREMES(long)
 EMULATED_EXTREMES(unsigned long)
 EMULATED_EXTREMES(long long)
 EMULATED_EXTREMES(unsigned long long)
-inline float rsqrt(float x) { return 1.0f / std::sqrt(x); }
-inline double rsqrt(double x) { return 1.0 / std::sqrt(x); }
-inline float normcdf(float x) { return 0.5f * std::erfc(-x * 0.70710678f); }
-inline double normcdf(double x) { return 0.5 * std::erfc(-x * 0.70710678118654752); }
+inline float rsqrt(float x) { return 1.0f / sqrt(x); }
+inline double rsqrt(double x) { return 1.0 / sqrt(x); }
+inline float normcdf(float x) { return 0.5f * erfc(-x * 0.70710678f); }
+inline double normcdf(double x) { return 0.5 * erfc(-x * 0.70710678118654752); }
 inline float normcdff(float x) { return normcdf(x); }
 inline float __fdividef(float a, float b) { return a / b; }
-inline int __float_as_int(float x) { int i; std::memcpy(&i, &x, 4); return i; }
-inline float __int_as_float(int i) { float x; std::memcpy(&x, &i, 4); return x; }
-inline long long __double_as_longlong(double x) { long long i; std::memcpy(&i, &x, 8); return i; }
-inline double __longlong_as_double(long long i) { double x; std::memcpy(&x, &i, 8); return x; }
+inline int __float_as_int(float x) { int i; __builtin_memcpy(&i, &x, 4); return i; }
+inline float __int_as_float(int i) { float x; __builtin_memcpy(&x, &i, 4); return x; }
+inline long long __double_as_longlong(double x) { long long i; __builtin_memcpy(&i, &x, 8); return i; }
+inline double __longlong_as_double(long long i) { double x; __builtin_memcpy(&x, &i, 8); return x; }
 inline int __clz(int x) { return x ? __builtin_clz(unsigned(x)) : 32; }
 inline int __clzll(long long x) { return x ? __builtin_clzll((unsigned long long)(x)) : 64; }
 inline int __ffs(int x) { return __builtin_ffs(x); }

@@ -23,7 +23,9 @@ import numpy as np
 HEADER = Path(__file__).with_name("cuda_on_cpu.hpp")
 COMPILER = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
 NO_COMPILER = "no C++ compiler to run kernels on the CPU"
-FLAGS = ["-std=c++17", "-O1", "-fPIC", "-shared", "-fvisibility=hidden", "-ffp-contract=off", "-w"]
+# kernels of tests run shortly: what is not optimised, and not linked to a library of C++, is compiled in a third of the time
+FLAGS = "-std=c++17 -fPIC -shared -fvisibility=hidden -ffp-contract=off -fno-exceptions -nodefaultlibs -w".split()
+LIBRARIES = ["-lm", "-lc"]
 MULTIPROCESSORS = 4  # of the device that is played
 GUARD = 64  # bytes before and behind an array
 SHARED_BYTES = 232_448  # most dynamic shared memory of a block, as on compute capability 9.0
@@ -216,10 +218,22 @@ def _argument(one):
 
 @functools.cache
 def _library(code: str, options: tuple[str, ...]):
+    _scheduler()
     names = dict.fromkeys(KERNEL.findall(code))
     text = f'#include "{HEADER}"\n{code}\n' + "\n".join(f"EMULATED_KERNEL({name})" for name in names) + "\n"
-    defined = [option for option in options if option.startswith("-D")]
-    command = [COMPILER, *FLAGS, *defined]
+    path = _compiled(text, "-O0", *[option for option in options if option.startswith("-D")])
+    return ctypes.PyDLL(path)  # holds the lock of the interpreter: one launch at a time
+
+
+@functools.cache
+def _scheduler():
+    """What lets the threads of all kernels take turns."""
+    return ctypes.CDLL(_compiled(f'#define EMULATED_SCHEDULER\n#include "{HEADER}"\n', "-O2"), ctypes.RTLD_GLOBAL)
+
+
+def _compiled(text: str, *options: str) -> str:
+    """Where the library of a source is."""
+    command = [COMPILER, *FLAGS, *options]
     stamp = hashlib.sha256("\0".join([text, HEADER.read_text(encoding="utf-8"), *map(str, command)]).encode())
     folder = Path(tempfile.gettempdir()) / f"skminibatch_emulated_{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -228,13 +242,13 @@ def _library(code: str, options: tuple[str, ...]):
         with tempfile.TemporaryDirectory() as build:
             source, made = Path(build, "kernel.cpp"), Path(build, "kernel.so")
             source.write_text(text, encoding="utf-8")
-            done = subprocess.run([*command, source, "-o", made], capture_output=True, text=True)
+            done = subprocess.run([*command, source, *LIBRARIES, "-o", made], capture_output=True, text=True)
             if done.returncode:
                 raise RuntimeError(f"{COMPILER} does not compile the kernels:\n{done.stderr}")
             ready = folder / f"{path.stem}.{os.getpid()}"
             shutil.copyfile(made, ready)
             os.replace(ready, path)
-    return ctypes.PyDLL(str(path))  # holds the lock of the interpreter: one launch at a time
+    return str(path)
 
 
 class _Device:

@@ -64,6 +64,7 @@ def emulated(monkeypatch):
     """The stand-ins for CuPy and cuBLAS, with nothing left of a device that this machine may have."""
     monkeypatch.setattr(device, "cupy", lambda: cupy)
     monkeypatch.setattr(products, "_library", cublas.Library)
+    monkeypatch.setattr(products, "WORK_SPACE", 1 << 12)  # it is filled each time
     monkeypatch.setattr(products, "_of_thread", threading.local())  # handles of the stand-in are none of cuBLAS
     for kept in (compile.module_of, compile._kernel):
         kept.cache_clear()
