@@ -16,6 +16,7 @@ from sklearn.preprocessing import scale
 import skminibatch
 from skminibatch.backends.gpu import device, placement
 from skminibatch.backends.gpu.compile import _kernel, module_of
+from skminibatch.backends.gpu.network import products
 from skminibatch.estimators import linear
 from tests.emulated import cupy as emulated
 from tests.emulated import strict
@@ -117,6 +118,7 @@ def stand_in(monkeypatch):
         pytest.skip(emulated.NO_COMPILER)
     for name, module in strict.modules().items():
         monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(products, "WORK_SPACE", 1 << 12)  # the stand-in fills new memory
     forget_devices(monkeypatch)
     yield strict
     forget_devices(monkeypatch)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-ARCHITECTURES = ("sm_80", "sm_90")
+# the oldest architecture and the latest one that are used, each with one type: what a type takes is the same on both
+EACH = pytest.mark.parametrize(("architecture", "dtype"), [("sm_80", "float64"), ("sm_90", "float32")])
 NAMES = ("libnvrtc.so.*", "nvrtc64_*_0.dll")
 
 

@@ -330,10 +330,9 @@ def test_dropout_draws_what_it_draws_in_python(seed, step, number):
 
 
 @pytest.mark.slow
-@of_types
-@pytest.mark.parametrize("architecture", nvrtc.ARCHITECTURES)
+@nvrtc.EACH
 def test_nvidia_accepts_every_part(architecture, dtype):
-    code, log = nvrtc.compile(program(dtype), architecture)
+    code, log = nvrtc.compile(program(np.dtype(dtype)), architecture)
     assert code[:4] == b"\x7fELF"
     assert not log
 

@@ -499,7 +499,7 @@ def test_rows_on_the_gpu_are_not_copied(stand_in, estimator_class, problem):
     X, y = stand_in.asarray(np.tile(problem.X, (5, 20))), np.tile(problem.y, 5)
     assert placement.Rows(X).array is X
     before = stand_in.used.copied
-    estimator_class(**QUICK).fit(X, y)
+    estimator_class(**{**QUICK, "batch_size": 200}).fit(X, y)
     stand_in.used.most = stand_in.used.bytes
     assert on_gpu(X)
     if "MLP" not in estimator_class.__name__:  # whose parameters take more than these rows
@@ -518,6 +518,8 @@ def test_the_rows_in_use_are_moved_once(stand_in, model):
     """Those of positive weight, which an order maps its keyed permutation to: an epoch brings keys, rates and parameters."""
     X, y = np.random.default_rng(0).standard_normal((2, 6000, 1))
     weights, copied, settings = np.arange(6000) % 6 > 0, [], {**PLAIN, "batch_size": 1000, "device": "cuda"}
+    if model is MiniBatchMLPClassifier:
+        settings["hidden_layer_sizes"] = (8,)
     for max_iter in (2, 4):
         before = stand_in.used.copied
         model(**{**settings, "max_iter": max_iter}).fit(X, y.ravel() > 0, sample_weight=weights.astype(float))
@@ -764,7 +766,7 @@ def test_saga_is_fitted_by_the_kernels(storage, sampler, gpu, several, monkeypat
     X, visits, count = several.X.copy(), [], linear._visits
     X[3] *= 30.0
     X, settings = stored(X, storage), {**QUICK, "solver": "saga", "max_iter": 5, "sampler": sampler}
-    expected = MiniBatchSGDClassifier(**settings, device="cpu").fit(X, several.y)
+    expected = MiniBatchSGDClassifier(**settings, device="base").fit(X, several.y)
     for verb in ("run_dense", "run_csr"):
         monkeypatch.delattr(base, verb)
     monkeypatch.setattr(linear, "_visits", lambda plan: visits.append(count(plan)) or visits[-1])

@@ -416,8 +416,7 @@ CASES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "table"), [*((name, 0) for name in CASES), *((name, 1) for name in list(CASES)[:3])])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("architecture", nvrtc.ARCHITECTURES)
+@nvrtc.EACH
 def test_a_gpu_takes_the_kernels(name, table, dtype, architecture):
     constants = {"THREADS": 512, "TABLE": table, **CASES[name]}
     if name == "linear/narrow.cu" and dtype == "float64":
