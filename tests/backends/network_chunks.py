@@ -50,7 +50,8 @@ def rows(density=1.0, dtype=np.float64):
 
 def stack_of(loss, normalization=None, *, activation=None, dropout=0.0, entry=None) -> Stack:
     n_outputs = OUTPUTS if isinstance(loss, (Softmax, OneVsRest, EachOutput)) else 1
-    first = Dense(D, 12, activation or ReLU(), normalization, dropout)
+    activation = ReLU() if activation is None else activation  # as a tuple, one without numbers is false
+    first = Dense(D, 12, activation, normalization, dropout)
     return Stack((first, Dense(12, 9, Tanh(), normalization, dropout), Dense(9, n_outputs, Identity())), entry)
 
 

@@ -95,7 +95,7 @@ def carried_out(run_mlp, stack, loss, optimizer, X=None, weights=NOTHING, dtype=
     y, params = targets_of(loss, n, dtype), parameters_of(stack, optimizer, dtype)
     y[plan.pop("spoiled", [])] = np.nan
     sampler_weights = plan.pop("sampler_weights", None)
-    plan = plan_of(optimizer, n, **{"rate": 0.02, "batch_size": 11, "key": (5, 7), **plan})
+    plan = plan_of(optimizer, n, **{"rate": 0.02, "batch_size": 11, "n_epochs": 1, "key": (5, 7), **plan})
     plan = plan._replace(weights=sampler_weights)
     return Run(params, run_mlp(NetworkTask(stack, loss, penalty, optimizer, X, y, weights, params), plan))
 
@@ -141,7 +141,7 @@ def test_normalizations_agree(normalization, has_head, dropout, monkeypatch):
     for first in (None, entry):
         stack = stack_of(Softmax(), normalization, dropout=dropout, entry=first)
         agree(stack, Softmax(), Momentum(), weights=weights)
-        agree(stack, Softmax(), Momentum(), batch_size=4, n_epochs=1, tolerance=1e-8)
+        agree(stack, Softmax(), Momentum(), batch_size=4, tolerance=1e-8)
 
 
 @pytest.mark.usefixtures("with_and_without_a_head")
@@ -169,7 +169,6 @@ def test_optimizers_agree(optimizer, density):
         penalty=ElasticNet(0.1, 0.0),
         clip_norm=0.05,
         batch_size=4,
-        n_epochs=1,
         tolerance=1e-8,
     )
     if density == 1.0:
@@ -213,7 +212,9 @@ def test_float32_agrees(normalization, density):
 @pytest.mark.parametrize("batch_size", [2, 7, 32, N])
 @pytest.mark.parametrize("normalization", [None, BatchNorm(), LayerNorm()], ids=names)
 def test_batch_sizes_agree(batch_size, normalization):
-    found = agree(stack_of(Softmax(), normalization), Softmax(), SGD(), batch_size=batch_size, tolerance=1e-7)
+    found = agree(
+        stack_of(Softmax(), normalization), Softmax(), SGD(), batch_size=batch_size, n_epochs=2, tolerance=1e-7
+    )
     assert np.isnan(found.stats.row_squares).all() == isinstance(normalization, BatchNorm)
 
 
@@ -221,9 +222,10 @@ def test_orders_and_weights_of_a_sampler_agree():
     keys = np.random.default_rng(5).integers(0, 2**63, ROUNDS).astype(np.uint64)
     for block in (1, 8):
         for X in (rows(), rows(0.4)):
-            agree(stack_of(Softmax()), Softmax(), Momentum(), X, order=keyed_order(N, keys, block=block), n_epochs=1)
+            agree(stack_of(Softmax()), Softmax(), Momentum(), X, order=keyed_order(N, keys, block=block))
     weights = np.random.default_rng(6).random(2 * N)
-    agree(stack_of(Softmax(), LayerNorm()), Softmax(), Momentum(), weights=weights[:N], sampler_weights=weights)
+    options = {"weights": weights[:N], "sampler_weights": weights, "n_epochs": 2}
+    agree(stack_of(Softmax(), LayerNorm()), Softmax(), Momentum(), **options)
 
 
 def test_a_network_without_hidden_layers_agrees():
@@ -239,7 +241,7 @@ def test_sparse_rows_of_any_number_of_values_agree():
     X = sparse.vstack([X[:-1], sparse.csr_array((1, n_features))], format="csr")
     for batch_norm in (None, BatchNorm()):
         stack = Stack((Dense(n_features, 40, Tanh(), batch_norm), Dense(40, OUTPUTS, Identity())))
-        agree(stack, Softmax(), Adam(), X, batch_size=3, n_epochs=1, tolerance=1e-8)
+        agree(stack, Softmax(), Adam(), X, batch_size=3, tolerance=1e-8)
 
 
 @pytest.mark.usefixtures("with_and_without_a_head")
@@ -250,7 +252,7 @@ def test_wide_layers_agree(normalization):
     """More units than a warp has in registers, and more than a block of rows."""
     n = 600
     stack = Stack((Dense(D, n, Tanh(), normalization, 0.1), Dense(n, OUTPUTS, Identity())))
-    agree(stack, Softmax(), Momentum(), batch_size=45, n_epochs=1, rate=0.001, tolerance=1e-7)
+    agree(stack, Softmax(), Momentum(), batch_size=45, rate=0.001, tolerance=1e-7)
 
 
 @pytest.mark.parametrize("room", [network.SHARED_BYTES, 800, 0])
@@ -280,7 +282,7 @@ def test_a_step_that_is_not_finite_is_the_last_one(normalization, spoiled):
     X[[40] if spoiled == "row" else []] = np.nan
     for run_mlp in (base.run_mlp, network.run_mlp):
         order = explicit_order(np.tile(np.random.default_rng(2).permutation(N), 2))
-        options = {"order": order, "spoiled": [40] if spoiled == "target" else []}
+        options = {"order": order, "n_epochs": 2, "spoiled": [40] if spoiled == "target" else []}
         each.append(carried_out(run_mlp, stack, SquaredError(), Momentum(), X, **options))
     expected, found = each
     assert 0 < found.stats.failed == expected.stats.failed
@@ -303,12 +305,12 @@ def test_the_same_bits_in_any_order_of_threads_and_without_a_graph(normalization
     stack, X = stack_of(Softmax(), normalization, dropout=0.2), rows(density)
     before = cupy.settings.graphs
     arguments = network.run_mlp, stack, Softmax(), optimizer, X
-    first, again = (carried_out(*arguments, n_epochs=1) for _ in range(2))
+    first, again = (carried_out(*arguments) for _ in range(2))
     assert cupy.settings.graphs - before == 2 * 9 - 1  # the very first step is launched by itself
     monkeypatch.setattr(cupy.settings, "order", 1)
-    descending = carried_out(*arguments, n_epochs=1)
+    descending = carried_out(*arguments)
     monkeypatch.setattr(network.Step, "__call__", lambda self, stream: self._launch())
-    launched = carried_out(*arguments, n_epochs=1)
+    launched = carried_out(*arguments)
     for other in (again, descending, launched):
         np.testing.assert_array_equal(other.params, first.params)
         for one, same in zip(other.stats[:3], first.stats[:3], strict=True):
@@ -341,7 +343,8 @@ def test_other_data_and_larger_batches_are_read_where_they_are():
     """Graphs and memory of before do not outlive what they were made for."""
     stack = stack_of(EachOutput(SquaredError()), LayerNorm())
     for n, batch_size in ((60, 7), (N, 7), (N, 40), (30, 40), (60, 5)):
-        agree(stack, EachOutput(SquaredError()), Adam(), rows()[:n], batch_size=batch_size, tolerance=1e-8)
+        options = {"batch_size": batch_size, "n_epochs": 2, "tolerance": 1e-8}
+        agree(stack, EachOutput(SquaredError()), Adam(), rows()[:n], **options)
     prepared = len(stack.prepared)
     network.forget(stack)
     assert not stack.prepared
@@ -367,7 +370,7 @@ def test_steps_of_many_sizes_are_forgotten(monkeypatch):
     monkeypatch.setattr(network, "MOST_STEPS", 2)
     stack = stack_of(Softmax())
     for batch_size in (7, 8, 40):
-        agree(stack, Softmax(), Adam(), batch_size=batch_size, n_epochs=1, tolerance=1e-8)
+        agree(stack, Softmax(), Adam(), batch_size=batch_size, tolerance=1e-8)
         (prepared,) = stack.prepared.values()
         assert len(prepared.steps) <= 2
 
@@ -375,7 +378,8 @@ def test_steps_of_many_sizes_are_forgotten(monkeypatch):
 def test_arrays_of_the_device_are_used_where_they_are():
     stack, loss, optimizer = stack_of(Softmax()), Softmax(), Adam()
     expected = carried_out(network.run_mlp, stack, loss, optimizer)
-    y, params, plan = targets_of(loss), parameters_of(stack, optimizer), plan_of(optimizer, N, rate=0.02, batch_size=11)
+    y, params = targets_of(loss), parameters_of(stack, optimizer)
+    plan = plan_of(optimizer, N, rate=0.02, batch_size=11, n_epochs=1)
     X, y, weights, params = map(cupy.asarray, (rows(), y, NOTHING, params))
     network.run_mlp(NetworkTask(stack, loss, NET, optimizer, X, y, weights, params), plan._replace(key=(5, 7)))
     np.testing.assert_array_equal(params.get(), expected.params)
@@ -401,7 +405,7 @@ def test_launches_of_a_step(normalization, launches, monkeypatch):
         counted.append(sum(launch.func is not network._wait for launch in step.launches))
 
     monkeypatch.setattr(network.Step, "__call__", count)
-    carried_out(network.run_mlp, stack_of(Softmax(), normalization, dropout=0.2), Softmax(), Adam(), n_epochs=1)
+    carried_out(network.run_mlp, stack_of(Softmax(), normalization, dropout=0.2), Softmax(), Adam())
     assert set(counted) == {launches}
 
 
