@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 # the oldest architecture and the latest one that are used, each with one type: what a type takes is the same on both
-EACH = pytest.mark.parametrize(("architecture", "dtype"), [("sm_80", "float64"), ("sm_90", "float32")])
+TYPES = ("sm_80", "float64"), ("sm_90", "float32")
+EACH = pytest.mark.parametrize(("architecture", "dtype"), TYPES)
 NAMES = ("libnvrtc.so.*", "nvrtc64_*_0.dll")
 
 

@@ -46,7 +46,7 @@ from tests.families import constant, learnt
 from tests.processes import OF_ROOT, ROOT, python
 
 in_a_checkout = pytest.mark.skipif(not (ROOT / "benchmarks").exists(), reason="not in a checkout")
-QUICK = {"random_state": 0, "max_iter": 3, "tol": None, "batch_size": 16}
+QUICK = {"random_state": 0, "max_iter": 2, "tol": None, "batch_size": 16}
 PLAIN = {**QUICK, "solver": "schedule_free"}  # 'auto' is another solver on sparse rows of the host
 
 
