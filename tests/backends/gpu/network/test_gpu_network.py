@@ -141,7 +141,7 @@ def test_normalizations_agree(normalization, has_head, dropout, monkeypatch):
     for first in (None, entry):
         stack = stack_of(Softmax(), normalization, dropout=dropout, entry=first)
         agree(stack, Softmax(), Momentum(), weights=weights)
-        agree(stack, Softmax(), Momentum(), batch_size=4, tolerance=1e-8)
+        agree(stack, Softmax(), Momentum(), rows()[:36], batch_size=4, tolerance=1e-8)
 
 
 @pytest.mark.usefixtures("with_and_without_a_head")
@@ -173,7 +173,7 @@ def test_optimizers_agree(optimizer, density):
         stack_of(loss),
         loss,
         optimizer,
-        X,
+        X[:36],
         penalty=ElasticNet(0.1, 0.0),
         clip_norm=0.05,
         batch_size=4,
