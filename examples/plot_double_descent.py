@@ -1,7 +1,7 @@
 """Can a test error fall, rise and fall again while training goes on? Yes, where features are learnt at different speeds.
 
 One-vs-rest least squares on the handwritten digits of scikit-learn, seen through few strong features (five whitened principal
-components), 256 features of pure noise of the same size, and the next forty components made ten times smaller; a tenth of
+components), 300 features of pure noise of the same size, and the next forty components made ten times smaller; a tenth of
 the labels is drawn at random. Gradient descent learns a direction of curvature lambda in about 1 / (eta lambda) steps: the
 strong components first (the test error falls), then the noise (it rises), and the small components, which tell digits best,
 a hundred times later (it falls again, deeper; Heckel and Yilmaz 2021, Pezeshki et al. 2022). The dashed line is the exact
@@ -27,7 +27,7 @@ from sklearn.decomposition import PCA
 
 from skminibatch import MiniBatchMLPClassifier, MiniBatchSGDClassifier
 
-N_ROWS, STRONG, NOISE, SMALL, SHARE = 512, 5, 256, 40, 0.1  # whole batches of both sizes
+N_ROWS, STRONG, NOISE, SMALL, SHARE = 512, 5, 300, 40, 0.1  # whole batches of both sizes
 BASE, RATE = 64, 0.04
 TIME = 100.0  # eta times the steps
 RUNS = {(BASE, RATE): "C0", (4 * BASE, RATE): "C1", (4 * BASE, 4 * RATE): "C2"}  # (batch size, rate): color

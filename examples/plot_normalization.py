@@ -37,7 +37,7 @@ NORMALIZATIONS = {
     "group": "group",
     "hybrid": "hybrid",
 }
-RATE, N_STEPS, N_RUNS = 0.003, 1_000, 2
+RATE, N_STEPS, N_RUNS = 0.003, 896, 2  # whole epochs of every batch size
 
 
 def digits(seed):
