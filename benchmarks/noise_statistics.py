@@ -47,6 +47,7 @@ VARIANTS = {
     "defaults": {},
     "solver='sgd', learning_rate='constant'": {"solver": "sgd", "learning_rate": "constant", "eta0": 0.01},
 }
+VARIANTS = sized(VARIANTS, {"defaults": {}})
 NETWORK = {"hidden_layer_sizes": sized((256, 128), (5, 4)), "max_iter": 9, "tol": None, "random_state": 0}
 N_ROWS, N_FEATURES = sized((20_480, 784), (320, 6))
 NETWORKS = {"rows": (None, [32, 256]), "micro-batches": ("batch", [32, 256])}

@@ -74,7 +74,7 @@ def import_table(context, records):
     times = {"sklearn.linear_model": [], "skminibatch": []}
     for module in times:
         import_seconds(module)  # reads the files from disk
-    for _ in range(max(context.repeats, sized(5, 1))):
+    for _ in range(sized(max(context.repeats, 5), 1)):
         for module, seconds in times.items():
             seconds.append(import_seconds(module))
     peer, ours = times.values()

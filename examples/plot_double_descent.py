@@ -1,10 +1,10 @@
 """Can a test error fall, rise and fall again while training goes on? Yes, where features are learnt at different speeds.
 
 One-vs-rest least squares on the handwritten digits of scikit-learn, seen through few strong features (five whitened principal
-components), 500 features of pure noise of the same size, and the next forty components made twenty times smaller; a tenth of
+components), 300 features of pure noise of the same size, and the next forty components made ten times smaller; a tenth of
 the labels is drawn at random. Gradient descent learns a direction of curvature lambda in about 1 / (eta lambda) steps: the
 strong components first (the test error falls), then the noise (it rises), and the small components, which tell digits best,
-hundreds of times later (it falls again, deeper; Heckel and Yilmaz 2021, Pezeshki et al. 2022). The dashed line is the exact
+a hundred times later (it falls again, deeper; Heckel and Yilmaz 2021, Pezeshki et al. 2022). The dashed line is the exact
 path of gradient descent, from the eigenvalues; the others are mini-batch SGD.
 
 The batch size only changes how many steps an epoch has: four times the batch size at the same rate, four times the epochs to
@@ -27,9 +27,9 @@ from sklearn.decomposition import PCA
 
 from skminibatch import MiniBatchMLPClassifier, MiniBatchSGDClassifier
 
-N_ROWS, STRONG, NOISE, SMALL, SHARE = 1000, 5, 500, 40, 0.05
-BASE, RATE = 64, 0.02
-TIME = 400.0  # eta times the steps
+N_ROWS, STRONG, NOISE, SMALL, SHARE = 512, 5, 300, 40, 0.1  # whole batches of both sizes
+BASE, RATE = 64, 0.04
+TIME = 100.0  # eta times the steps
 RUNS = {(BASE, RATE): "C0", (4 * BASE, RATE): "C1", (4 * BASE, 4 * RATE): "C2"}  # (batch size, rate): color
 
 
@@ -85,7 +85,7 @@ def peak(x, errors):
     return smooth[first], x[top + 2], smooth[top], smooth[top:].min()
 
 
-def network(seed=0, n_epochs=300):
+def network(seed=0, n_epochs=150):
     """(test error, training error on the labels as given) of a network on digits with 30 % random labels, by epoch."""
     rng = np.random.default_rng(seed)
     X, y = load_digits(return_X_y=True)
@@ -95,7 +95,12 @@ def network(seed=0, n_epochs=300):
     curves = []
     for rows, labels in ((X[N_ROWS:], y[N_ROWS:]), (X[:N_ROWS], given)):
         classifier = MiniBatchMLPClassifier(
-            hidden_layer_sizes=(256,), batch_size=32, max_iter=n_epochs, tol=None, random_state=seed
+            hidden_layer_sizes=(128,),
+            batch_size=32,
+            learning_rate_init=0.003,
+            max_iter=n_epochs,
+            tol=None,
+            random_state=seed,
         ).fit(X[:N_ROWS], given, X_val=rows, y_val=labels)
         curves.append(1.0 - classifier.validation_scores_)
     return curves

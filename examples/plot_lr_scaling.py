@@ -28,7 +28,7 @@ from skminibatch.diagnostics import hessian_eigenvalues
 
 BASE, RATE, ALPHA = 8, 0.1, 0.01
 BATCH_SIZES = BASE * 4 ** np.arange(4)
-N_EPOCHS, N_RUNS, N_UPDATES = 40, 5, 400
+N_EPOCHS, N_RUNS, N_UPDATES = 40, 3, 100
 LAST = slice(-10, None)  # passes
 
 
@@ -57,7 +57,7 @@ def main():
 
     X, y = load_digits(return_X_y=True)
     X, y = scale(X[:1536]), y[:1536]  # whole batches of every size
-    best = MiniBatchSGDClassifier(alpha=ALPHA, max_iter=5_000, tol=1e-9, random_state=0).fit(X, y)
+    best = MiniBatchSGDClassifier(alpha=ALPHA, max_iter=500, tol=1e-9, random_state=0).fit(X, y)
     curvature = hessian_eigenvalues(best, X, y, k=1).eigenvalues[0]
     rng = np.random.default_rng(0)
 

@@ -30,6 +30,7 @@ from skminibatch.schedules import NoiseScaleSize
 SIZES = 2 ** np.arange(4, 11)
 MULTIPLES = 2.0 ** np.arange(-3, 3)
 TARGET, N_RUNS, N_EPOCHS = 0.25, 3, 20
+LOOKS = [1, 2, 3, 4, 6, 8, 11, 15, 20]  # epochs
 
 
 def classifier(batch_size, **settings):
@@ -47,7 +48,7 @@ def effort(batch_size, X, y):
     """Passes and updates to the target, the mean of some runs; part of an epoch counts as its share."""
     efforts = []
     for seed in range(N_RUNS):
-        fit = classifier(batch_size, max_iter=100, random_state=seed).fit(X, y)
+        fit = classifier(batch_size, max_iter=40, random_state=seed).fit(X, y)
         epochs = np.arange(len(fit.loss_curve_) + 1)
         objective = np.append(np.log(10), fit.loss_curve_)
         end = np.interp(-TARGET, -objective, epochs)
@@ -58,12 +59,11 @@ def effort(batch_size, X, y):
 
 def draw_course(axes, X, y):
     """The noise scale while training goes on, exact and as the batches show it, and the batch size that follows."""
-    epochs = np.arange(1, N_EPOCHS + 1)
-    exact = []
-    for n_epochs in epochs.tolist():  # the same run, each time for longer
+    exact = {}
+    for n_epochs in LOOKS:  # the same run, each time for longer
         fit = classifier(followed(1.0), max_iter=n_epochs, random_state=0).fit(X, y)
-        exact.append(gradient_noise_scale(fit, X, y).noise_scale)
-    axes.plot(epochs, exact, color="0.3", label="noise scale, exact")
+        exact[n_epochs] = gradient_noise_scale(fit, X, y).noise_scale
+    axes.plot(LOOKS, exact.values(), color="0.3", label="noise scale, exact")
     style = {"linestyle": "", "marker": "o", "markersize": 4, "color": "C1"}
     show = TrainingHistoryDisplay.from_estimator
     show(fit, quantity="noise_scale", name="noise scale, from the batches of a pass", ax=axes, curve_kwargs=style)
@@ -74,8 +74,8 @@ def draw_course(axes, X, y):
     axes.legend(frameon=False, loc="lower right")
     sizes, scales = fit.history_["batch_size"], fit.history_["noise_scale"]
     print(f"{'pass':>4}  {'noise scale':>11}  {'from batches':>12}  {'batch size':>10}")
-    for i in (0, 1, 3, 7, N_EPOCHS - 1):
-        print(f"{i + 1:>4}  {exact[i]:>11.0f}  {scales[i]:>12.0f}  {sizes[i]:>10.0f}")
+    for epoch in (1, 2, 4, 8, N_EPOCHS):
+        print(f"{epoch:>4}  {exact[epoch]:>11.0f}  {scales[epoch - 1]:>12.0f}  {sizes[epoch - 1]:>10.0f}")
 
 
 def main():

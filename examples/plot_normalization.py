@@ -28,8 +28,8 @@ from sklearn.model_selection import train_test_split
 from skminibatch import MiniBatchMLPClassifier
 from skminibatch.layers import GhostNorm
 
-N_ROWS = 1344  # for training; a multiple of every batch size
-BATCH_SIZES = [2, 4, 8, 32, 112, 336, 1344]
+N_ROWS = 448  # for training; a multiple of every batch size
+BATCH_SIZES = [2, 4, 8, 32, 112, 448]
 NORMALIZATIONS = {
     "batch": "batch",
     "ghost of 8 rows": GhostNorm(8),
@@ -37,7 +37,7 @@ NORMALIZATIONS = {
     "group": "group",
     "hybrid": "hybrid",
 }
-RATE, N_STEPS, N_RUNS = 0.003, 1_000, 2
+RATE, N_STEPS, N_RUNS = 0.003, 896, 2  # whole epochs of every batch size
 
 
 def digits(seed):

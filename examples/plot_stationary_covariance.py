@@ -24,7 +24,7 @@ from skminibatch import MiniBatchSGDRegressor
 from skminibatch.diagnostics import stationary_covariance
 
 RATE, BATCH_SIZE, ALPHA = 0.01, 4, 0.05
-STEPS, N_VISITS = 500, 4_000  # between two looks at the parameters, and how many looks
+STEPS, N_VISITS = 500, 1_200  # between two looks at the parameters, and how many looks
 BURN_IN = 40  # looks
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.util import module_from_spec, spec_from_file_location
 from itertools import combinations
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -20,17 +18,9 @@ from skminibatch.optimizers import SGD
 from skminibatch.penalties import ElasticNet
 from skminibatch.schedules import Geometric, InverseScaling
 from skminibatch.statistics.smoothness import SmoothnessConstants
+from tests.examples.loading import example
 
 pytestmark = pytest.mark.slow
-EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-def example(name):
-    """The module of an example."""
-    spec = spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def assert_about(measured, expected, sharpest):
@@ -385,15 +375,6 @@ def test_the_peak_of_the_test_error_moves_with_the_number_of_steps():
     base, larger, scaled = (module.peak(*module.descent(*rows, size, rate, 45.0))[1] for size, rate in module.RUNS)
     assert 2 < larger / base < 8
     assert 0.5 < scaled / base < 2
-
-
-def test_small_batches_end_in_flat_places():
-    module = example("plot_generalization_gap")
-    X, _, y, _ = module.problem(0.2, 0)
-    small, large = (
-        module.hessian_eigenvalues(module.trained(X, y, size, 0), X, y, k=1).eigenvalues[0] for size in (4, 32)
-    )
-    assert large / small > 1.5
 
 
 def test_dropout_shortens_the_largest_stable_step(rng):
