@@ -10,6 +10,7 @@ from numba import njit
 from numba.core.caching import NullCache
 
 from skminibatch.backends.cpu.cache import TimedCache
+from skminibatch.backends.cpu.pipeline import Inside, Whole
 from skminibatch.contract.kinds import inside
 
 OPTIONS = {
@@ -25,10 +26,10 @@ OPTIONS = {
 CALLED = {name: OPTIONS[name] for name in ("fastmath", "error_model", "nogil")}  # by an address
 # A call would pass each array as eight arguments. Entries for callers in Python and C, of which there are none, would take
 # an eighth of the time of compiling a kernel.
-_INSIDE = {"forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-INLINED = {**{name: OPTIONS[name] for name in ("fastmath", "error_model", "_nrt")}, **_INSIDE}
-inlined = njit(**{**OPTIONS, **_INSIDE})
-called = njit(**{**OPTIONS, "no_cpython_wrapper": True})  # by kernels, and too long to be a part of them
+_INSIDE = {"pipeline_class": Inside, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+INLINED = {**{name: OPTIONS[name] for name in ("fastmath", "error_model", "_nrt")}, "forceinline": True, **_INSIDE}
+inlined = njit(**{**OPTIONS, "forceinline": True, **_INSIDE})
+called = njit(**{**OPTIONS, **_INSIDE})  # by kernels, and too long to be a part of them
 
 
 @inlined
@@ -51,13 +52,13 @@ class Kernel:
 
     def __init__(self, function):
         functools.update_wrapper(self, function)
-        self.uncached = njit(**OPTIONS)(function)
+        self.uncached = njit(**OPTIONS, pipeline_class=Whole)(function)
         self.uncached._cache = TimedCache(self.uncached._cache, None)
         self.cached = self._with_cache(function)
 
     def _with_cache(self, function):
         try:
-            dispatcher = njit(cache=True, **OPTIONS)(function)
+            dispatcher = njit(cache=True, **OPTIONS, pipeline_class=Whole)(function)
             dispatcher._cache = TimedCache(dispatcher._cache, _source_stamp())
         except (RuntimeError, AttributeError, OSError):  # no writable place for a cache; sources in an archive
             return self.uncached
