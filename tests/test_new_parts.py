@@ -24,8 +24,6 @@ NEW = [
 ]
 # without tests of parts: collecting all tests takes as long as many of them
 OTHERS = ["benchmarks", "cost_model", "diagnostics", "docs", "examples", "plotting", "reference", "statistics"]
-# The same parts compile again here, for rows and models that other tests of the backends have in another form.
-OTHERS += ["backends/test_lockstep.py", "backends/test_sparse_chunks.py"]
 IMPORT = re.compile(r">>> (?:from \S+ )?import (.*)")
 PROMPT = re.compile(r"^(?:>>>|\.\.\.) ?")
 
@@ -75,6 +73,6 @@ def test_everything_else_follows_from_the_registry(copy):
     environment = importing_from(copy)
     lists = python("-m", "pytest", "-q", "tests/docs/test_lists.py", env=environment, cwd=copy)
     assert lists.returncode == 0, lists.stdout
-    others = [f"--ignore=tests/{path}" for path in OTHERS]
+    others = [f"--ignore=tests/{folder}" for folder in OTHERS]
     parts = python("-m", "pytest", "-q", "-k", names, *others, "tests", env=environment, cwd=copy)
     assert parts.returncode == 0, parts.stdout
