@@ -159,7 +159,9 @@ def test_bagging(estimator_class, problem):
 @classifiers
 def test_calibration(estimator_class, loss, ensemble, several):
     calibrated = CalibratedClassifierCV(
-        estimator_class(loss=loss, **QUICK, **family_of(estimator_class).soon), cv=3, ensemble=ensemble
+        estimator_class(loss=loss, **{**QUICK, "max_iter": 8}, **family_of(estimator_class).soon),
+        cv=3,
+        ensemble=ensemble,
     )
     probabilities = calibrated.fit(*several).predict_proba(several.X)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
@@ -262,7 +264,8 @@ def test_multilabel_of_one_label(estimator_class, binary):
 def test_shapes_of_a_classifier(loss, n_classes, estimator_class, several):
     X, y = several
     y = y % n_classes
-    classifier = estimator_class(loss=loss, **QUICK, **family_of(estimator_class).soon).fit(X, y)
+    settings = {**QUICK, "max_iter": 8, **family_of(estimator_class).soon}
+    classifier = estimator_class(loss=loss, **settings).fit(X, y)
     decision = classifier.decision_function(X)
     assert decision.shape == ((240,) if n_classes == 2 else (240, 3))
     chosen = (decision > 0).astype(int) if n_classes == 2 else decision.argmax(axis=1)
