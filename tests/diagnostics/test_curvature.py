@@ -334,7 +334,7 @@ def test_intervals_from_few_gradients_cover(monkeypatch):
     gradients = (Z @ w - y)[:, None] * Z
     H, G, C = Z.T @ Z / 4000, gradients.mean(axis=0), np.cov(gradients.T, bias=True)
     along = np.sum(H * C)
-    for seed in range(100):
+    for seed in range(60):
         some = {"max_samples": 640, "random_state": seed}
         improvement = expected_improvement(model, X, y, **some).confidence_interval
         anisotropy = noise_anisotropy(model, X, y, **some).confidence_interval
@@ -344,7 +344,8 @@ def test_intervals_from_few_gradients_cover(monkeypatch):
                 anisotropy[0] <= 3 * along / np.trace(H) / np.trace(C) <= anisotropy[1],
             )
         )
-    assert np.all(np.mean(inside, axis=0) > 0.95 - 3.5 * np.sqrt(0.05 * 0.95 / 100))
+    # more often than the level says: they leave the whole population open; of seven tenths of the width, too seldom
+    assert np.all(np.mean(inside, axis=0) > 0.94)
 
 
 @pytest.mark.slow
