@@ -603,15 +603,15 @@ def test_t18_sparse_features_in_any_units():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("chunk", [1, 7])
-def test_t18_a_stream_in_order(chunk):
+@pytest.mark.parametrize(("chunk", "per_day"), [(1, 20), (7, 70)])
+def test_t18_a_stream_in_order(chunk, per_day):
     """T18: rows that resemble their neighbours, as a file of flights by day: no blow-up."""
     rng = np.random.default_rng(0)
-    centers = np.repeat(3 * rng.standard_normal((60, 20)), 70, axis=0)
+    centers = np.repeat(3 * rng.standard_normal((60, 20)), per_day, axis=0)
     X = centers + 0.3 * rng.standard_normal(centers.shape)
-    drift = np.repeat(rng.standard_normal(60), 70)
+    drift = np.repeat(rng.standard_normal(60), per_day)
     y = X @ rng.standard_normal(20) + 20 * drift + rng.standard_normal(len(X))
     streamed = MiniBatchSGDRegressor(random_state=0)
     for start in range(0, len(X), chunk):
         streamed.partial_fit(X[start : start + chunk], y[start : start + chunk])
-    assert np.mean((y - streamed.predict(X)) ** 2) < 20 * np.var(y)  # 700 with gradients at nine tenths of the way
+    assert np.mean((y - streamed.predict(X)) ** 2) < 5 * np.var(y)  # 24 and more with gradients at nine tenths of the way
