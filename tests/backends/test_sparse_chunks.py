@@ -33,9 +33,15 @@ from tests.backends.linear_chunks import (
 )
 
 
-@pytest.mark.parametrize("optimizer", [*OPTIMIZER_CASES, Averaging(Momentum())], ids=repr)
-@pytest.mark.parametrize("penalty", [ElasticNet(0.3, 0.0), ElasticNet(0.1, 0.02)], ids=repr)
-@pytest.mark.parametrize("stretched", [True, False])
+@pytest.mark.parametrize(
+    ("optimizer", "penalty", "stretched"),
+    [
+        (optimizer, penalty, (place + own) % 2 == 0)  # each two of the three meet
+        for place, optimizer in enumerate([*OPTIMIZER_CASES, Averaging(Momentum())])
+        for own, penalty in enumerate([ElasticNet(0.3, 0.0), ElasticNet(0.1, 0.02)])
+    ],
+    ids=repr,
+)
 def test_coordinates_agree_on_sparse_rows(backend, optimizer, penalty, stretched):
     settings = {"penalty": penalty, "coordinates": kinds_of_coordinates(stretched)}
     assert_agree(backend, rows_of_data(density=0.3), Logistic(), optimizer, **settings)

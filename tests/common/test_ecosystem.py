@@ -26,6 +26,7 @@ from skminibatch.optimizers import Momentum, ScheduleFree
 from tests.families import classifiers, family_of, learnt, linear_models
 
 QUICK = {"device": "base", "random_state": 0, "max_iter": 20, "tol": None, "batch_size": 16}
+FEW_EPOCHS = {**QUICK, "max_iter": 3}
 REGRESSION = [name for name, loss in LOSSES.items() if loss.task == "regression"]
 CLASSIFICATION = [name for name, loss in LOSSES.items() if getattr(loss, "link", None) != "log"]
 
@@ -154,12 +155,13 @@ def test_bagging(estimator_class, problem):
     assert bagging.fit(*problem).score(*problem) > 0.7
 
 
-@pytest.mark.parametrize("ensemble", [True, False])
-@pytest.mark.parametrize("loss", ["log_loss", "hinge"])
+@pytest.mark.parametrize(("loss", "ensemble"), [("log_loss", True), ("hinge", False)])
 @classifiers
 def test_calibration(estimator_class, loss, ensemble, several):
     calibrated = CalibratedClassifierCV(
-        estimator_class(loss=loss, **QUICK, **family_of(estimator_class).soon), cv=3, ensemble=ensemble
+        estimator_class(loss=loss, **{**QUICK, "max_iter": 8}, **family_of(estimator_class).soon),
+        cv=3,
+        ensemble=ensemble,
     )
     probabilities = calibrated.fit(*several).predict_proba(several.X)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
@@ -215,7 +217,7 @@ def test_several_outputs_are_fitted_as_each_of_them(loss, storage, counts):
     X, y = counts
     X = sparse.csr_matrix(X) if storage == "sparse" else X
     Y = np.column_stack([y, y[::-1], np.arange(240) % 3])
-    settings = {**QUICK, "max_iter": 3, "loss": loss, "solver": "sgd", "learning_rate": "constant", "eta0": 0.01}
+    settings = {**FEW_EPOCHS, "loss": loss, "solver": "sgd", "learning_rate": "constant", "eta0": 0.01}
     together = MiniBatchSGDRegressor(**settings).fit(X, Y)
     assert together.coef_.shape == (3, 5)
     assert together.intercept_.shape == (3,)
@@ -224,7 +226,7 @@ def test_several_outputs_are_fitted_as_each_of_them(loss, storage, counts):
         alone = MiniBatchSGDRegressor(**settings).fit(X, Y[:, k])
         np.testing.assert_allclose(alone.coef_, together.coef_[k], rtol=1e-9)
         np.testing.assert_allclose(alone.predict(X), together.predict(X)[:, k], rtol=1e-9)
-    assert np.isfinite(MiniBatchSGDRegressor(loss=loss, **QUICK).fit(X, Y).score(X, Y))
+    assert np.isfinite(MiniBatchSGDRegressor(loss=loss, **FEW_EPOCHS).fit(X, Y).score(X, Y))
 
 
 @classifiers
@@ -262,7 +264,8 @@ def test_multilabel_of_one_label(estimator_class, binary):
 def test_shapes_of_a_classifier(loss, n_classes, estimator_class, several):
     X, y = several
     y = y % n_classes
-    classifier = estimator_class(loss=loss, **QUICK, **family_of(estimator_class).soon).fit(X, y)
+    settings = {**QUICK, "max_iter": 8, **family_of(estimator_class).soon}
+    classifier = estimator_class(loss=loss, **settings).fit(X, y)
     decision = classifier.decision_function(X)
     assert decision.shape == ((240,) if n_classes == 2 else (240, 3))
     chosen = (decision > 0).astype(int) if n_classes == 2 else decision.argmax(axis=1)
@@ -317,7 +320,7 @@ def test_regressors_of_scikit_learn(loss, storage, counts):
 def test_classifiers_of_scikit_learn(loss, n_classes, several):
     X, y = several
     labels = np.array(["one", "three", "two"])[y % n_classes]
-    ours = MiniBatchSGDClassifier(loss=loss, **QUICK).fit(X, labels)
+    ours = MiniBatchSGDClassifier(loss=loss, **FEW_EPOCHS).fit(X, labels)
     theirs = ours.as_sklearn()
     assert type(theirs).__module__.startswith("sklearn.")
     np.testing.assert_array_equal(theirs.predict(X), ours.predict(X))
@@ -325,7 +328,7 @@ def test_classifiers_of_scikit_learn(loss, n_classes, several):
     assert hasattr(theirs, "predict_proba") == hasattr(ours, "predict_proba")
     if hasattr(ours, "predict_proba"):
         np.testing.assert_allclose(theirs.predict_proba(X), ours.predict_proba(X), rtol=1e-9, atol=1e-15)
-    back = MiniBatchSGDClassifier.from_sklearn(theirs, loss=loss, **QUICK)
+    back = MiniBatchSGDClassifier.from_sklearn(theirs, loss=loss, **FEW_EPOCHS)
     np.testing.assert_array_equal(back.predict(X), ours.predict(X))
     np.testing.assert_allclose(back.decision_function(X), ours.decision_function(X), rtol=1e-12)
     back.partial_fit(X, labels)

@@ -46,9 +46,10 @@ def trained(estimator, how: str, X, y):
 
 
 @pytest.mark.parametrize("how", ["fit", "stream", "fit stream"])
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("storage", ["dense", "csr"])
-@pytest.mark.parametrize("d", [20, 300])
+@pytest.mark.parametrize(  # all pairs of two of the three
+    ("d", "storage", "dtype"),
+    [(20, "dense", np.float64), (20, "csr", np.float32), (300, "dense", np.float32), (300, "csr", np.float64)],
+)
 def test_a_pickle_holds_no_row(d, storage, dtype, how, estimator_class):
     X = rows_of(storage, dtype, 200, d)
     y = (np.asarray(X.sum(axis=1)).ravel() > 0).astype(int)

@@ -103,9 +103,9 @@ def test_t4_no_path_ignores_a_penalty(solver, storage, method, estimator_class, 
                 X, y, **(classes_of(estimator_class(), y) if method == "partial_fit" else {})
             )
         return
-    coefs = {}
+    coefs, n_epochs = {}, 8 if declares["dual"] else 30  # those of dual coordinate ascent bring more, and take longer
     for penalty in ("l2", "l1", None):
-        estimator = estimator_class(penalty=penalty, alpha=0.3, solver=solver, max_iter=30, tol=None, **QUICK)
+        estimator = estimator_class(penalty=penalty, alpha=0.3, solver=solver, max_iter=n_epochs, tol=None, **QUICK)
         if declares["dual"] and penalty is None:  # without a penalty it has no objective
             estimator.set_params(penalty="l2", alpha=1e-6)
         if declares["auto_rate"] is not None:
@@ -120,14 +120,13 @@ def test_t4_no_path_ignores_a_penalty(solver, storage, method, estimator_class, 
 
 
 @pytest.mark.usefixtures("sparse_rows_stay_sparse")
-@pytest.mark.parametrize("device", ["cpu", "base"])
 @pytest.mark.parametrize("storage", ["dense", "sparse"])
-def test_t4_no_device_ignores_a_penalty(device, storage, regression):
-    """T4: the compiled path of the default solver."""
+def test_t4_no_kernel_ignores_a_penalty(storage, regression):
+    """T4: the compiled path of the default solver; the one of array code is among those above."""
     X, y = regression
     X = sparse.csr_matrix(X) if storage == "sparse" else X
     # the last coefficient is zero when the falling rate is low enough to tell it from noise
-    settings = {"max_iter": 20 if storage == "dense" else 100, "tol": None, "device": device, "random_state": 0}
+    settings = {"max_iter": 20 if storage == "dense" else 100, "tol": None, "device": "cpu", "random_state": 0}
     free = MiniBatchSGDRegressor(penalty=None, **settings).fit(X, y).coef_
     shrunk = MiniBatchSGDRegressor(penalty="l2", alpha=1.0, **settings).fit(X, y).coef_
     selected = MiniBatchSGDRegressor(penalty="l1", alpha=0.2, **settings).fit(X, y).coef_
@@ -604,15 +603,17 @@ def test_t18_sparse_features_in_any_units():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("chunk", [1, 7])
-def test_t18_a_stream_in_order(chunk):
+@pytest.mark.parametrize(("chunk", "per_day"), [(1, 20), (7, 70)])
+def test_t18_a_stream_in_order(chunk, per_day):
     """T18: rows that resemble their neighbours, as a file of flights by day: no blow-up."""
     rng = np.random.default_rng(0)
-    centers = np.repeat(3 * rng.standard_normal((60, 20)), 70, axis=0)
+    centers = np.repeat(3 * rng.standard_normal((60, 20)), per_day, axis=0)
     X = centers + 0.3 * rng.standard_normal(centers.shape)
-    drift = np.repeat(rng.standard_normal(60), 70)
+    drift = np.repeat(rng.standard_normal(60), per_day)
     y = X @ rng.standard_normal(20) + 20 * drift + rng.standard_normal(len(X))
     streamed = MiniBatchSGDRegressor(random_state=0)
     for start in range(0, len(X), chunk):
         streamed.partial_fit(X[start : start + chunk], y[start : start + chunk])
-    assert np.mean((y - streamed.predict(X)) ** 2) < 20 * np.var(y)  # 700 with gradients at nine tenths of the way
+    assert np.mean((y - streamed.predict(X)) ** 2) < 5 * np.var(
+        y
+    )  # 24 and more with gradients at nine tenths of the way

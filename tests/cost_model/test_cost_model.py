@@ -98,19 +98,19 @@ def test_intervals_cover(rng):
         "critical_batch_size": c / n,
         "closed_form_batch_size": np.sqrt(c * fixed / (n * row)),
     }
-    models = [noisy(CONSTANTS[0], rng, outliers=0.0) for _ in range(2000)]
+    models = [noisy(CONSTANTS[0], rng, outliers=0.0) for _ in range(1000)]
     for name, value in truth.items():
         intervals = np.array([model.confidence_intervals_[name] for model in models])
         coverage = np.mean((intervals[:, 0] <= value) & (value <= intervals[:, 1]))
-        assert coverage == pytest.approx(0.95, abs=0.02), name
+        assert coverage == pytest.approx(0.95, abs=0.02), name  # 2.9 standard errors
 
 
 def test_interval_of_the_closed_form_covers_despite_outliers(rng):
     n, c, fixed, row = CONSTANTS[0]
-    intervals = [noisy(CONSTANTS[0], rng).confidence_intervals_["closed_form_batch_size"] for _ in range(1500)]
+    intervals = [noisy(CONSTANTS[0], rng).confidence_intervals_["closed_form_batch_size"] for _ in range(800)]
     low, high = np.transpose(intervals)
     value = np.sqrt(c * fixed / (n * row))
-    assert np.mean((low <= value) & (value <= high)) == pytest.approx(0.95, abs=0.02)
+    assert np.mean((low <= value) & (value <= high)) == pytest.approx(0.95, abs=0.02)  # 2.6 standard errors
 
 
 def test_a_wider_level_gives_a_wider_interval(rng):

@@ -38,6 +38,8 @@ def complete(function):
 
 FUNCTIONS = [getattr(diagnostics, name) for name in diagnostics.__all__ if name.islower()]
 ALL = [complete(function) for function in FUNCTIONS if "estimator" in signature(function).parameters]
+FEW = 60  # rows, for what is asked of every diagnostic of every estimator
+OF_FEW = {"intra_batch_correlation": {"batch_size": 8}}  # else they are no batch
 NEEDS_A_LINEAR_MODEL = {"smoothness", "inverse_hessian_bias"}
 every_diagnostic = pytest.mark.parametrize("diagnostic", ALL, ids=lambda function: function.__name__)
 each_estimator = pytest.mark.parametrize(
@@ -70,19 +72,22 @@ def numbers(record):
 
 @each_estimator
 def test_dense_and_sparse_rows_agree(diagnostic, estimator_class, problem):
+    X, y = problem.X[:FEW], problem.y[:FEW]
     estimator = small(estimator_class, learning_rate="constant", eta0=0.01)  # sparse features are not centered
-    dense = diagnostic(estimator, *problem, random_state=0)
-    again = diagnostic(estimator, sparse.csr_matrix(problem.X), problem.y, random_state=0)
+    settings = {"random_state": 0, **OF_FEW.get(diagnostic.__name__, {})}
+    dense = diagnostic(estimator, X, y, **settings)
+    again = diagnostic(estimator, sparse.csr_matrix(X), y, **settings)
     for found, expected in zip(numbers(again), numbers(dense), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 @each_estimator
 def test_the_estimator_is_left_alone(diagnostic, estimator_class, problem):
+    X, y = problem.X[:FEW], problem.y[:FEW]
     new, fitted = (small(estimator_class, max_iter=2, tol=None) for _ in range(2))
-    for estimator in (new, fitted.fit(*problem)):
+    for estimator in (new, fitted.fit(X, y)):
         before = pickle.dumps(estimator)
-        diagnostic(estimator, *problem)
+        diagnostic(estimator, X, y, **OF_FEW.get(diagnostic.__name__, {}))
         assert pickle.dumps(estimator) == before
 
 
@@ -242,31 +247,31 @@ def test_noise_scale_of_all_rows_is_exact(regression):
 
 @pytest.mark.slow
 def test_the_interval_covers_the_population():
-    """95 % intervals from 500 samples of 400 rows cover the noise scale of their distribution in 92 to 98 %."""
+    """95 % intervals from 200 samples of 400 rows cover the noise scale of their distribution in 91 to 99 %."""
     rng = np.random.default_rng(5)
     u, c, sigma, alpha = np.array([0.3, -0.2, 0.1, 0.0]), 0.2, 1.0, 0.1
     square_norm, trace = population(u, c, sigma, alpha)
     regressor, inside = at(u, c, alpha), []
-    for seed in range(500):
+    for seed in range(200):
         X, y = rng.standard_normal((400, 4)), sigma * rng.standard_normal(400)
         low, high = gradient_noise_scale(regressor, X, y, random_state=seed).confidence_interval
         inside.append(low <= trace / square_norm <= high)
-    assert 0.92 <= np.mean(inside) <= 0.98
+    assert abs(np.mean(inside) - 0.95) < 0.04  # 2.6 standard errors
 
 
 @pytest.mark.slow
 def test_a_twentieth_of_the_rows_is_enough():
-    """The median error is below 10 %, and 92 to 98 % of the intervals cover the value of all rows."""
+    """The median error is below 10 %, and 91 to 99 % of the intervals cover the value of all rows."""
     rng = np.random.default_rng(6)
     X = rng.standard_normal((20_000, 6))
     y = X @ [1.0, 0.5, 0.0, 0.0, -0.5, 0.2] + rng.logistic(size=20_000) > 0.5
     start = MiniBatchSGDClassifier()
     exact = gradient_noise_scale(start, X, y).noise_scale
-    records = [gradient_noise_scale(start, X, y, max_samples=0.05, random_state=seed) for seed in range(500)]
+    records = [gradient_noise_scale(start, X, y, max_samples=0.05, random_state=seed) for seed in range(200)]
     assert all(record.n_samples == 1000 for record in records)
     assert np.median([abs(record.noise_scale / exact - 1) for record in records]) < 0.1
     covered = [record.confidence_interval[0] <= exact <= record.confidence_interval[1] for record in records]
-    assert 0.92 <= np.mean(covered) <= 0.98
+    assert abs(np.mean(covered) - 0.95) < 0.04  # 2.6 standard errors
 
 
 def test_noise_scale_along_a_training():
@@ -359,10 +364,10 @@ def test_tau_is_what_importance_sampling_gains(regression):
     np.testing.assert_allclose(found.by_importance, expected / [1, 8], rtol=1e-9)
     some = [
         gradient_variance(at(u, c), X, y, batch_sizes=[1], sample_weight=weights, max_samples=120, random_state=seed)
-        for seed in range(200)
+        for seed in range(80)
     ]
     left = np.array([record.by_importance[0] for record in some])
-    assert abs(left.mean() - found.by_importance[0]) < 4.5 * left.std(ddof=1) / np.sqrt(200)
+    assert abs(left.mean() - found.by_importance[0]) < 4.5 * left.std(ddof=1) / np.sqrt(80)
     assert np.median([record.tau for record in some]) == pytest.approx(found.tau, rel=0.02)
 
 

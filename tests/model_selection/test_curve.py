@@ -135,9 +135,9 @@ def test_rates_grow_and_the_state_is_restored(plain, problem):
 
 
 def test_the_suggestion_was_run_and_is_the_best_of_the_runs(plain, problem):
-    found = range_test(plain, problem)
+    found = range_test(plain, problem, n_updates=40)
     assert found.suggestion in found.trial_rates
-    assert set(found.trial_rates) <= set(np.geomspace(1e-5, 10.0, 100))
+    assert set(found.trial_rates) <= set(np.geomspace(1e-5, 10.0, 40))
     best = np.argmin(found.trial_losses)
     assert found.suggestion == found.trial_rates[best]
     start = training_objective(clone(plain).set_params(**constant(plain, 1.0)), *problem)

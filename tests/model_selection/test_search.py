@@ -610,8 +610,8 @@ def test_an_interrupt_in_a_fold_leaves_the_search(fitted, binary):
 # -- scikit-learn's checks
 
 CHECKED = [
-    BatchSizeSearchCV(MiniBatchSGDClassifier(**{**SGD, "max_iter": 20}), [4, 16], cv=2, error_score="raise"),
-    BatchSizeSearchCV(MiniBatchSGDRegressor(random_state=0, max_iter=20, tol=None), [4, 16], cv=2, error_score="raise"),
+    BatchSizeSearchCV(MiniBatchSGDClassifier(**{**SGD, "max_iter": 8}), [4, 16], cv=2, error_score="raise"),
+    BatchSizeSearchCV(MiniBatchSGDRegressor(random_state=0, max_iter=8, tol=None), [4, 16], cv=2, error_score="raise"),
 ]
 
 

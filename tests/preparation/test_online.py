@@ -235,9 +235,16 @@ def test_another_loss_on_the_way_begins_with_gradient_steps():
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize("settings", [{}, {"penalty": "l1", "alpha": 1e-3}, {"loss": "hinge"}], ids=str)
-@pytest.mark.parametrize("storage", [np.asarray, sparse.csr_matrix])
-@pytest.mark.parametrize("d", [8, 300])
+@pytest.mark.parametrize(
+    ("d", "storage", "settings"),
+    [(d, storage, {}) for d in (8, 300) for storage in (np.asarray, sparse.csr_matrix)]
+    + [
+        (d, storage, settings)
+        for d, storage in ((8, np.asarray), (300, sparse.csr_matrix))
+        for settings in ({"penalty": "l1", "alpha": 1e-3}, {"loss": "hinge"})
+    ],
+    ids=str,
+)
 def test_a_stream_after_fit_goes_on_from_there(d, storage, settings):
     """The rows of `fit` count: neither the first chunk of new rows nor all of them make the model clearly worse."""
     rng = np.random.default_rng(0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from itertools import product
 
 import numpy as np
 import pytest
@@ -45,6 +46,18 @@ SOLVERS = {
 }
 every_storage = pytest.mark.parametrize("storage", STORAGES.values(), ids=STORAGES)
 with_and_without_weights = pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
+
+
+def every_other(*factors) -> list:
+    """All combinations of the factors, in turn on dense and on sparse rows, so that each value comes with both."""
+    found = []
+    for places in product(*(range(len(factor)) for factor in factors)):
+        case, name = (
+            [list(factor)[i] for factor, i in zip(factors, places, strict=True)],
+            list(STORAGES)[sum(places) % 2],
+        )
+        found.append(pytest.param(*case, STORAGES[name], id="-".join(map(str, [*case, name]))))
+    return found
 
 
 def problem(loss: str, stiff: bool = True, weighted: bool = False, storage=np.asarray, **settings):
@@ -106,11 +119,9 @@ def assert_is_none_in_the_mean(changes, shares, spread=1e-10):
     np.testing.assert_allclose(mean, 0, atol=spread * usual)
 
 
-@every_storage
-@with_and_without_weights
-@pytest.mark.parametrize("stiff", [False, True], ids=["usual rows", "stiff rows"])
-@pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(
+    ("loss", "solver", "stiff", "weighted", "storage"), every_other(LOSSES, SOLVERS, [False, True], [False, True])
+)
 def test_the_batches_of_an_epoch_cancel_at_the_optimum(loss, solver, stiff, weighted, storage):
     """Over all batches of an epoch, each from the optimum and at the rate of any one step."""
     start = problem(loss, stiff, weighted, storage, **SOLVERS[solver])
@@ -160,10 +171,11 @@ def positions(start, plan, sampler):
     return found
 
 
-@every_storage
-@with_and_without_weights
 @pytest.mark.parametrize(
-    "sampler", ["shuffle", "replacement", "sequential", "blocks", "importance", "stratified", "neyman"]
+    ("sampler", "weighted", "storage"),
+    every_other(
+        ["shuffle", "replacement", "sequential", "blocks", "importance", "stratified", "neyman"], [False, True]
+    ),
 )
 def test_the_draws_of_a_sampler_cancel_at_the_optimum(sampler, weighted, storage):
     """Over all rows that may stand at each position of a step, by their chances."""

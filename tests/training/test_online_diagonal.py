@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from itertools import cycle
 
 import numpy as np
 import pytest
@@ -127,8 +128,9 @@ def test_a_row_goes_as_far_as_its_loss_wants():
 # -- streams
 
 
-@pytest.mark.parametrize("penalty", ["l2", "l1", "elasticnet"])
-@pytest.mark.parametrize("loss", [*CLASSIFICATION, *REGRESSION])
+@pytest.mark.parametrize(  # a step looks at the loss, and what is read of the sums at the penalty: one after another
+    ("loss", "penalty"), list(zip([*CLASSIFICATION, *REGRESSION], cycle(["l2", "l1", "elasticnet"])))
+)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_passes_come_nearer_to_the_optimum(loss, penalty):
     model, X, y = problem(loss, penalty=penalty, alpha=1e-3)
