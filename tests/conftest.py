@@ -5,6 +5,12 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+
+# Processes that share the processors get their share of threads, before NumPy starts those of BLAS: as many of each as
+# there are processors would wait for each other.
+if processes := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(processes))))
+
 from collections import Counter
 from typing import NamedTuple
 
