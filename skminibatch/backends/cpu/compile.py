@@ -10,7 +10,7 @@ from numba import njit
 from numba.core.caching import NullCache
 
 from skminibatch.backends.cpu.cache import TimedCache
-from skminibatch.backends.cpu.pipeline import Inside, Whole
+from skminibatch.backends.cpu.pipeline import Inside
 from skminibatch.contract.kinds import inside
 
 OPTIONS = {
@@ -52,13 +52,13 @@ class Kernel:
 
     def __init__(self, function):
         functools.update_wrapper(self, function)
-        self.uncached = njit(**OPTIONS, pipeline_class=Whole)(function)
+        self.uncached = njit(**OPTIONS)(function)
         self.uncached._cache = TimedCache(self.uncached._cache, None)
         self.cached = self._with_cache(function)
 
     def _with_cache(self, function):
         try:
-            dispatcher = njit(cache=True, **OPTIONS, pipeline_class=Whole)(function)
+            dispatcher = njit(cache=True, **OPTIONS)(function)
             dispatcher._cache = TimedCache(dispatcher._cache, _source_stamp())
         except (RuntimeError, AttributeError, OSError):  # no writable place for a cache; sources in an archive
             return self.uncached

@@ -17,7 +17,6 @@ from numba.core.ccallback import CFunc
 from numba.extending import overload
 
 from skminibatch.backends.cpu.compile import CALLED, INLINED, is_ours, with_cache, without_cache
-from skminibatch.backends.cpu.pipeline import Whole
 from skminibatch.contract.kinds import inside
 
 ADDRESS, COUNT, NUMBER = types.int64, types.int64, types.float64  # what the functions take
@@ -91,5 +90,5 @@ def compiled(build, classes, signature, *parts) -> CFunc:
 
 @functools.cache
 def _once(build, classes, signature, ours: bool) -> CFunc:
-    function = CFunc(build(*classes), (tuple(signature.args), signature.return_type), {}, CALLED, Whole)
+    function = CFunc(build(*classes), (tuple(signature.args), signature.return_type), {}, CALLED)
     return with_cache(function) if ours else without_cache(function)

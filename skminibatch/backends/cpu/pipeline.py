@@ -1,8 +1,7 @@
-"""When LLVM optimises and emits code: once, in the kernel that a function is a part of.
+"""Which functions LLVM optimises and turns into machine code: kernels, and not what is only ever a part of them.
 
-numba optimises each function by itself and turns it into machine code, then all of it again within each of its callers. The
-kernels are nested six calls deep, and nothing calls the inner functions but a kernel: that takes twice as long as compiling
-the whole does.
+numba does both with each function, and again with all of it within each of its callers. The kernels are nested six calls deep,
+and nothing calls the inner functions but a kernel.
 """
 
 from __future__ import annotations
@@ -11,24 +10,13 @@ from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 
 
-class Code(JITCodeLibrary):
-    """The code of a kernel, which the passes of LLVM see once and as a whole.
+class Text(JITCodeLibrary):
+    """The code of a function as numba has written it, to become a part of kernels: it is optimised there."""
 
-    numba's own first round would only inline so much that counting references can be left out; kernels count none.
-    """
+    codegen = property(lambda self: self)  # where numba looks for `set_env`
 
     def _optimize_functions(self, ll_module):
         ll_module.data_layout = self._codegen._data_layout
-
-    def _optimize_final_module(self):
-        passes, builder = self._codegen._module_pass_manager()
-        passes.run(self._final_module, builder)
-
-
-class Text(Code):
-    """The code of a function that is called by kernels alone, as numba has written it: there is no machine code of it."""
-
-    codegen = property(lambda self: self)  # asked for the place of the environment, see below
 
     def _optimize_final_module(self):
         pass
@@ -38,27 +26,19 @@ class Text(Code):
         self._finalized = True
 
     def get_pointer_to_function(self, name):
-        """No address."""
+        """No address, as there is no machine code."""
         self._ensure_finalized()
         return 0
 
     def set_env(self, name, env):
-        """Without machine code, there is no place for the environment, which would hold the objects of Python in use."""
+        """Nothing: the place of the environment, by which a function finds objects of Python, is in machine code."""
 
 
-class Whole(Compiler):
-    """Compiles what has an address of its own."""
-
-    library = Code
+class Inside(Compiler):
+    """Compiles a function that becomes a part of kernels."""
 
     def compile_extra(self, func):
         """Compile a function of Python."""
-        self.state.library = self.library(self.state.targetctx.codegen(), func.__qualname__)
+        self.state.library = Text(self.state.targetctx.codegen(), func.__qualname__)
         self.state.library.enable_object_caching()
         return super().compile_extra(func)
-
-
-class Inside(Whole):
-    """Compiles what becomes a part of kernels."""
-
-    library = Text
