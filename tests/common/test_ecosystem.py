@@ -25,6 +25,8 @@ from skminibatch.losses import LOSSES
 from skminibatch.optimizers import Momentum, ScheduleFree
 from tests.families import classifiers, family_of, learnt, linear_models
 
+pytestmark = pytest.mark.slow
+
 QUICK = {"device": "base", "random_state": 0, "max_iter": 20, "tol": None, "batch_size": 16}
 FEW_EPOCHS = {**QUICK, "max_iter": 3}
 REGRESSION = [name for name, loss in LOSSES.items() if loss.task == "regression"]

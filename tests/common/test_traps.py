@@ -87,6 +87,7 @@ def test_t3_partial_fit_takes_one_step_a_batch(n_rows, batch_size, estimator_cla
     assert estimator.n_updates_ == -(-n_rows // batch_size) + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", OPTIMIZERS)
 @pytest.mark.parametrize("storage", ["dense", "sparse"])
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])

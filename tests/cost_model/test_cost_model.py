@@ -90,6 +90,7 @@ def test_closed_form_is_recovered_from_noise_and_outliers(rng):
     assert abs(errors.mean()) < 4.5 * errors.std() / np.sqrt(errors.size) + 0.005
 
 
+@pytest.mark.slow
 def test_intervals_cover(rng):
     n, c, fixed, row = CONSTANTS[0]
     truth = {

@@ -179,6 +179,7 @@ def test_the_best_step_from_some_rows():
         assert np.isfinite(record.largest_step)
 
 
+@pytest.mark.slow
 def test_the_critical_batch_of_a_sample_is_not_too_high():
     """Of few rows and many features: the best step, and intervals that miss on no side more often than they may."""
     rng = np.random.default_rng(0)

@@ -70,6 +70,7 @@ def numbers(record):
 # -- what every diagnostic does
 
 
+@pytest.mark.slow
 @each_estimator
 def test_dense_and_sparse_rows_agree(diagnostic, estimator_class, problem):
     X, y = problem.X[:FEW], problem.y[:FEW]
@@ -81,6 +82,7 @@ def test_dense_and_sparse_rows_agree(diagnostic, estimator_class, problem):
         np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
+@pytest.mark.slow
 @each_estimator
 def test_the_estimator_is_left_alone(diagnostic, estimator_class, problem):
     X, y = problem.X[:FEW], problem.y[:FEW]
@@ -393,6 +395,7 @@ def test_wrong_batch_sizes(batch_sizes, regression):
         gradient_variance(MiniBatchSGDRegressor(), *regression, batch_sizes=batch_sizes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("diagnostic", [gradient_noise_scale, gradient_variance, noise_anisotropy])
 def test_intervals_hold_where_few_rows_carry_the_variance(diagnostic, rng):
     """A twentieth of rows whose squared gradients have a power law: the record says so, and its interval includes the truth."""

@@ -226,6 +226,7 @@ def test_a_fit_that_is_not_warm_forgets_what_was_assigned(estimator_class, probl
     np.testing.assert_array_equal(learnt(estimator.fit(*problem)), first)
 
 
+@pytest.mark.slow
 @linear_models
 @pytest.mark.parametrize("storage", ["dense", "csr", "float32"])
 def test_federated_averaging(storage, estimator_class, rng):

@@ -400,6 +400,7 @@ class OfTwoMethods(NamedTuple):
         return (raw - y) / np.sqrt(1.0 + (raw - y) ** 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_targets", [1, 2])
 @pytest.mark.parametrize("storage", [np.asarray, sparse.csr_matrix], ids=["dense", "sparse"])
 def test_a_loss_without_a_second_derivative_is_fitted(n_targets, storage, regression):

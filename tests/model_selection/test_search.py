@@ -621,6 +621,7 @@ def not_of_grids(estimator):
     return {"check_supervised_y_2d": several} if is_regressor(estimator) else {}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:invalid value encountered in cast")  # by the splitter, of a y that is infinite
 @parametrize_with_checks(CHECKED, expected_failed_checks=not_of_grids)
 def test_checks_of_scikit_learn(estimator, check):

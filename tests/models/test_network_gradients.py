@@ -214,6 +214,7 @@ def test_sharpness_is_that_of_the_matrix(normalization, several):
     np.testing.assert_allclose(eigenvalues, values[:3], rtol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalization", ["none", "layer", "batch"])
 def test_the_best_step_and_the_anisotropy(normalization, several):
     """Against the Hessian and the covariance written out."""

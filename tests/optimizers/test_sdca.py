@@ -317,6 +317,7 @@ def test_stiff_rows_are_visited_often():
         assert ours.t_ == 2000 * ours.n_iter_
 
 
+@pytest.mark.slow
 def test_auto_takes_it_for_a_kink_and_few_rows_on_a_side():
     X, rng = np.random.default_rng(4).standard_normal((4000, D)), np.random.default_rng(3)
     y = X @ rng.standard_normal(D) + rng.standard_normal(4000)
@@ -400,6 +401,7 @@ def test_what_is_kept_is_the_predictor_alone():
     np.testing.assert_array_equal(fitted.model.predictor(fitted.params, None)[0], ours.coef_)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"penalty": None}, {"alpha": 0.0}], ids=str)
 @pytest.mark.parametrize("loss", ["squared_error", "quantile", "log_loss"])
 def test_without_a_penalty(loss, settings):

@@ -102,6 +102,7 @@ def test_another_loss_or_penalty_on_the_way(rng):
     assert model._fitted.sketch.seen == 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [1, 7])
 @pytest.mark.parametrize("storage", STORAGES.values(), ids=STORAGES)
 @pytest.mark.parametrize("estimator", [MiniBatchSGDRegressor, MiniBatchSGDClassifier])

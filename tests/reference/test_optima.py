@@ -21,6 +21,8 @@ from sklearn.svm import SVC, SVR
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
 
+pytestmark = pytest.mark.slow
+
 N = 120
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((N, 5)) * [1, 2, 0.5, 1, 1] + [2, -1, 0, 3, 0.5]

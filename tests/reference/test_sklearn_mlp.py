@@ -18,6 +18,8 @@ import sklearn.neural_network
 from skminibatch import MiniBatchMLPClassifier, MiniBatchMLPRegressor
 from tests.reference.theirs import executed, expect_failure
 
+pytestmark = pytest.mark.slow
+
 DIFFERENCES = Path(__file__).parents[2] / "docs" / "differences.md"
 
 PRIVATE = "a private attribute of scikit-learn"

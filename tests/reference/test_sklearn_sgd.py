@@ -20,6 +20,8 @@ from skminibatch.losses import LOSSES, EpsilonInsensitive, Hinge, ModifiedHuber,
 from skminibatch.losses import SquaredEpsilonInsensitive as SquaredEpsilon
 from tests.reference.theirs import executed, expect_failure
 
+pytestmark = pytest.mark.slow
+
 DIFFERENCES = Path(__file__).parents[2] / "docs" / "differences.md"
 
 PRIVATE = "a private attribute of scikit-learn"

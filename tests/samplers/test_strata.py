@@ -107,6 +107,7 @@ def test_a_batch_smaller_than_the_number_of_strata_is_an_error(several):
         MiniBatchSGDClassifier(sampler="stratified", batch_size=2, device="base").fit(X, y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", [Stratified(), Neyman(), Importance(), Importance("smoothness")], ids=repr)
 @pytest.mark.parametrize("size", [5, 48])
 def test_every_batch_is_unbiased(sampler, size, rng):

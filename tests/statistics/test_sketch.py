@@ -71,6 +71,7 @@ def wide_rows(kind: str, rng):
     return sparse.csr_matrix((np.ones(20 * n), words, np.arange(0, 20 * n + 1, 20)), (n, 5000))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [1, 7, 100])
 @pytest.mark.parametrize("kind", ["one factor", "power law", "a common mean", "sparse", "words"])
 def test_many_features_are_close(kind, chunk, rng):

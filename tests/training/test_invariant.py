@@ -171,6 +171,7 @@ def positions(start, plan, sampler):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sampler", "weighted", "storage"),
     every_other(

@@ -128,6 +128,7 @@ def test_a_row_goes_as_far_as_its_loss_wants():
 # -- streams
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(  # a step looks at the loss, and what is read of the sums at the penalty: one after another
     ("loss", "penalty"), list(zip([*CLASSIFICATION, *REGRESSION], cycle(["l2", "l1", "elasticnet"])))
 )

@@ -44,6 +44,7 @@ def kernel(module, monkeypatch):
     return __import__(module.stem).kernel
 
 
+@pytest.mark.slow
 def test_processes_compile_a_kernel_once(module, tmp_path):
     root = str(Path(__file__).parents[3])
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([root, str(module.parent)])}

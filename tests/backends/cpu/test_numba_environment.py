@@ -243,6 +243,7 @@ assert np.array_equal(parent.coef_, after.coef_)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
 def test_n4_fit_fork_fit(run_python):
     """N4: kernels of two threads in the parent, in the child after the fork, and in the parent again."""

@@ -180,6 +180,7 @@ os.waitpid(child, 0)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
 @pytest.mark.parametrize(("order", "words"), [("parent first", "forked"), ("child only", "fine")])
 def test_c6_a_fork_after_cuda_start_is_a_clear_error(order, words, run_python):
@@ -513,6 +514,7 @@ def test_rows_are_moved_once(stand_in, regression):
     assert X.nbytes <= stand_in.used.copied - before < 1.5 * X.nbytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [MiniBatchSGDClassifier, MiniBatchMLPClassifier])
 def test_the_rows_in_use_are_moved_once(stand_in, model):
     """Those of positive weight, which an order maps its keyed permutation to: an epoch brings keys, rates and parameters."""
@@ -777,6 +779,7 @@ def test_saga_is_fitted_by_the_kernels(storage, sampler, gpu, several, monkeypat
     assert sampler == "shuffle" or all(one.max() > 1 for one in visits)
 
 
+@pytest.mark.slow
 def test_saga_moves_its_table_once(stand_in, regression):
     """And gives its memory back; an epoch copies its order, the rates and the parameters."""
     Y, copied, taken = np.tile(regression.y[:, None], 20), [], stand_in.used.bytes

@@ -6,6 +6,7 @@ import itertools
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 from scipy import sparse
 
 from skminibatch import MiniBatchSGDClassifier, MiniBatchSGDRegressor
@@ -150,6 +151,7 @@ def test_a_part_from_elsewhere_is_compiled_but_not_kept(regression):
 PINNED = """
 import json
 import numpy as np
+import pytest
 from scipy import sparse
 from skminibatch import MiniBatchSGDClassifier
 from skminibatch.backends.cpu.linear import dense, losses
@@ -167,6 +169,7 @@ print(json.dumps({name: len(kernel.cached.signatures) for name, kernel in kernel
 """
 
 
+@pytest.mark.slow
 def test_the_number_of_specialisations_is_pinned(run_python):
     """One per type of the data (dense float64, dense float32, CSR); weights and the stages of a fit are not another one."""
     import json
