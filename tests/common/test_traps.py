@@ -615,6 +615,5 @@ def test_t18_a_stream_in_order(chunk, per_day):
     streamed = MiniBatchSGDRegressor(random_state=0)
     for start in range(0, len(X), chunk):
         streamed.partial_fit(X[start : start + chunk], y[start : start + chunk])
-    assert np.mean((y - streamed.predict(X)) ** 2) < 5 * np.var(
-        y
-    )  # 24 and more with gradients at nine tenths of the way
+    # 24 times and more with gradients at nine tenths of the way
+    assert np.mean((y - streamed.predict(X)) ** 2) < 5 * np.var(y)

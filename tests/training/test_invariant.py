@@ -52,10 +52,8 @@ def every_other(*factors) -> list:
     """All combinations of the factors, in turn on dense and on sparse rows, so that each value comes with both."""
     found = []
     for places in product(*(range(len(factor)) for factor in factors)):
-        case, name = (
-            [list(factor)[i] for factor, i in zip(factors, places, strict=True)],
-            list(STORAGES)[sum(places) % 2],
-        )
+        case = [list(factor)[i] for factor, i in zip(factors, places, strict=True)]
+        name = list(STORAGES)[sum(places) % 2]
         found.append(pytest.param(*case, STORAGES[name], id="-".join(map(str, [*case, name]))))
     return found
 

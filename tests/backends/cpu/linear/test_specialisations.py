@@ -151,7 +151,6 @@ def test_a_part_from_elsewhere_is_compiled_but_not_kept(regression):
 PINNED = """
 import json
 import numpy as np
-import pytest
 from scipy import sparse
 from skminibatch import MiniBatchSGDClassifier
 from skminibatch.backends.cpu.linear import dense, losses
