@@ -74,7 +74,7 @@ def arguments(argv=None):
     parser.add_argument("--here", action="store_true", help="use the running interpreter, with the peers that it has")
     options = parser.parse_args(argv)
     if options.smoke:
-        options.here, options.data, options.repeats = True, SMOKE_DATA, 2
+        options.here, options.data, options.repeats = True, SMOKE_DATA, 1
     elif options.output is None:
         options.output = ROOT / "docs" / "benchmarks"
     return options

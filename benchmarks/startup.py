@@ -72,7 +72,7 @@ def import_table(context, records):
     title = "Import"
     columns = ["sklearn.linear_model (s)", "skminibatch (s)", "skminibatch more (s)", "to reach"]
     times = {"sklearn.linear_model": [], "skminibatch": []}
-    for module in times:
+    for module in sized(times, []):
         import_seconds(module)  # reads the files from disk
     for _ in range(sized(max(context.repeats, 5), 1)):
         for module, seconds in times.items():
