@@ -80,7 +80,7 @@ def run(context):
     for estimator in sized(list(ESTIMATORS), list(ESTIMATORS)[-1:]):
         for dtype in DTYPES:
             in_child(estimator, dtype)  # fills the cache of compiled kernels, whose compilation takes memory
-            runs = [in_child(estimator, dtype) for _ in range(sized(context.repeats, 1))]
+            runs = [in_child(estimator, dtype) for _ in range(context.repeats)]
             data = runs[0]["data_bytes"]
             beyond = [run["beyond_bytes"] for run in runs]
             share = Spread.of(100 * b / data for b in beyond)

@@ -102,7 +102,7 @@ def first_fit_table(context, records):
     table = Table(title, columns, note=note)
     for kind in sized(list(FITS), list(FITS)[:1]):
         cold, warm = [], []
-        for _ in range(sized(context.repeats, 1)):
+        for _ in range(context.repeats):
             with tempfile.TemporaryDirectory() as cache:
                 cold.append(in_child(cache, kind))
                 warm.append(in_child(cache, kind))
@@ -123,7 +123,7 @@ def settings_table(context, records):
     )
     count = sized(len(warmup.usual_settings()), 1)
     runs = []
-    for _ in range(sized(context.repeats, 1)):
+    for _ in range(context.repeats):
         with tempfile.TemporaryDirectory() as cache:
             runs.append(in_child(cache, "settings", str(count)))
     table = Table(title, ["setting", "CPU (s)"], note=note)

@@ -118,12 +118,8 @@ def _products(work: Work) -> float:
 
 def _objectives(works: Sequence[ObjectiveOfRows]) -> list[tuple[float, float]]:
     """The mean losses of the same rows and the penalties: one product for all models."""
-    data, rows, models = (
-        works[0].data,
-        works[0].rows,
-        [work.model for work in works if isinstance(work.model, LinearModel)],
-    )
-    K = models[0].n_outputs
+    models = [work.model for work in works if isinstance(work.model, LinearModel)]
+    data, rows, K = works[0].data, works[0].rows, models[0].n_outputs
     X = data.remembered(lambda: ("evaluated", id(data.X), rows.tobytes()), lambda: data.X[rows])
     raw = raw_outputs(X, *(np.concatenate(arrays) for arrays in zip(*(work.predictor for work in works), strict=True)))
     results, backend = [], backends.choose(models[0].device)

@@ -51,8 +51,8 @@ with_and_without_weights = pytest.mark.parametrize("weighted", [False, True], id
 def every_other(*factors) -> list:
     """All combinations of the factors, in turn on dense and on sparse rows, so that each value comes with both."""
     found = []
-    for places in product(*(range(len(factor)) for factor in factors)):
-        case = [list(factor)[i] for factor, i in zip(factors, places, strict=True)]
+    for pairs in product(*map(enumerate, factors)):
+        places, case = zip(*pairs, strict=True)
         name = list(STORAGES)[sum(places) % 2]
         found.append(pytest.param(*case, STORAGES[name], id="-".join(map(str, [*case, name]))))
     return found

@@ -24,11 +24,11 @@ OPTIONS = {
     "no_cfunc_wrapper": True,
 }
 CALLED = {name: OPTIONS[name] for name in ("fastmath", "error_model", "nogil")}  # by an address
-# A call would pass each array as eight arguments. Entries for callers in Python and C, of which there are none, would take
-# an eighth of the time of compiling a kernel.
+# Entries for callers in Python and C, of which there are none, would take an eighth of the time of compiling a kernel.
 _INSIDE = {"pipeline_class": Inside, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-INLINED = {**{name: OPTIONS[name] for name in ("fastmath", "error_model", "_nrt")}, "forceinline": True, **_INSIDE}
-inlined = njit(**{**OPTIONS, "forceinline": True, **_INSIDE})
+_PART = {**_INSIDE, "forceinline": True}  # a call would pass each array as eight arguments
+INLINED = {**{name: OPTIONS[name] for name in ("fastmath", "error_model", "_nrt")}, **_PART}
+inlined = njit(**{**OPTIONS, **_PART})
 called = njit(**{**OPTIONS, **_INSIDE})  # by kernels, and too long to be a part of them
 
 

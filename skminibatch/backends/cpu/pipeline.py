@@ -16,7 +16,7 @@ class Text(JITCodeLibrary):
     codegen = property(lambda self: self)  # where numba looks for `set_env`
 
     def _optimize_functions(self, ll_module):
-        ll_module.data_layout = self._codegen._data_layout
+        pass
 
     def _optimize_final_module(self):
         pass
@@ -40,5 +40,4 @@ class Inside(Compiler):
     def compile_extra(self, func):
         """Compile a function of Python."""
         self.state.library = Text(self.state.targetctx.codegen(), func.__qualname__)
-        self.state.library.enable_object_caching()
         return super().compile_extra(func)
