@@ -76,7 +76,7 @@ def draw(search):
         color = f"C{i}"
         right.plot(np.arange(1, EPOCHS + 1), curve, "o-", color=color, label=f"{batch_size} rows")
     right.set(xlabel="epochs", ylabel="objective (mean over the folds)", xticks=np.arange(1, EPOCHS + 1))
-    right.legend(frameon=False)
+    right.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)  # beside the lines, which fill the axes
     for ax in (left, right):
         ax.grid(alpha=0.25)
         ax.spines[["top", "right"]].set_visible(False)
